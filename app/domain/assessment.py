@@ -1,0 +1,461 @@
+"""A paper, and what it says of one patient's counts on one day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from enum import Enum
+from functools import cache
+
+from app.domain.counts import (
+    Analyte,
+    Count,
+    Course,
+    Drug,
+    DrugGiven,
+    Interval,
+    Kind,
+    Product,
+    Remark,
+    Severity,
+    Source,
+    Transfusion,
+    When,
+)
+from app.domain.rules import (
+    Criterion,
+    Findings,
+    Limit,
+    Rule,
+    TransfusionDependent,
+    Truth,
+    criteria_of,
+    under_policy,
+)
+
+# Transfusion dependence: NIH NCT01891994, at least 4 units in the 8 weeks before.
+DEPENDENCE_UNITS = 4
+DEPENDENCE_DAYS = 56
+# Our own reading, said in the answer wherever it bears on a count.
+CONFOUNDED_DAYS = {
+    Product.PLATELETS: 7,
+    Product.RED_CELLS: 28,
+    Drug.FILGRASTIM: 14,
+    Drug.PEGFILGRASTIM: 28,
+}
+
+
+class Verdict(Enum):
+    """What an eligibility assessment comes to."""
+
+    ELIGIBLE = "eligible"
+    NOT_ELIGIBLE = "not-eligible"
+    INDETERMINATE = "indeterminate"
+
+
+_VERDICTS = {
+    Truth.MET: Verdict.ELIGIBLE,
+    Truth.NOT_MET: Verdict.NOT_ELIGIBLE,
+    Truth.UNKNOWN: Verdict.INDETERMINATE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """The publication a definition comes from."""
+
+    text: str
+    url: str
+
+
+@dataclass(frozen=True, eq=False)
+class Paper:
+    """A published definition: its rule, and what it requires that counts cannot tell."""
+
+    id: str
+    version: str
+    title: str
+    finding: str
+    """What a patient who meets it has, for example: moderate aplastic anemia."""
+    citation: Citation
+    eligibility: Rule
+    also_requires: tuple[str, ...]
+    verified: bool = True
+    """Whether the wording was seen in the published source."""
+    red_cell_policies: tuple[str, ...] = ()
+    """Named readings of the red-cell criterion; the first is the paper's own words."""
+
+
+@cache
+def reading(paper: Paper, policy: str | None) -> tuple[Rule, tuple[Criterion, ...]]:
+    """The paper's rule and its criteria under a red-cell policy it knows."""
+    if policy in paper.red_cell_policies:
+        rule = under_policy(paper.eligibility, policy)
+    else:
+        rule = paper.eligibility
+    return rule, criteria_of(rule)
+
+
+@cache
+def analytes_of(rule: Rule) -> frozenset[Analyte]:
+    """The analytes a rule asks for."""
+    return frozenset(leaf.analyte for leaf in rule.leaves() if isinstance(leaf, Limit))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One criterion's answer, and the analytes that would settle it where it is open."""
+
+    criterion: Criterion
+    truth: Truth
+    would_settle: tuple[Analyte, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A paper's verdict on one patient, with everything it rests on."""
+
+    paper: Paper
+    policy: str | None
+    patient: str
+    verdict: Verdict
+    as_of: When | None
+    """The day judged: as asked for, else the day of the newest count judged."""
+    findings: tuple[Finding, ...]
+    counts: tuple[Count, ...]
+    """The counts judged, as the laboratory gave them."""
+    supporting: tuple[Source, ...]
+    """Transfusions, drugs and statements that bore on the verdict."""
+    needs: tuple[Analyte, ...]
+    """The counts that would settle an open verdict."""
+    needs_transfusion_history: bool
+    other_policies: tuple[tuple[str, Verdict], ...]
+    """Policies under which the verdict would be another."""
+    remarks: tuple[Remark, ...]
+
+
+def assess_eligibility(
+    paper: Paper,
+    course: Course,
+    as_of: When | None = None,
+    window_days: int = 30,
+    policy: str | None = None,
+) -> Assessment:
+    """Whether the patient's counts meet the paper's definition.
+
+    Counts later than `as_of` are left out (default: nothing is later). The newest count of each
+    analyte is judged, none older than `window_days` before the newest of them all.
+    """
+    if policy is None and paper.red_cell_policies:
+        policy = paper.red_cell_policies[0]
+    rule, criteria = reading(paper, policy)
+    analytes = analytes_of(rule)
+    baseline = take_baseline(course, analytes, as_of, window_days)
+    findings = baseline.findings
+    truth = rule.check(findings)
+    undecided = tuple(rule.undecided(findings))
+    dependence = any(isinstance(leaf, TransfusionDependent) for leaf in rule.leaves())
+    supporting = baseline.confounders + (baseline.dependence_sources if dependence else ())
+    return Assessment(
+        paper=paper,
+        policy=policy if policy in paper.red_cell_policies else None,
+        patient=course.patient,
+        verdict=_VERDICTS[truth],
+        as_of=as_of or baseline.day,
+        findings=tuple(_finding(criterion, findings) for criterion in criteria),
+        counts=baseline.counts,
+        supporting=tuple(dict.fromkeys(supporting)),
+        needs=_analytes(undecided),
+        needs_transfusion_history=any(isinstance(leaf, TransfusionDependent) for leaf in undecided),
+        other_policies=_other_policies(paper, policy, truth, findings),
+        remarks=(*baseline.remarks, *_contradictions(rule, findings)),
+    )
+
+
+def _finding(criterion: Criterion, findings: Findings) -> Finding:
+    open_leaves = tuple(criterion.undecided(findings))
+    return Finding(criterion, criterion.check(findings), _analytes(open_leaves))
+
+
+def _analytes(leaves: Iterable[Rule]) -> tuple[Analyte, ...]:
+    asked = {leaf.analyte for leaf in leaves if isinstance(leaf, Limit)}
+    return tuple(analyte for analyte in Analyte if analyte in asked)
+
+
+def _other_policies(
+    paper: Paper, policy: str | None, truth: Truth, findings: Findings
+) -> tuple[tuple[str, Verdict], ...]:
+    verdicts = (
+        (other, reading(paper, other)[0].check(findings))
+        for other in paper.red_cell_policies
+        if other != policy
+    )
+    return tuple((other, _VERDICTS[found]) for other, found in verdicts if found is not truth)
+
+
+def _contradictions(rule: Rule, findings: Findings) -> Iterator[Remark]:
+    seen = set()
+    for leaf in rule.leaves():
+        if isinstance(leaf, Limit) and leaf.contradicted(findings) and leaf.analyte not in seen:
+            seen.add(leaf.analyte)
+            yield Remark(
+                "contradiction",
+                Severity.WARNING,
+                f"Results of one moment stand on either side of a limit ({leaf.describe()}): "
+                f"{leaf.analyte.title} is not known. Correct or repeat the count.",
+                _places(findings.counts[leaf.analyte]),
+            )
+
+
+def _places(counts: Iterable[Count]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(s.place for count in counts for s in count.sources))
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The counts of one window, and what bears on them."""
+
+    day: When | None
+    counts: tuple[Count, ...]
+    findings: Findings
+    confounders: tuple[Source, ...]
+    dependence_sources: tuple[Source, ...]
+    remarks: tuple[Remark, ...]
+
+
+def take_baseline(
+    course: Course, analytes: frozenset[Analyte], as_of: When | None, window_days: int
+) -> Baseline:
+    """The newest count of each analyte, none later than `as_of` or outside the window."""
+    window = timedelta(days=window_days)
+    known, later = _split(
+        (*course.counts, *course.derived), lambda c: not (as_of and c.when.after(as_of))
+    )
+    dated, vague = _split(known, lambda c: c.when.last - c.when.first <= window)
+    pools: dict[Analyte, list[Count]] = {analyte: [] for analyte in Analyte if analyte in analytes}
+    for count in dated:
+        if count.analyte in pools:
+            pools[count.analyte].append(count)
+    newest = max((c.when.last for pool in pools.values() for c in _tellers(pool)), default=date.max)
+    start = newest - min(window, newest - date.min)
+    chosen: dict[Analyte, tuple[Count, ...]] = {}
+    for analyte, pool in pools.items():
+        inside = [c for c in pool if start <= c.when.first and c.when.last <= newest]
+        if inside:
+            chosen[analyte] = _newest(_tellers(inside))
+    counts = tuple(count for some in chosen.values() for count in some)
+    supported, confounders, remarks = _confounded(course, chosen, as_of)
+    dependent, sources = _dependence(course, newest, as_of)
+    last = max(counts, key=_moment, default=None)
+    return Baseline(
+        day=last.when if last else None,
+        counts=counts,
+        findings=Findings(supported, dependent),
+        confounders=confounders,
+        dependence_sources=sources,
+        remarks=(*remarks, *_left_out(counts, later, vague, known, start, as_of, window_days)),
+    )
+
+
+def _split(
+    counts: Iterable[Count], keep: Callable[[Count], bool]
+) -> tuple[list[Count], list[Count]]:
+    kept: list[Count] = []
+    rest: list[Count] = []
+    for count in counts:
+        (kept if keep(count) else rest).append(count)
+    return kept, rest
+
+
+def _tellers(counts: list[Count]) -> list[Count]:
+    """The counts that tell of the analyte itself; mere bounds only where there are none."""
+    return [c for c in counts if c.kind is not Kind.BOUND] or counts
+
+
+def _moment(count: Count) -> tuple[date, str]:
+    return count.when.last, str(count.when.instant or "")
+
+
+def _newest(counts: list[Count]) -> tuple[Count, ...]:
+    """The counts of the newest moment, those that tell most: exact days, firm, measured."""
+    counts = [c for c in counts if c.when.precise] or counts
+    timed = [c for c in counts if c.when.instant]
+    newest = max(counts, key=lambda c: c.when.last)
+    if timed:
+        newest_timed = max(timed, key=lambda c: c.when.instant or datetime.max)
+        if newest_timed.when.last >= newest.when.last:
+            newest = newest_timed
+    moment = [c for c in counts if c.when.same_moment(newest.when)]
+    moment = [c for c in moment if not c.doubtful] or moment
+    measured = [c for c in moment if c.kind is Kind.MEASURED]
+    # A censored measured count does not overrule an exact one worked out from its parts.
+    if any(c.value.exact is not None for c in measured):
+        moment = measured
+    return _each_value_once(moment)
+
+
+def _each_value_once(counts: Iterable[Count]) -> tuple[Count, ...]:
+    seen: dict[tuple[Interval, bool, Kind], Count] = {}
+    for count in sorted(counts, key=lambda c: c.sources[0].reference):
+        seen.setdefault((count.value, count.manual, count.kind), count)
+    return tuple(seen.values())
+
+
+def _confounded(
+    course: Course, chosen: Mapping[Analyte, tuple[Count, ...]], as_of: When | None
+) -> tuple[dict[Analyte, tuple[Count, ...]], tuple[Source, ...], tuple[Remark, ...]]:
+    """Counts under support, as upper bounds: low still counts as low, high is no evidence."""
+    findings = dict(chosen)
+    sources: list[Source] = []
+    remarks: list[Remark] = []
+    for analyte, supports, code in (
+        (Analyte.HEMOGLOBIN, _transfusions(course, Product.RED_CELLS), "transfusion-window"),
+        (Analyte.PLATELETS, _transfusions(course, Product.PLATELETS), "transfusion-window"),
+        (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, _growth_factors(course), "growth-factor-window"),
+    ):
+        bounded = []
+        for count in chosen.get(analyte, ()):
+            given = [
+                support
+                for support, days in supports
+                if _may_follow(count.when, support.when, days)
+                and not (as_of and support.when.after(as_of))
+            ]
+            if given:
+                sources += (support.source for support in given)
+                remarks.append(_under_support(count, given[0], code))
+                value = replace(count.value, low=None)
+                count = replace(count, value=value)
+            bounded.append(count)
+        if bounded:
+            findings[analyte] = tuple(bounded)
+    return findings, tuple(sources), tuple(remarks)
+
+
+Support = tuple[Transfusion | DrugGiven, int]
+
+
+def _transfusions(course: Course, product: Product) -> list[Support]:
+    days = CONFOUNDED_DAYS[product]
+    return [(t, days) for t in course.transfusions if t.product in {product, Product.UNKNOWN}]
+
+
+def _growth_factors(course: Course) -> list[Support]:
+    return [(d, CONFOUNDED_DAYS[d.drug]) for d in course.drugs if d.drug in CONFOUNDED_DAYS]
+
+
+def _may_follow(count: When, support: When, days: int) -> bool:
+    """Whether the count may stand within so many days after the support."""
+    if support.after(count) and support.first >= count.last:
+        return False
+    return (
+        count.last >= support.first
+        and count.first.toordinal() - support.last.toordinal() <= days
+    )
+
+
+def _under_support(count: Count, support: Transfusion | DrugGiven, code: str) -> Remark:
+    what = (
+        f"a transfusion of {support.product.value}"
+        if isinstance(support, Transfusion)
+        else support.drug.value
+    )
+    return Remark(
+        code,
+        Severity.WARNING,
+        f"{count.analyte.title} of {count.when.text} stands shortly after {what} "
+        f"({support.when.text}): a low value still counts as low, a high one is no evidence.",
+        _places((count,)),
+    )
+
+
+def _dependence(
+    course: Course, newest: date, as_of: When | None
+) -> tuple[dict[Product, Truth], tuple[Source, ...]]:
+    """Whether the patient depended on transfusions in the weeks up to the day judged.
+
+    No transfusion in the data is not "no transfusions": without evidence that covers the time
+    the answer is unknown.
+    """
+    start = newest - min(timedelta(days=DEPENDENCE_DAYS), newest - date.min)
+    recorded = [
+        t
+        for t in course.transfusions
+        if t.when.last >= start
+        and t.when.first <= newest
+        and not (as_of and t.when.after(as_of))
+    ]
+    found: dict[Product, Truth] = {}
+    sources = [t.source for t in recorded]
+    for product in (Product.RED_CELLS, Product.PLATELETS):
+        sure = [
+            t for t in recorded
+            if t.product is product and start <= t.when.first and t.when.last <= newest
+        ]
+        possible = [t for t in recorded if t.product in {product, Product.UNKNOWN}]
+        statements = [
+            n
+            for n in course.no_transfusions
+            if n.product in {product, None} and n.when.first <= start and n.when.last >= newest
+        ]
+        if len(sure) >= DEPENDENCE_UNITS:
+            found[product] = Truth.MET
+        elif len(possible) < DEPENDENCE_UNITS and (
+            course.transfusion_history_complete or statements
+        ):
+            found[product] = Truth.NOT_MET
+            sources += (statement.source for statement in statements)
+        else:
+            found[product] = Truth.UNKNOWN
+    return found, tuple(sources)
+
+
+def _left_out(
+    used: Sequence[Count],
+    later: Sequence[Count],
+    vague: Sequence[Count],
+    known: Sequence[Count],
+    start: date,
+    as_of: When | None,
+    window_days: int,
+) -> Iterator[Remark]:
+    """What was not judged, each kind of reason once, with every place."""
+    told = {place for count in used for place in _places((count,))}
+    outside = [c for c in known if c.when.first < start]
+    for code, severity, counts, text in (
+        (
+            "after-as-of",
+            Severity.INFORMATION,
+            later,
+            f"Later than {as_of.text if as_of else ''}, the day judged: not used.",
+        ),
+        (
+            "imprecise-date",
+            Severity.WARNING,
+            vague,
+            f"The date is less precise than the window of {window_days} days: it cannot be told "
+            "whether the result belongs to the day judged. Send the day.",
+        ),
+        (
+            "outside-window",
+            Severity.WARNING,
+            outside,
+            f"More than {window_days} days before the newest count judged: not combined with it.",
+        ),
+        (
+            "superseded",
+            Severity.INFORMATION,
+            known,
+            "Not needed: a newer or more direct result was judged, or the definition does not "
+            "ask for this one.",
+        ),
+    ):
+        places = tuple(
+            place
+            for place in _places(c for c in counts if c.kind is Kind.MEASURED)
+            if place not in told
+        )
+        told.update(places)
+        if places:
+            yield Remark(code, severity, text, places)

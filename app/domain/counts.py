@@ -1,0 +1,211 @@
+"""What is counted, a count, and one patient's counts, transfusions and drugs in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+from enum import Enum
+
+# The default context rounds at 28 digits, and a rounded count can cross a limit.
+EXACT = Context(prec=1000, traps=[Inexact, InvalidOperation, Overflow])
+
+
+class Analyte(Enum):
+    """What a laboratory counts in blood, each with the one unit (UCUM) it is held in."""
+
+    ABSOLUTE_NEUTROPHIL_COUNT = ("absolute neutrophil count", "ANC", "10*9/L")
+    PLATELETS = ("platelets", "platelets", "10*9/L")
+    HEMOGLOBIN = ("hemoglobin", "Hb", "g/dL")
+    RETICULOCYTES = ("absolute reticulocyte count", "ARC", "10*9/L")
+    LEUKOCYTES = ("leukocytes", "leukocytes", "10*9/L")
+    ERYTHROCYTES = ("erythrocytes", "erythrocytes", "10*9/L")
+    SEGMENTED_NEUTROPHILS = ("segmented neutrophils", "segmented neutrophils", "10*9/L")
+    BAND_NEUTROPHILS = ("band neutrophils", "band neutrophils", "10*9/L")
+    NEUTROPHIL_PERCENT = ("neutrophils per 100 leukocytes", "neutrophil %", "%")
+    SEGMENTED_PERCENT = ("segmented neutrophils per 100 leukocytes", "segmented %", "%")
+    BAND_PERCENT = ("band neutrophils per 100 leukocytes", "bands %", "%")
+    RETICULOCYTE_PERCENT = ("reticulocytes per 100 erythrocytes", "reticulocyte %", "%")
+    BODY_WEIGHT = ("body weight", "weight", "kg")
+
+    def __init__(self, title: str, short: str, unit: str) -> None:
+        self.title = title
+        self.short = short
+        self.unit = unit
+
+
+class Kind(Enum):
+    """How directly a count tells of its analyte; the more direct one wins."""
+
+    MEASURED = "measured"
+    DERIVED = "derived"
+    """Worked out from other results, for example leukocytes x neutrophil %."""
+    BOUND = "bound"
+    """Only limits what the count can be: neutrophils never exceed leukocytes."""
+
+
+class Severity(Enum):
+    """How much a remark matters to the reader of the answer."""
+
+    WARNING = "warning"
+    INFORMATION = "information"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something set aside, repaired or doubted: why, and where in the request (FHIRPath)."""
+
+    code: str
+    severity: Severity
+    text: str
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What is known of a quantity: exact when both ends are the same; None is unbounded."""
+
+    low: Decimal | None
+    high: Decimal | None
+    low_included: bool = True
+    high_included: bool = True
+
+    @staticmethod
+    def exactly(value: Decimal) -> Interval:
+        """The interval that holds one value."""
+        return Interval(value, value)
+
+    @property
+    def exact(self) -> Decimal | None:
+        """The value, where it is known exactly."""
+        return self.low if self.low == self.high else None
+
+    def times(self, factor: Decimal) -> Interval:
+        """The interval scaled by a positive factor, without rounding."""
+        return Interval(
+            None if self.low is None else EXACT.multiply(self.low, factor),
+            None if self.high is None else EXACT.multiply(self.high, factor),
+            self.low_included,
+            self.high_included,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A moment as the source tells it: the civil days it may lie in; the instant, if known."""
+
+    first: date
+    last: date
+    instant: datetime | None
+    text: str
+
+    @property
+    def precise(self) -> bool:
+        """Whether the day is known."""
+        return self.first == self.last
+
+    def same_moment(self, other: When) -> bool:
+        """Whether nothing tells the two apart: one instant, or one day where a time is missing."""
+        if self.instant and other.instant:
+            return self.instant == other.instant
+        return self.first == other.first and self.last == other.last
+
+    def after(self, other: When) -> bool:
+        """Whether this may lie after the other; a day is compared as the source wrote it."""
+        if self.instant and other.instant:
+            return self.instant > other.instant
+        return self.last > other.last
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a fact comes from: a reference the caller knows, and its FHIRPath in the request."""
+
+    reference: str
+    place: str
+    lenders: tuple[str, ...] = ()
+    """References of the report or panel that lent it a subject or a date."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """One result in its analyte's unit: a value or an interval, when, and from where."""
+
+    analyte: Analyte
+    value: Interval
+    when: When
+    sources: tuple[Source, ...]
+    manual: bool = False
+    """Counted by hand: the limit for reticulocytes differs."""
+    doubtful: bool = False
+    """An estimate, or a specimen or method of lesser standing."""
+    kind: Kind = Kind.MEASURED
+    parts: tuple[Count, ...] = ()
+    """The results a derived count or a bound was worked out from."""
+    specimen: str | None = None
+    normal: Interval | None = None
+    """The laboratory's own normal range."""
+
+
+class Product(Enum):
+    """What was transfused."""
+
+    RED_CELLS = "red cells"
+    PLATELETS = "platelets"
+    UNKNOWN = "unknown product"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfusion:
+    """One transfusion given."""
+
+    product: Product
+    when: When
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class NoTransfusion:
+    """A statement that nothing of this product (None: nothing at all) was given in a period."""
+
+    product: Product | None
+    when: When
+    source: Source
+
+
+class Drug(Enum):
+    """Drugs that bear on counts."""
+
+    DACLIZUMAB = "daclizumab"
+    FILGRASTIM = "filgrastim"
+    PEGFILGRASTIM = "pegfilgrastim"
+
+
+@dataclass(frozen=True, slots=True)
+class DrugGiven:
+    """One administration of a drug; the dose in mg where it is known."""
+
+    drug: Drug
+    when: When
+    source: Source
+    dose_mg: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One patient's data in time."""
+
+    patient: str
+    """The reference the answer names as its subject."""
+    sex: str | None = None
+    born: When | None = None
+    died: When | None = None
+    counts: tuple[Count, ...] = ()
+    """As the laboratory reported them."""
+    derived: tuple[Count, ...] = ()
+    """Worked out from `counts`."""
+    transfusions: tuple[Transfusion, ...] = ()
+    no_transfusions: tuple[NoTransfusion, ...] = ()
+    transfusion_history_complete: bool = False
+    drugs: tuple[DrugGiven, ...] = ()
+    remarks: tuple[Remark, ...] = ()

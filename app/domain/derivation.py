@@ -1,0 +1,165 @@
+"""Counts worked out from other results of the same specimen or moment, without rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+
+from app.domain.counts import EXACT, Analyte, Count, Interval, Kind
+
+_HUNDREDTH = Decimal("0.01")
+_ZERO = Decimal(0)
+_PARTS = {
+    Analyte.LEUKOCYTES,
+    Analyte.ERYTHROCYTES,
+    Analyte.SEGMENTED_NEUTROPHILS,
+    Analyte.BAND_NEUTROPHILS,
+    Analyte.NEUTROPHIL_PERCENT,
+    Analyte.SEGMENTED_PERCENT,
+    Analyte.BAND_PERCENT,
+    Analyte.RETICULOCYTE_PERCENT,
+}
+# The most exact way first: of several ways for one moment the first that applies is taken.
+_PRODUCTS = (
+    (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Analyte.LEUKOCYTES, Analyte.NEUTROPHIL_PERCENT),
+    (Analyte.RETICULOCYTES, Analyte.ERYTHROCYTES, Analyte.RETICULOCYTE_PERCENT),
+)
+Group = dict[Analyte, list[Count]]
+
+
+def derived_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
+    """Neutrophil and reticulocyte counts worked out from other results of one moment.
+
+    ANC = leukocytes x neutrophil %, or x (segmented % + bands %), or segmented + bands;
+    ARC = erythrocytes x reticulocyte %. Where only a part is known the result is a bound:
+    neutrophils never exceed leukocytes and are never fewer than the segmented ones.
+    """
+    found = {
+        (count.analyte, tuple(id(part) for part in count.parts)): count
+        for group in _groups(counts)
+        for count in _of_group(group)
+    }
+    return tuple(found.values())
+
+
+def _groups(counts: Iterable[Count]) -> Iterator[Group]:
+    """Results that may be combined: of one moment, and of one specimen."""
+    groups: dict[object, Group] = {}
+    for count in counts:
+        if count.analyte in _PARTS:
+            when = count.when
+            moment = when.instant or (when.first, when.last)
+            for key in (moment, count.specimen) if count.specimen else (moment,):
+                group = groups.setdefault(key, {})
+                group.setdefault(count.analyte, []).append(count)
+    for group in groups.values():
+        yield {analyte: _extremes(some) for analyte, some in group.items()}
+
+
+def _extremes(counts: list[Count]) -> list[Count]:
+    """The lowest and the highest: limits are one-sided, so these two show every contradiction."""
+    if len(counts) == 1:
+        return counts
+    lowest = min(counts, key=lambda count: count.value.low or _ZERO)
+    highest = max(counts, key=lambda count: (count.value.high is None, count.value.high or _ZERO))
+    return [lowest] if lowest is highest else [lowest, highest]
+
+
+def _of_group(group: Group) -> Iterator[Count]:
+    """Every pair is worked out, so that results which contradict stay visible as such."""
+    for analyte, cells, percent in _PRODUCTS:
+        for pair in _pairs(group, cells, percent):
+            yield _combined(analyte, Kind.DERIVED, pair, _percent_of)
+    if not group.get(Analyte.NEUTROPHIL_PERCENT):
+        yield from _neutrophils_from_parts(group)
+    for leukocytes in group.get(Analyte.LEUKOCYTES, ()):
+        yield _combined(
+            Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Kind.BOUND, (leukocytes,), _at_most_the_first
+        )
+
+
+def _neutrophils_from_parts(group: Group) -> Iterator[Count]:
+    analyte = Analyte.ABSOLUTE_NEUTROPHIL_COUNT
+    for segmented in group.get(Analyte.SEGMENTED_NEUTROPHILS, ()):
+        yield _combined(analyte, Kind.BOUND, (segmented,), _at_least_the_first)
+        for bands in group.get(Analyte.BAND_NEUTROPHILS, ()):
+            yield _combined(analyte, Kind.DERIVED, (segmented, bands), _sum)
+    for leukocytes, segmented in _pairs(group, Analyte.LEUKOCYTES, Analyte.SEGMENTED_PERCENT):
+        yield _combined(
+            analyte,
+            Kind.BOUND,
+            (leukocytes, segmented),
+            lambda values: _open_above(_percent_of(values), values[0]),
+        )
+        for bands in group.get(Analyte.BAND_PERCENT, ()):
+            yield _combined(
+                analyte,
+                Kind.DERIVED,
+                (leukocytes, segmented, bands),
+                lambda values: _percent_of((values[0], _sum(values[1:]))),
+            )
+
+
+def _pairs(
+    group: Group, one: Analyte, other: Analyte
+) -> Iterator[tuple[Count, Count]]:
+    for first in group.get(one, ()):
+        for second in group.get(other, ()):
+            yield first, second
+
+
+Arithmetic = Callable[[tuple[Interval, ...]], Interval]
+
+
+def _combined(
+    analyte: Analyte, kind: Kind, parts: tuple[Count, ...], arithmetic: Arithmetic
+) -> Count:
+    """The moment is the latest of the parts: before it the count was not known."""
+    latest = max(parts, key=lambda part: (part.when.last, str(part.when.instant or "")))
+    return Count(
+        analyte=analyte,
+        value=arithmetic(tuple(part.value for part in parts)),
+        when=latest.when,
+        sources=tuple(source for part in parts for source in part.sources),
+        doubtful=any(part.doubtful for part in parts),
+        kind=kind,
+        parts=parts,
+    )
+
+
+def _percent_of(values: tuple[Interval, ...]) -> Interval:
+    cells, percent = values
+    return Interval(
+        _product(cells.low, percent.low) or _ZERO,
+        _product(cells.high, percent.high),
+        cells.low_included and percent.low_included,
+        cells.high_included and percent.high_included,
+    )
+
+
+def _product(cells: Decimal | None, percent: Decimal | None) -> Decimal | None:
+    if cells is None or percent is None:
+        return None
+    return EXACT.multiply(EXACT.multiply(cells, percent), _HUNDREDTH)
+
+
+def _sum(values: tuple[Interval, ...]) -> Interval:
+    one, other = values
+    return Interval(
+        EXACT.add(one.low or _ZERO, other.low or _ZERO),
+        None if one.high is None or other.high is None else EXACT.add(one.high, other.high),
+        one.low_included and other.low_included,
+        one.high_included and other.high_included,
+    )
+
+
+def _at_least_the_first(values: tuple[Interval, ...]) -> Interval:
+    return Interval(values[0].low, None, values[0].low_included)
+
+
+def _at_most_the_first(values: tuple[Interval, ...]) -> Interval:
+    return Interval(_ZERO, values[0].high, high_included=values[0].high_included)
+
+
+def _open_above(least: Interval, most: Interval) -> Interval:
+    return Interval(least.low, most.high, least.low_included, most.high_included)

@@ -1,0 +1,47 @@
+"""The counts the British Society for Haematology asks for to diagnose aplastic anemia."""
+
+from app.domain.assessment import Citation, Paper
+from app.domain.counts import Analyte
+from app.domain.rules import Below, Criterion, at_least
+
+_SOURCE = "British Society for Haematology guideline, definition of aplastic anaemia"
+
+PAPER = Paper(
+    id="bsh-diagnosis",
+    version="1.0.0",
+    title="Aplastic anemia, diagnostic counts (BSH)",
+    finding="the counts of aplastic anemia",
+    citation=Citation(
+        text="Killick SB, Bown N, Cavenagh J, et al. Guidelines for the diagnosis and management "
+        "of adult aplastic anaemia. Br J Haematol 2016;172:187-207.",
+        url="https://doi.org/10.1111/bjh.13853",
+    ),
+    eligibility=at_least(
+        2,
+        Criterion(
+            code="hemoglobin-depressed",
+            title="Hemoglobin depressed",
+            rule=Below(Analyte.HEMOGLOBIN, "10"),
+            wording="hemoglobin < 100 g/L",
+            source=_SOURCE,
+        ),
+        Criterion(
+            code="platelets-depressed",
+            title="Platelets depressed",
+            rule=Below(Analyte.PLATELETS, "50"),
+            wording="platelets < 50 x 10^9/L",
+            source=_SOURCE,
+        ),
+        Criterion(
+            code="neutrophils-depressed",
+            title="Neutrophils depressed",
+            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.5"),
+            wording="neutrophils < 1.5 x 10^9/L",
+            source=_SOURCE,
+        ),
+    ),
+    also_requires=(
+        "a hypocellular bone marrow without abnormal infiltrate or marrow fibrosis",
+        "non-severe disease is what is not severe by camitta-severe-1976",
+    ),
+)

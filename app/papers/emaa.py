@@ -1,0 +1,65 @@
+"""Moderate aplastic anemia as the EMAA trial defines it (NCT02773225)."""
+
+from app.domain.assessment import Citation, Paper
+from app.domain.counts import Analyte
+from app.domain.rules import Above, Below, Criterion, Not, all_of, at_least
+
+_SOURCE = "ClinicalTrials.gov NCT02773225, inclusion criteria"
+_NEUTROPHILS = Analyte.ABSOLUTE_NEUTROPHIL_COUNT
+
+PAPER = Paper(
+    id="emaa",
+    version="1.0.0",
+    title="Moderate aplastic anemia (EMAA trial)",
+    finding="moderate aplastic anemia",
+    citation=Citation(
+        text="Efficacy and safety of eltrombopag + ciclosporin in patients with moderate aplastic "
+        "anemia (EMAA). NCT02773225.",
+        url="https://clinicaltrials.gov/study/NCT02773225",
+    ),
+    eligibility=all_of(
+        at_least(
+            2,
+            Criterion(
+                code="neutrophils-depressed",
+                title="Neutrophils depressed",
+                rule=all_of(Below(_NEUTROPHILS, "1.2"), Above(_NEUTROPHILS, "0.5")),
+                wording="absolute neutrophil count < 1.2 G/L and > 0.5 G/L",
+                source=_SOURCE,
+            ),
+            Criterion(
+                code="platelets-depressed",
+                title="Platelets depressed",
+                rule=Below(Analyte.PLATELETS, "70"),
+                wording="platelet count < 70 G/L",
+                source=_SOURCE,
+            ),
+            Criterion(
+                code="reticulocytes-depressed",
+                title="Reticulocytes depressed",
+                rule=Below(Analyte.RETICULOCYTES, "60"),
+                wording="absolute reticulocyte count < 60 G/L",
+                source=_SOURCE,
+            ),
+        ),
+        Criterion(
+            code="not-severe",
+            title="Not severe by counts",
+            rule=Not(
+                at_least(
+                    2,
+                    Below(_NEUTROPHILS, "0.5"),
+                    Below(Analyte.PLATELETS, "20"),
+                    Below(Analyte.RETICULOCYTES, "20"),
+                )
+            ),
+            wording="not two of: neutrophils < 0.5, platelets < 20, reticulocytes < 20 G/L",
+            source=_SOURCE + ", definition of severe aplastic anemia",
+        ),
+    ),
+    also_requires=(
+        "a hypocellular bone marrow for the age",
+        "no evidence of another disease that causes marrow failure",
+        "age of at least 18 years and a need for treatment",
+    ),
+)

@@ -1,0 +1,48 @@
+"""Moderate aplastic anemia in children (Howard 2004)."""
+
+from app.domain.assessment import Citation, Paper
+from app.domain.counts import Analyte
+from app.domain.rules import Below, Criterion, at_least
+
+_SOURCE = "Pediatr Blood Cancer 2004;43:545, definition of moderate aplastic anemia"
+
+PAPER = Paper(
+    id="howard-2004-pediatric",
+    version="1.0.0",
+    title="Moderate aplastic anemia in children (Howard 2004)",
+    finding="moderate aplastic anemia of childhood",
+    citation=Citation(
+        text="Howard SC, Naidu PE, Hu XJ, et al. Natural history of moderate aplastic anemia in "
+        "children. Pediatr Blood Cancer 2004;43:545-51.",
+        url="https://doi.org/10.1002/pbc.20131",
+    ),
+    eligibility=at_least(
+        2,
+        Criterion(
+            code="neutrophils-depressed",
+            title="Neutrophils depressed",
+            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.5"),
+            wording="absolute neutrophil count < 1.5 x 10^9/L",
+            source=_SOURCE,
+        ),
+        Criterion(
+            code="reticulocytes-depressed",
+            title="Reticulocytes depressed",
+            rule=Below(Analyte.RETICULOCYTES, "40"),
+            wording="absolute reticulocyte count < 40 x 10^9/L",
+            source=_SOURCE,
+        ),
+        Criterion(
+            code="platelets-depressed",
+            title="Platelets depressed",
+            rule=Below(Analyte.PLATELETS, "100"),
+            wording="platelets < 100 x 10^9/L",
+            source=_SOURCE,
+        ),
+    ),
+    also_requires=(
+        "marrow cellularity below 50%",
+        "counts that stay so for at least 6 weeks (this assessment judges one moment)",
+        "a patient in childhood",
+    ),
+)

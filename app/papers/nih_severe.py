@@ -1,0 +1,44 @@
+"""Severe aplastic anemia as NIH trials define it (N Engl J Med 2017)."""
+
+from app.domain.assessment import Citation, Paper
+from app.domain.counts import Analyte
+from app.domain.rules import Below, Criterion, at_least
+
+_SOURCE = "N Engl J Med 2017;376:1540, Methods, patients (PMC5548296)"
+
+PAPER = Paper(
+    id="nih-severe",
+    version="1.0.0",
+    title="Severe aplastic anemia (NIH)",
+    finding="severe aplastic anemia",
+    citation=Citation(
+        text="Townsley DM, Scheinberg P, Winkler T, et al. Eltrombopag added to standard "
+        "immunosuppression for aplastic anemia. N Engl J Med 2017;376:1540-50.",
+        url="https://pmc.ncbi.nlm.nih.gov/articles/PMC5548296/",
+    ),
+    eligibility=at_least(
+        2,
+        Criterion(
+            code="neutrophils-depressed",
+            title="Neutrophils depressed",
+            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "0.5"),
+            wording="absolute neutrophil count < 500/uL",
+            source=_SOURCE,
+        ),
+        Criterion(
+            code="platelets-depressed",
+            title="Platelets depressed",
+            rule=Below(Analyte.PLATELETS, "20"),
+            wording="platelet count < 20 000/uL",
+            source=_SOURCE,
+        ),
+        Criterion(
+            code="reticulocytes-depressed",
+            title="Reticulocytes depressed",
+            rule=Below(Analyte.RETICULOCYTES, "60"),
+            wording="absolute reticulocyte count < 60 000/uL",
+            source=_SOURCE,
+        ),
+    ),
+    also_requires=("marrow cellularity below 30%",),
+)
