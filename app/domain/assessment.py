@@ -16,6 +16,7 @@ from app.domain.counts import (
     DrugGiven,
     Interval,
     Kind,
+    Patient,
     Product,
     Remark,
     Severity,
@@ -23,6 +24,7 @@ from app.domain.counts import (
     Transfusion,
     When,
 )
+from app.domain.derivation import NEVER_ALONE
 from app.domain.rules import (
     Criterion,
     Findings,
@@ -118,7 +120,7 @@ class Assessment:
 
     paper: Paper
     policy: str | None
-    patient: str
+    patient: Patient
     verdict: Verdict
     as_of: When | None
     """The day judged: as asked for, else the day of the newest count judged."""
@@ -350,8 +352,7 @@ def _may_follow(count: When, support: When, days: int) -> bool:
     if support.after(count) and support.first >= count.last:
         return False
     return (
-        count.last >= support.first
-        and count.first.toordinal() - support.last.toordinal() <= days
+        count.last >= support.first and count.first.toordinal() - support.last.toordinal() <= days
     )
 
 
@@ -382,15 +383,14 @@ def _dependence(
     recorded = [
         t
         for t in course.transfusions
-        if t.when.last >= start
-        and t.when.first <= newest
-        and not (as_of and t.when.after(as_of))
+        if t.when.last >= start and t.when.first <= newest and not (as_of and t.when.after(as_of))
     ]
     found: dict[Product, Truth] = {}
     sources = [t.source for t in recorded]
     for product in (Product.RED_CELLS, Product.PLATELETS):
         sure = [
-            t for t in recorded
+            t
+            for t in recorded
             if t.product is product and start <= t.when.first and t.when.last <= newest
         ]
         possible = [t for t in recorded if t.product in {product, Product.UNKNOWN}]
@@ -422,7 +422,11 @@ def _left_out(
 ) -> Iterator[Remark]:
     """What was not judged, each kind of reason once, with every place."""
     told = {place for count in used for place in _places((count,))}
-    outside = [c for c in known if c.when.first < start]
+    outside = [c for c in known if used and c.when.first < start]
+    paired = {place for count in known if count.parts for place in _places((count,))}
+    unpaired = [
+        c for c in known if c.analyte in NEVER_ALONE and not paired.issuperset(_places((c,)))
+    ]
     for code, severity, counts, text in (
         (
             "after-as-of",
@@ -442,6 +446,13 @@ def _left_out(
             Severity.WARNING,
             outside,
             f"More than {window_days} days before the newest count judged: not combined with it.",
+        ),
+        (
+            "unpaired",
+            Severity.WARNING,
+            unpaired,
+            "A part or a percentage tells nothing without its total (leukocytes or erythrocytes) "
+            "of the same specimen or moment.",
         ),
         (
             "superseded",

@@ -192,11 +192,19 @@ class DrugGiven:
 
 
 @dataclass(frozen=True, slots=True)
+class Patient:
+    """Whom the data are about: a literal reference, or a business identifier."""
+
+    reference: str = ""
+    system: str = ""
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """One patient's data in time."""
 
-    patient: str
-    """The reference the answer names as its subject."""
+    patient: Patient
     sex: str | None = None
     born: When | None = None
     died: When | None = None

@@ -19,6 +19,11 @@ _PARTS = {
     Analyte.BAND_PERCENT,
     Analyte.RETICULOCYTE_PERCENT,
 }
+NEVER_ALONE = _PARTS - {
+    Analyte.LEUKOCYTES,
+    Analyte.ERYTHROCYTES,
+    Analyte.SEGMENTED_NEUTROPHILS,
+}
 # The most exact way first: of several ways for one moment the first that applies is taken.
 _PRODUCTS = (
     (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Analyte.LEUKOCYTES, Analyte.NEUTROPHIL_PERCENT),
@@ -100,9 +105,7 @@ def _neutrophils_from_parts(group: Group) -> Iterator[Count]:
             )
 
 
-def _pairs(
-    group: Group, one: Analyte, other: Analyte
-) -> Iterator[tuple[Count, Count]]:
+def _pairs(group: Group, one: Analyte, other: Analyte) -> Iterator[tuple[Count, Count]]:
     for first in group.get(one, ()):
         for second in group.get(other, ()):
             yield first, second

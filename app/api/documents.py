@@ -1,0 +1,133 @@
+"""What OpenAPI and the plain page say; the example is answered by the service itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from app import operations
+from app.fhir.requests import RED_CELL_POLICIES, TRANSFUSION_HISTORIES
+from app.fhir.writing import encode
+from app.papers import PUBLISHED
+
+
+def _result(name: str, code: str, display: str, value: float, unit: str) -> dict[str, Any]:
+    return {
+        "resource": {
+            "resourceType": "Observation",
+            "id": name,
+            "status": "final",
+            "code": {"coding": [{"system": "http://loinc.org", "code": code, "display": display}]},
+            "subject": {"reference": "Patient/example"},
+            "effectiveDateTime": "2024-03-05T08:30:00Z",
+            "valueQuantity": {
+                "value": value,
+                "unit": unit,
+                "system": "http://unitsofmeasure.org",
+                "code": unit,
+            },
+        }
+    }
+
+
+EXAMPLE_REQUEST: dict[str, Any] = {
+    "resourceType": "Bundle",
+    "type": "collection",
+    "entry": [
+        _result("anc", "751-8", "Neutrophils [#/volume] in Blood", 0.9, "10*9/L"),
+        _result("platelets", "777-3", "Platelets [#/volume] in Blood", 41, "10*9/L"),
+        _result("hemoglobin", "718-7", "Hemoglobin [Mass/volume] in Blood", 9.4, "g/dL"),
+    ],
+}
+
+
+def _example_response() -> Any:
+    return json.loads(encode(operations.eligibility(json.dumps(EXAMPLE_REQUEST).encode())))
+
+
+def _parameter(name: str, text: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": text, "schema": {"type": "string"} | schema}
+
+
+_OUTCOME: dict[str, Any] = {"application/fhir+json": {"schema": {"type": "object"}}}
+
+ELIGIBILITY_DOCUMENT: dict[str, Any] = {
+    "openapi_extra": {
+        "parameters": [
+            _parameter(
+                "criteria",
+                "Published definition, by id or canonical; may be repeated. Known: "
+                + ", ".join(paper.id for paper in PUBLISHED),
+                default=operations.DEFAULT_PAPER.id,
+            ),
+            _parameter("asOf", "Judge as known on that day; later results are left out."),
+            _parameter("subject", "Only this patient; also the patient of results without one."),
+            _parameter(
+                "window",
+                "Days before the newest count judged within which counts are combined.",
+                type="integer",
+                minimum=1,
+                default=30,
+            ),
+            _parameter(
+                "redCellPolicy",
+                "How the red-cell criterion is read.",
+                enum=list(RED_CELL_POLICIES),
+                default=RED_CELL_POLICIES[0],
+            ),
+            _parameter(
+                "transfusionHistory",
+                "'complete': no transfusion recorded is none given.",
+                enum=list(TRANSFUSION_HISTORIES),
+                default="unknown",
+            ),
+            _parameter("study", "Reference of a ResearchStudy: adds a ResearchSubject."),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/fhir+json": {
+                    "schema": {"type": "object", "description": "Bundle, or Parameters"},
+                    "example": EXAMPLE_REQUEST,
+                }
+            },
+        },
+    },
+    "responses": {
+        200: {
+            "description": "Bundle (collection): for each patient and definition an Observation, a "
+            "GuidanceResponse, an OperationOutcome where something was set aside, and a "
+            "ResearchSubject where a study was named.",
+            "content": {
+                "application/fhir+json": {
+                    "schema": {"type": "object"},
+                    "example": _example_response(),
+                }
+            },
+        },
+        **{
+            status: {"description": f"OperationOutcome: {why}", "content": _OUTCOME}
+            for status, why in {
+                400: "not JSON, not FHIR, or a bad parameter",
+                406: "no JSON accepted",
+                413: "the body is over the limit",
+                415: "the body is not JSON",
+                422: "nothing to assess, or an unknown definition",
+                500: "a fault of the service",
+            }.items()
+        },
+    },
+}
+
+HOME_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>maa-assess</title>
+<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}</style>
+</head><body>
+<h1>maa-assess</h1>
+<p>Reads blood counts as FHIR Observations and says whether they meet published definitions of
+moderate aplastic anemia, which result decided which criterion, and what is missing.
+Research criteria: a decision aid, not a diagnosis.</p>
+<ul><li><a href="/docs">How to call it</a></li>
+<li><a href="/fhir/metadata">CapabilityStatement</a></li></ul>
+</body></html>
+"""

@@ -1,0 +1,88 @@
+"""Around every request: its id, what is counted of it, and the answer to a bug."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.fhir_json import bug
+
+_LOG = logging.getLogger("maa_assess")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}", re.ASCII)
+
+
+class Metrics:
+    """What Prometheus reads; each application has its own registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "maa_requests",
+            "Requests answered.",
+            ("route", "method", "status"),
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "maa_request_seconds", "Time to answer.", ("route",), registry=self.registry
+        )
+
+
+class RequestMiddleware:
+    """Echoes or assigns X-Request-Id, counts the request, turns a bug into a 500.
+
+    The log holds the id, the route, the status and the time: never a body, a query or a path
+    parameter.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        status = 0
+        started = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            # The message may hold patient data: only its type and place are logged.
+            trace = error.__traceback__
+            while trace and trace.tb_next:
+                trace = trace.tb_next
+            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+            _LOG.error("bug %s at %s request %s", type(error).__name__, place, request_id)
+            if status == 0:
+                await bug()(scope, receive, send_with_id)
+        finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._metrics.requests.labels(route, scope["method"][:10], str(status)).inc()
+            self._metrics.seconds.labels(route).observe(seconds)
+            _LOG.info(
+                "%s %s %d %.1f ms request %s",
+                scope["method"][:10],
+                route,
+                status,
+                seconds * 1000,
+                request_id,
+            )

@@ -1,0 +1,64 @@
+"""The addresses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from app import operations
+from app.api.documents import ELIGIBILITY_DOCUMENT, HOME_PAGE
+from app.api.fhir_json import fhir_response, read_body, require_json_accepted
+from app.fhir.definitions import capability_statement
+
+router = APIRouter()
+
+
+@router.post(
+    "/fhir/$assess-eligibility",
+    summary="Do a patient's blood counts meet a published definition?",
+    operation_id="assess-eligibility",
+    response_class=Response,
+    **ELIGIBILITY_DOCUMENT,
+)
+async def assess_eligibility(request: Request) -> Response:
+    """A Bundle of Observations (or Parameters) in, a Bundle of sourced assessments out."""
+    require_json_accepted(request)
+    body = await read_body(request)
+    settings = request.app.state.settings
+    query = request.query_params.multi_items()
+    return fhir_response(operations.eligibility(body, query, settings.window_days))
+
+
+@router.get("/fhir/metadata", operation_id="metadata", summary="What this service can do")
+async def metadata(request: Request) -> Response:
+    """The CapabilityStatement."""
+    require_json_accepted(request)
+    return fhir_response(capability_statement(str(request.base_url).rstrip("/")))
+
+
+@router.get("/health/live", operation_id="live", summary="Is the process alive?")
+async def live() -> JSONResponse:
+    """Always ok while the process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/health/ready", operation_id="ready", summary="Can it take requests?")
+async def ready() -> JSONResponse:
+    """Ready from the start: nothing outside is needed."""
+    return JSONResponse({"status": "ok", "notReady": []})
+
+
+@router.get("/metrics", operation_id="metrics", summary="Metrics for Prometheus")
+async def metrics(request: Request) -> Response:
+    """Counts and times of requests."""
+    registry: Any = request.app.state.metrics.registry
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/", include_in_schema=False)
+async def home() -> HTMLResponse:
+    """What this is, and where to go on."""
+    return HTMLResponse(HOME_PAGE)

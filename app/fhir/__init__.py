@@ -1,0 +1,1 @@
+"""The edge: FHIR in, FHIR out."""

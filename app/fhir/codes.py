@@ -1,0 +1,586 @@
+"""The codes and units laboratories send, and what each means to us. Tables, and look-ups in them.
+
+Sources: LOINC 2.80 (each row's `source` is its page), UCUM (https://ucum.org/ucum), and,
+for the spellings that are not UCUM, what laboratory systems are seen to send.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
+from typing import Final, NamedTuple
+from unicodedata import normalize
+
+from app.domain.counts import Analyte, Drug, Product
+
+
+class Dimension(Enum):
+    """What kind of quantity a code or a unit speaks of; the two must agree."""
+
+    NUMBER_CONCENTRATION = "number concentration"
+    MASS_CONCENTRATION = "mass concentration"
+    MOLAR_CONCENTRATION = "molar concentration"
+    FRACTION = "fraction"
+    MASS = "mass"
+
+
+@dataclass(frozen=True, slots=True)
+class LoincRow:
+    """One LOINC code whose value we use."""
+
+    code: str
+    analyte: Analyte
+    dimension: Dimension
+    display: str
+    """LOINC's long common name."""
+    manual: bool = False
+    """Reticulocytes counted by hand: papers give them another limit. No other analyte needs it."""
+    doubtful: str | None = None
+    """Why the result is of lesser standing, where it is."""
+
+    @property
+    def source(self) -> str:
+        """The public page that defines the code."""
+        return f"https://loinc.org/{self.code}"
+
+
+_ANC: Final = Analyte.ABSOLUTE_NEUTROPHIL_COUNT
+_SEGMENTED: Final = Analyte.SEGMENTED_NEUTROPHILS
+_BANDS: Final = Analyte.BAND_NEUTROPHILS
+_NEUTROPHIL_PERCENT: Final = Analyte.NEUTROPHIL_PERCENT
+_SEGMENTED_PERCENT: Final = Analyte.SEGMENTED_PERCENT
+_BAND_PERCENT: Final = Analyte.BAND_PERCENT
+_LEUKOCYTES: Final = Analyte.LEUKOCYTES
+_PLATELETS: Final = Analyte.PLATELETS
+_HEMOGLOBIN: Final = Analyte.HEMOGLOBIN
+_RETICULOCYTES: Final = Analyte.RETICULOCYTES
+_RETICULOCYTE_PERCENT: Final = Analyte.RETICULOCYTE_PERCENT
+_ERYTHROCYTES: Final = Analyte.ERYTHROCYTES
+_WEIGHT: Final = Analyte.BODY_WEIGHT
+
+_NUMBER: Final = Dimension.NUMBER_CONCENTRATION
+_MASS_PER_VOLUME: Final = Dimension.MASS_CONCENTRATION
+_MOLES_PER_VOLUME: Final = Dimension.MOLAR_CONCENTRATION
+_FRACTION: Final = Dimension.FRACTION
+_MASS: Final = Dimension.MASS
+
+_ESTIMATE: Final = "an estimate from a smear, not a count"
+_CORRECTED: Final = "corrected for nucleated red cells"
+_IN_PLASMA: Final = "counted in plasma, not in whole blood"
+_MIXED_VENOUS: Final = "mixed venous blood, from a catheter"
+
+ANALYTE_LOINC: Final[tuple[LoincRow, ...]] = (
+    LoincRow("751-8", _ANC, _NUMBER, "Neutrophils [#/volume] in Blood by Automated count"),
+    LoincRow("26499-4", _ANC, _NUMBER, "Neutrophils [#/volume] in Blood"),
+    LoincRow("753-4", _ANC, _NUMBER, "Neutrophils [#/volume] in Blood by Manual count"),
+    LoincRow("30451-9", _SEGMENTED, _NUMBER, "Segmented neutrophils [#/volume] in Blood"),
+    LoincRow(
+        "768-2", _SEGMENTED, _NUMBER, "Segmented neutrophils [#/volume] in Blood by Manual count"
+    ),
+    LoincRow("26507-4", _BANDS, _NUMBER, "Band form neutrophils [#/volume] in Blood"),
+    LoincRow("763-3", _BANDS, _NUMBER, "Band form neutrophils [#/volume] in Blood by Manual count"),
+    LoincRow(
+        "770-8",
+        _NEUTROPHIL_PERCENT,
+        _FRACTION,
+        "Neutrophils/Leukocytes in Blood by Automated count",
+    ),
+    LoincRow("26511-6", _NEUTROPHIL_PERCENT, _FRACTION, "Neutrophils/Leukocytes in Blood"),
+    LoincRow(
+        "23761-0",
+        _NEUTROPHIL_PERCENT,
+        _FRACTION,
+        "Neutrophils/Leukocytes in Blood by Manual count",
+    ),
+    LoincRow(
+        "769-0",
+        _SEGMENTED_PERCENT,
+        _FRACTION,
+        "Segmented neutrophils/Leukocytes in Blood by Manual count",
+    ),
+    LoincRow("26505-8", _SEGMENTED_PERCENT, _FRACTION, "Segmented neutrophils/Leukocytes in Blood"),
+    LoincRow(
+        "764-1",
+        _BAND_PERCENT,
+        _FRACTION,
+        "Band form neutrophils/Leukocytes in Blood by Manual count",
+    ),
+    LoincRow("26508-2", _BAND_PERCENT, _FRACTION, "Band form neutrophils/Leukocytes in Blood"),
+    LoincRow(
+        "35332-6",
+        _BAND_PERCENT,
+        _FRACTION,
+        "Band form neutrophils/Leukocytes in Blood by Automated count",
+    ),
+    LoincRow("6690-2", _LEUKOCYTES, _NUMBER, "Leukocytes [#/volume] in Blood by Automated count"),
+    LoincRow("26464-8", _LEUKOCYTES, _NUMBER, "Leukocytes [#/volume] in Blood"),
+    LoincRow("804-5", _LEUKOCYTES, _NUMBER, "Leukocytes [#/volume] in Blood by Manual count"),
+    LoincRow(
+        "49498-9",
+        _LEUKOCYTES,
+        _NUMBER,
+        "Leukocytes [#/volume] in Blood by Estimate",
+        doubtful=_ESTIMATE,
+    ),
+    LoincRow(
+        "33256-9",
+        _LEUKOCYTES,
+        _NUMBER,
+        "Leukocytes [#/volume] corrected for nucleated erythrocytes in Blood by Automated count",
+        doubtful=_CORRECTED,
+    ),
+    LoincRow(
+        "12227-5",
+        _LEUKOCYTES,
+        _NUMBER,
+        "Leukocytes [#/volume] corrected for nucleated erythrocytes in Blood",
+        doubtful=_CORRECTED,
+    ),
+    LoincRow("777-3", _PLATELETS, _NUMBER, "Platelets [#/volume] in Blood by Automated count"),
+    LoincRow("26515-7", _PLATELETS, _NUMBER, "Platelets [#/volume] in Blood"),
+    LoincRow("778-1", _PLATELETS, _NUMBER, "Platelets [#/volume] in Blood by Manual count"),
+    LoincRow(
+        "97995-5", _PLATELETS, _NUMBER, "Platelets [#/volume] in Blood by Automated count.optical"
+    ),
+    LoincRow(
+        "49497-1",
+        _PLATELETS,
+        _NUMBER,
+        "Platelets [#/volume] in Blood by Estimate",
+        doubtful=_ESTIMATE,
+    ),
+    LoincRow(
+        "13056-7",
+        _PLATELETS,
+        _NUMBER,
+        "Platelets [#/volume] in Plasma by Automated count",
+        doubtful=_IN_PLASMA,
+    ),
+    LoincRow("26516-5", _PLATELETS, _NUMBER, "Platelets [#/volume] in Plasma", doubtful=_IN_PLASMA),
+    LoincRow(
+        "74464-9",
+        _PLATELETS,
+        _NUMBER,
+        "Platelets [#/volume] in Capillary blood by Manual count",
+        doubtful="capillary blood, where platelet counts differ from venous blood (PMID 12542436)",
+    ),
+    LoincRow("718-7", _HEMOGLOBIN, _MASS_PER_VOLUME, "Hemoglobin [Mass/volume] in Blood"),
+    LoincRow(
+        "20509-6",
+        _HEMOGLOBIN,
+        _MASS_PER_VOLUME,
+        "Hemoglobin [Mass/volume] in Blood by calculation",
+    ),
+    LoincRow("30350-3", _HEMOGLOBIN, _MASS_PER_VOLUME, "Hemoglobin [Mass/volume] in Venous blood"),
+    LoincRow(
+        "30313-1", _HEMOGLOBIN, _MASS_PER_VOLUME, "Hemoglobin [Mass/volume] in Arterial blood"
+    ),
+    LoincRow(
+        "30352-9", _HEMOGLOBIN, _MASS_PER_VOLUME, "Hemoglobin [Mass/volume] in Capillary blood"
+    ),
+    LoincRow(
+        "55782-7", _HEMOGLOBIN, _MASS_PER_VOLUME, "Hemoglobin [Mass/volume] in Blood by Oximetry"
+    ),
+    LoincRow(
+        "76769-9",
+        _HEMOGLOBIN,
+        _MASS_PER_VOLUME,
+        "Hemoglobin [Mass/volume] in Venous blood by Oximetry",
+    ),
+    LoincRow(
+        "14775-1",
+        _HEMOGLOBIN,
+        _MASS_PER_VOLUME,
+        "Hemoglobin [Mass/volume] in Arterial blood by Oximetry",
+    ),
+    LoincRow(
+        "76768-1",
+        _HEMOGLOBIN,
+        _MASS_PER_VOLUME,
+        "Hemoglobin [Mass/volume] in Mixed venous blood by Oximetry",
+        doubtful=_MIXED_VENOUS,
+    ),
+    LoincRow(
+        "30351-1",
+        _HEMOGLOBIN,
+        _MASS_PER_VOLUME,
+        "Hemoglobin [Mass/volume] in Mixed venous blood",
+        doubtful=_MIXED_VENOUS,
+    ),
+    LoincRow(
+        "97550-8",
+        _HEMOGLOBIN,
+        _MASS_PER_VOLUME,
+        "Hemoglobin [Mass/volume] in Central venous blood by calculation",
+        doubtful="calculated, in central venous blood",
+    ),
+    LoincRow("59260-0", _HEMOGLOBIN, _MOLES_PER_VOLUME, "Hemoglobin [Moles/volume] in Blood"),
+    LoincRow(
+        "93846-4", _HEMOGLOBIN, _MOLES_PER_VOLUME, "Hemoglobin [Moles/volume] in Venous blood"
+    ),
+    LoincRow(
+        "75928-2", _HEMOGLOBIN, _MOLES_PER_VOLUME, "Hemoglobin [Moles/volume] in Arterial blood"
+    ),
+    LoincRow(
+        "60474-4", _RETICULOCYTES, _NUMBER, "Reticulocytes [#/volume] in Blood by Automated count"
+    ),
+    LoincRow("14196-0", _RETICULOCYTES, _NUMBER, "Reticulocytes [#/volume] in Blood"),
+    LoincRow(
+        "40665-2",
+        _RETICULOCYTES,
+        _NUMBER,
+        "Reticulocytes [#/volume] in Blood by Manual count",
+        manual=True,
+    ),
+    LoincRow(
+        "17849-1",
+        _RETICULOCYTE_PERCENT,
+        _FRACTION,
+        "Reticulocytes/Erythrocytes in Blood by Automated count",
+    ),
+    LoincRow("4679-7", _RETICULOCYTE_PERCENT, _FRACTION, "Reticulocytes/Erythrocytes in Blood"),
+    LoincRow(
+        "31112-6",
+        _RETICULOCYTE_PERCENT,
+        _FRACTION,
+        "Reticulocytes/Erythrocytes in Blood by Manual count",
+    ),
+    LoincRow(
+        "17848-3", _RETICULOCYTE_PERCENT, _FRACTION, "Reticulocytes/1000 erythrocytes in Blood"
+    ),
+    LoincRow(
+        "789-8", _ERYTHROCYTES, _NUMBER, "Erythrocytes [#/volume] in Blood by Automated count"
+    ),
+    LoincRow("26453-1", _ERYTHROCYTES, _NUMBER, "Erythrocytes [#/volume] in Blood"),
+    LoincRow("29463-7", _WEIGHT, _MASS, "Body weight"),
+    LoincRow("3141-9", _WEIGHT, _MASS, "Body weight Measured"),
+)
+
+BY_LOINC: Final[dict[str, LoincRow]] = {row.code: row for row in ANALYTE_LOINC}
+
+REJECTED_LOINC: Final[dict[str, str]] = {
+    "74775-8": "platelets in platelet-rich plasma, not in blood",
+    "48386-7": "the share of large platelets, not the platelet count",
+    "34167-7": "large platelets only, not the platelet count",
+    "96354-6": "large platelets only, not the platelet count",
+    "9317-9": "platelets judged on a smear in words, not counted",
+    "4635-9": "free hemoglobin outside the red cells, not the hemoglobin of blood",
+    "31111-8": "reticulocytes adjusted for the hematocrit, not their share of red cells",
+    "42758-3": "not the plain share of reticulocytes among red cells",
+    "30394-1": "not neutrophils: all granulocytes",
+    "51584-1": "not neutrophils: immature granulocytes",
+    "53115-2": "not neutrophils: immature granulocytes",
+    "773-2": "not neutrophils",
+    "761-7": "not blood: urine",
+}
+"""Codes easily taken for one of ours, and why they are not."""
+
+PANEL_LOINC: Final[frozenset[str]] = frozenset(
+    {
+        "58410-2",
+        "57021-8",
+        "57022-6",
+        "57782-5",
+        "69742-5",
+        "24317-0",
+        "55429-5",
+        "57023-4",
+        "24318-8",
+        "69738-3",
+        "24360-0",
+    }
+)
+"""Groups of results: no value of their own, but members that have one."""
+
+PREFERRED_LOINC: Final[dict[Analyte, tuple[str, str]]] = {
+    BY_LOINC[code].analyte: (code, BY_LOINC[code].display)
+    for code in (
+        "751-8",
+        "777-3",
+        "718-7",
+        "60474-4",
+        "6690-2",
+        "789-8",
+        "30451-9",
+        "26507-4",
+        "770-8",
+        "769-0",
+        "764-1",
+        "17849-1",
+        "29463-7",
+    )
+}
+"""The code and display an analyte goes by in our answers."""
+
+LOINC_SYSTEMS: Final[frozenset[str]] = frozenset(
+    {
+        "http://loinc.org",
+        "http://loinc.org/",
+        "https://loinc.org",
+        "https://loinc.org/",
+        "urn:oid:2.16.840.1.113883.6.1",
+    }
+)
+"""FHIR allows only the first; CDA converters and hand-written resources send the others."""
+
+UCUM_SYSTEMS: Final[frozenset[str]] = frozenset(
+    {
+        "http://unitsofmeasure.org",
+        "http://unitsofmeasure.org/",
+        "https://unitsofmeasure.org",
+        "https://unitsofmeasure.org/",
+        "urn:oid:2.16.840.1.113883.6.8",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRow:
+    """One spelling of a unit, and the exact factor to the unit its analytes are held in."""
+
+    text: str
+    dimension: Dimension
+    factor: Decimal
+    """To 10*9/L, g/dL (also from mmol/L, by hemoglobin's molar mass), % or kg."""
+    ucum: bool
+    """The text is UCUM and means exactly this."""
+    only: frozenset[Analyte] | None = None
+    """The spelling is believed for these analytes alone."""
+    false_friend: bool = False
+    """The text is valid UCUM, but there it means something no laboratory counts in."""
+
+
+class UnitReading(NamedTuple):
+    """A unit understood, and whether its text had to be repaired to do so."""
+
+    row: UnitRow
+    repaired: bool
+
+
+def _rows(
+    dimension: Dimension,
+    factor: str,
+    *texts: str,
+    ucum: bool = False,
+    only: frozenset[Analyte] | None = None,
+    false_friend: bool = False,
+) -> tuple[UnitRow, ...]:
+    return tuple(
+        UnitRow(text, dimension, Decimal(factor), ucum, only, false_friend) for text in texts
+    )
+
+
+# Red cells are the only cells counted in millions: a million platelets per microliter is an error.
+_COUNTED_IN_MILLIONS: Final = frozenset({_ERYTHROCYTES, _RETICULOCYTES})
+
+# One mole of hemoglobin, taken as the monomer with one heme, weighs 16114 g (ICSH).
+_GRAMS_PER_DECILITER_IN_MMOL_PER_LITER: Final = "1.611"
+
+# fmt: off
+UNITS: Final[tuple[UnitRow, ...]] = (
+    *_rows(
+        _NUMBER, "1",
+        "10*3/uL", "10*3/ul", "10^3/uL", "10^3/ul", "10*9/L", "10*9/l", "10^9/L", "10^9/l",
+        "10*3/mm3", "10^3/mm3", "10*6/mL", "10*6/ml", "10^6/mL", "10^6/ml",
+        "/nL", "/nl", "1/nL", "1/nl", "nL-1", "nl-1",
+        ucum=True,
+    ),
+    *_rows(
+        _NUMBER, "0.001",
+        "/uL", "/ul", "1/uL", "1/ul", "/mm3", "1/mm3", "{cells}/uL", "{cells}/ul",
+        "{#}/uL", "{#}/ul", "{cells}/mm3", "10*6/L", "10*6/l", "10^6/L", "10^6/l",
+        ucum=True,
+    ),
+    *_rows(
+        _NUMBER, "1000",
+        "10*6/uL", "10*6/ul", "10^6/uL", "10^6/ul", "10*12/L", "10*12/l", "10^12/L", "10^12/l",
+        "/pL", "/pl",
+        ucum=True,
+    ),
+    # UCUM reads K as kelvin and G as gauss; laboratories mean thousand and giga.
+    *_rows(_NUMBER, "1", "K/uL", "K/ul", "K/mm3", "G/L", "G/l", false_friend=True),
+    # UCUM reads m as meter and T as tesla; laboratories mean million and tera.
+    *_rows(
+        _NUMBER, "1000", "m/uL", "m/ul", "T/L", "T/l",
+        only=_COUNTED_IN_MILLIONS, false_friend=True,
+    ),
+    *_rows(
+        _NUMBER, "1000", "M/uL", "M/ul", "tera.l-1", "Million/uL",
+        only=_COUNTED_IN_MILLIONS,
+    ),
+    *_rows(
+        _NUMBER, "1",
+        "k/uL", "k/ul", "K/mcL", "K/mcl", "k/mcL", "k/mm3", "K/cumm", "10^3/mcL", "10*3/mcL",
+        "x10E3/uL", "X10E3/uL", "x10^3/uL", "x10*3/uL", "10E3/uL",
+        "10E9/L", "x10E9/L", "x10^9/L", "x10*9/L",
+        "Thousand/uL", "Thou/uL", "thou/mm3", "Tsd/ul", "Giga/L", "giga.l-1",
+        "10+3/ul", "1000/uL", "10*3/\u00b5L", "10*3/\u03bcL",
+        "thousand per microliter", "per nanoliter", "/nanoliter",
+    ),
+    *_rows(
+        _NUMBER, "0.001",
+        "cells/uL", "cells/mcL", "cells/mm3", "/cumm", "/cu mm", "cells per microliter",
+    ),
+    *_rows(
+        _NUMBER, "1000",
+        "10E6/uL", "x10E6/uL", "x10^6/uL", "x10*6/uL", "10*6/mcL", "10^6/mcL",
+        "10E12/L", "x10E12/L", "x10^12/L", "x10*12/L",
+    ),
+    *_rows(_MASS_PER_VOLUME, "1", "g/dL", "g/dl", "g%", ucum=True),
+    *_rows(_MASS_PER_VOLUME, "0.1", "g/L", "g/l", ucum=True),
+    *_rows(_MASS_PER_VOLUME, "0.001", "mg/dL", "mg/dl", ucum=True),
+    *_rows(_MASS_PER_VOLUME, "100", "g/mL", "g/ml", ucum=True),
+    *_rows(
+        _MASS_PER_VOLUME, "1", "gm/dL", "gm/dl", "GM/DL", "gram per deciliter",
+        "grams per deciliter",
+    ),
+    # UCUM reads Gm as gigameter.
+    *_rows(_MASS_PER_VOLUME, "1", "Gm/dL", "Gm/dl", false_friend=True),
+    *_rows(
+        _MOLES_PER_VOLUME, _GRAMS_PER_DECILITER_IN_MMOL_PER_LITER, "mmol/L", "mmol/l", ucum=True
+    ),
+    *_rows(_FRACTION, "1", "%", "/100", ucum=True),
+    *_rows(_FRACTION, "0.1", "[ppth]", "10*-3", "10^-3", "/1000", ucum=True),
+    *_rows(_FRACTION, "0.1", "\u2030"),
+    *_rows(_FRACTION, "100", "1", "{ratio}", ucum=True),
+    *_rows(_MASS, "1", "kg", ucum=True),
+    *_rows(_MASS, "0.001", "g", ucum=True),
+    *_rows(_MASS, "0.45359237", "[lb_av]", ucum=True),
+)
+# fmt: on
+
+_BY_TEXT: Final[dict[str, UnitRow]] = {row.text: row for row in UNITS}
+
+# UCUM tells units apart by case alone: g from G, mL from ML, mmol from Mmol, mm3 from Mm3.
+_TOLD_BY_CASE: Final = re.compile(r"(?<![a-z])(?:[kmgtp]|[mp]l|[km]g|gm|mm|mmol)(?![a-z])")
+# A row with one of these cannot be UCUM in any case, so its case tells nothing.
+_NEVER_UCUM: Final = re.compile(r"mcl|(?!mmol)[a-z]{4}")
+_ANNOTATION: Final = re.compile(r"\{[^{}]*\}")
+
+_BY_LOWER_CASE: Final[dict[str, UnitRow]] = {
+    lower: row
+    for row in reversed(UNITS)
+    if (lower := row.text.lower()).isascii()
+    and (_NEVER_UCUM.search(_ANNOTATION.sub("", lower)) or not _TOLD_BY_CASE.search(lower))
+}
+
+_LONGEST_UNIT: Final = 100
+# To UCUM an annotation is no more than a remark, but whoever writes {thousand}/uL means it.
+_ANNOTATED_MAGNITUDE: Final = re.compile(
+    r"\{[^{}]*(?:1000|10[*^e]|thou|tsd|milli|mio|giga|tera|billi|(?<![a-z])[kmgt](?![a-z]))",
+    re.IGNORECASE,
+)
+_SPELLED_ALIKE: Final = str.maketrans({"\u00b5": "u", "\u03bc": "u"})
+_SPACED_SLASH: Final = re.compile(r" ?/ ?")
+
+
+def unit_row(text: str) -> UnitReading | None:
+    """What a unit's text means, or None where it would have to be guessed."""
+    return None if len(text) > _LONGEST_UNIT else _read_unit(text)
+
+
+@lru_cache(maxsize=1024)
+def _read_unit(text: str) -> UnitReading | None:
+    if row := _found(text):
+        return UnitReading(row, repaired=not row.ucum)
+    tidy = " ".join(text.translate(_SPELLED_ALIKE).split())
+    row = _found(tidy) or _found(_SPACED_SLASH.sub("/", tidy))
+    if row is None and tidy.isascii():
+        row = _BY_LOWER_CASE.get(_SPACED_SLASH.sub("/", tidy).lower())
+    return UnitReading(row, repaired=True) if row else None
+
+
+def _found(text: str) -> UnitRow | None:
+    if row := _BY_TEXT.get(text):
+        return row
+    if _ANNOTATED_MAGNITUDE.search(text):
+        return None
+    return _BY_TEXT.get(_ANNOTATION.sub("", text))
+
+
+_CELLS_OF_ONE_KIND: Final = (Decimal("0"), Decimal("100"))
+_PERCENT: Final = (Decimal("0"), Decimal("100"))
+
+PLAUSIBLE: Final[dict[Analyte, tuple[Decimal, Decimal]]] = {
+    _ANC: _CELLS_OF_ONE_KIND,
+    _SEGMENTED: _CELLS_OF_ONE_KIND,
+    _BANDS: _CELLS_OF_ONE_KIND,
+    _LEUKOCYTES: (Decimal("0"), Decimal("1000")),
+    _PLATELETS: (Decimal("0"), Decimal("3000")),
+    _RETICULOCYTES: (Decimal("0"), Decimal("1000")),
+    # Our own: a red cell count in a mislabelled unit must not become a reticulocyte count.
+    _ERYTHROCYTES: (Decimal("500"), Decimal("10000")),
+    _HEMOGLOBIN: (Decimal("1"), Decimal("25")),
+    _NEUTROPHIL_PERCENT: _PERCENT,
+    _SEGMENTED_PERCENT: _PERCENT,
+    _BAND_PERCENT: _PERCENT,
+    _RETICULOCYTE_PERCENT: _PERCENT,
+    _WEIGHT: (Decimal("0.5"), Decimal("500")),
+}
+"""In the analyte's unit, ends included. Outside, a wrong unit is likelier than the value."""
+
+MOLAR_HEMOGLOBIN_FLOOR: Final = Decimal("3")
+"""In mmol/L. Below, the laboratory may have counted tetramers, a fourth of the monomers."""
+
+_SNOMED: Final = "http://snomed.info/sct"
+_CPT: Final = "http://www.ama-assn.org/go/cpt"
+_RXNORM: Final = "http://www.nlm.nih.gov/research/umls/rxnorm"
+_ATC: Final = "http://www.whocc.no/atc"
+
+TRANSFUSIONS: Final[dict[tuple[str, str], Product]] = {
+    (_SNOMED, "116859006"): Product.UNKNOWN,
+    (_SNOMED, "116863004"): Product.RED_CELLS,
+    (_SNOMED, "71493000"): Product.RED_CELLS,
+    (_SNOMED, "12719002"): Product.PLATELETS,
+    (_SNOMED, "180207008"): Product.UNKNOWN,
+    (_CPT, "36430"): Product.UNKNOWN,
+}
+"""By system and code; unknown where the code does not say what was given."""
+
+DRUGS: Final[dict[tuple[str, str], Drug]] = {
+    (_RXNORM, "190353"): Drug.DACLIZUMAB,
+    (_RXNORM, "68442"): Drug.FILGRASTIM,
+    (_RXNORM, "338036"): Drug.PEGFILGRASTIM,
+    (_ATC, "L04AC01"): Drug.DACLIZUMAB,
+    (_ATC, "L03AA02"): Drug.FILGRASTIM,
+}
+
+# The longer name comes first: a text with pegfilgrastim in it also holds filgrastim.
+DRUG_NAMES: Final[dict[str, Drug]] = {
+    "pegfilgrastim": Drug.PEGFILGRASTIM,
+    "neulasta": Drug.PEGFILGRASTIM,
+    "filgrastim": Drug.FILGRASTIM,
+    "neupogen": Drug.FILGRASTIM,
+    "daclizumab": Drug.DACLIZUMAB,
+    "zenapax": Drug.DACLIZUMAB,
+    "zinbryta": Drug.DACLIZUMAB,
+}
+"""Lower-case names to search a text for, in this order; the first found is meant."""
+
+_LONGEST_LABEL: Final = 500
+
+LOOKS_LIKE_A_COUNT: Final[re.Pattern[str]] = re.compile(
+    r"neutrophil|platelet|thrombo[cz]yt|h(?:ae?|e|ä)moglobin|reti[ck]ulo[cz]yt|leu[ck]o[cz]yt"
+    r"|(?<![^\W_])(?:wbc|anc|plt|hgb|hb)(?![^\W_])",
+    re.IGNORECASE,
+)
+
+# Ab and not Abs: analysers print "Neutrophils Abs" for an absolute count.
+NOT_A_COUNT: Final[re.Pattern[str]] = re.compile(
+    r"lymphocyt|monocyt|eosinophil|basophil|blast|nucleated|a1c|gly[ck]|entitic|distribution|width|antibod|antigen|antiplatelet|esterase|electrophores"
+    r"|oxyh|methemo|methaemo|methämo|sulfhemo|aggregat|plateletcrit|platelet.rich"
+    r"|f(?:o?e|ö)tal|f(?:a?e|ä)cal|f(?:a?e|ä)ces|stool|cerebrospinal|spinal fl|body fl|marrow"
+    r"|in (?:erythrocyte|red (?:blood )?cell|reticulocyte)|reticulocyte h(?:ae?|e|ä)moglobin"
+    r"|h(?:ae?|e|ä)moglobin (?:a2?|c|e|f|s|h|barts?)(?![^\W_])"
+    r"|(?<![^\W_])(?:mean|mchc?|mpv|pdw|urin(?:e|ary)?|csf|ab|ag|casts?|free)(?![^\W_])",
+    re.IGNORECASE,
+)
+
+
+def looks_like_a_count(text: str) -> bool:
+    """Whether the label of a code we do not know names one of the blood counts we judge."""
+    label = normalize("NFC", text[:_LONGEST_LABEL])
+    return bool(LOOKS_LIKE_A_COUNT.search(label)) and not NOT_A_COUNT.search(label)

@@ -1,0 +1,97 @@
+"""An assessment as XHTML that a clinician can read alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from html import escape
+
+from app.domain.assessment import Assessment, Finding, Verdict
+from app.domain.counts import Count, Interval, Kind
+from app.domain.rules import Limit, Truth
+
+AID = "Research criteria, applied to blood counts: a decision aid, not a diagnosis."
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_TRUTH = {Truth.MET: "met", Truth.NOT_MET: "not met", Truth.UNKNOWN: "unknown"}
+
+
+def text_of(interval: Interval) -> str:
+    """A value, or an interval, in figures."""
+    if interval.exact is not None:
+        return f"{interval.exact:f}"
+    if interval.low is None and interval.high is None:
+        return "not known"
+    if interval.low is None:
+        return f"{'<=' if interval.high_included else '<'} {interval.high:f}"
+    if interval.high is None:
+        return f"{'>=' if interval.low_included else '>'} {interval.low:f}"
+    return f"{interval.low:f} to {interval.high:f}"
+
+
+def headline(assessment: Assessment) -> str:
+    """The verdict in one sentence."""
+    finding = assessment.paper.finding
+    if assessment.verdict is Verdict.ELIGIBLE:
+        return f"The counts meet the definition of {finding}."
+    if assessment.verdict is Verdict.INDETERMINATE:
+        return f"It is not known whether the counts meet the definition of {finding}."
+    severe = any(
+        f.criterion.code == "not-severe" and f.truth is Truth.NOT_MET for f in assessment.findings
+    )
+    return f"The counts do not meet the definition of {finding}" + (
+        ": severe by counts." if severe else "."
+    )
+
+
+def missing(assessment: Assessment) -> str:
+    """What would settle an open verdict; empty when it is settled."""
+    needs = [analyte.title for analyte in assessment.needs]
+    if assessment.needs_transfusion_history:
+        needs.append("the transfusions of the last 8 weeks")
+    return f"To settle it: {', '.join(needs)}." if needs else ""
+
+
+def counts_of(assessment: Assessment, finding: Finding) -> tuple[Count, ...]:
+    """The counts a criterion was judged on."""
+    asked = {leaf.analyte for leaf in finding.criterion.leaves() if isinstance(leaf, Limit)}
+    return tuple(count for count in assessment.counts if count.analyte in asked)
+
+
+def narrative(assessment: Assessment, notes: Iterable[str]) -> str:
+    """The assessment as an XHTML div: verdict, criteria with their counts, what counts omit."""
+    rows = "".join(_row(assessment, finding) for finding in assessment.findings)
+    day = f" Judged on {assessment.as_of.last}." if assessment.as_of else ""
+    paragraphs = "".join(f"<p>{_text(note)}</p>" for note in notes)
+    return (
+        '<div xmlns="http://www.w3.org/1999/xhtml">'
+        f"<p><b>{_text(headline(assessment))}</b>{day} {_text(missing(assessment))}</p>"
+        "<table><thead><tr><th>Criterion</th><th>Answer</th><th>Counts</th><th>Limit</th>"
+        "<th>The paper's words</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
+        f"<p>{_text(assessment.paper.citation.text)}</p>{paragraphs}</div>"
+    )
+
+
+def _row(assessment: Assessment, finding: Finding) -> str:
+    criterion = finding.criterion
+    counts = "; ".join(_count(count) for count in counts_of(assessment, finding))
+    return (
+        f"<tr><td>{_text(criterion.title)}</td><td>{_TRUTH[finding.truth]}</td>"
+        f"<td>{_text(counts) or 'no count'}</td><td>{_text(criterion.describe())}</td>"
+        f"<td>{_text(criterion.wording)} ({_text(criterion.source)})</td></tr>"
+    )
+
+
+def _count(count: Count) -> str:
+    how = {Kind.DERIVED: ", worked out", Kind.BOUND: ", a bound from other results"}.get(
+        count.kind, ""
+    )
+    where = ", ".join(source.reference or source.place for source in count.sources)
+    return (
+        f"{count.analyte.short} {text_of(count.value)} {count.analyte.unit} "
+        f"of {count.when.text}{how} ({where})"
+    )
+
+
+def _text(text: str) -> str:
+    return escape(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text))

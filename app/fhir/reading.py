@@ -1,0 +1,923 @@
+"""FHIR resources to patients' Courses, and everything that was set aside, with its reason."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+
+import msgspec
+from msgspec import Raw
+
+from app.domain.counts import (
+    Analyte,
+    Count,
+    Course,
+    Drug,
+    DrugGiven,
+    Interval,
+    NoTransfusion,
+    Patient,
+    Product,
+    Remark,
+    Severity,
+    Source,
+    Transfusion,
+    When,
+)
+from app.domain.derivation import derived_counts
+from app.fhir import codes
+from app.fhir.codes import Dimension, LoincRow
+from app.fhir.outcome import Fault, RequestError
+from app.fhir.resources import (
+    DECODE_BODY,
+    DECODE_RESOURCE,
+    DECODE_TYPED,
+    Body,
+    Concept,
+    Dated,
+    DiagnosticReport,
+    Entry,
+    Medication,
+    MedicationAdministration,
+    Observation,
+    PatientResource,
+    Period,
+    Procedure,
+    Quantity,
+    Readable,
+    Reference,
+    ReferenceRange,
+    Valued,
+)
+from app.fhir.subjects import Subjects
+from app.fhir.times import effective, of_period, when
+
+# Results that stand; a result of any other status is set aside.
+_COUNTING = {"final", "amended", "corrected"}
+_READ_TYPES = {
+    "Observation",
+    "DiagnosticReport",
+    "Patient",
+    "Procedure",
+    "MedicationAdministration",
+    "Medication",
+}
+_BUNDLES_DEEP = 3
+# FHIR asks for 18 digits; a number far beyond is no laboratory's.
+_DIGITS = 64
+_COMPARATORS: dict[str, Callable[[Decimal], Interval]] = {
+    "<": lambda value: Interval(None, value, high_included=False),
+    "<=": lambda value: Interval(None, value),
+    ">": lambda value: Interval(value, None, low_included=False),
+    ">=": lambda value: Interval(value, None),
+}
+_TEXT_VALUE = re.compile(
+    r"\s*(<=|>=|<|>|≤|≥)?\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)(?:\s*([^\s\d].*?|10[*^+E].*?|1000/.*?))?\s*"
+)
+_OTHER_VALUES = tuple(
+    name
+    for name in Valued.__struct_fields__
+    if name.startswith("value") and name not in {"valueQuantity", "valueString", "valueRange"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A resource, and where in the request it stands."""
+
+    resource: Readable
+    place: str
+    reference: str
+    full_url: str | None
+    container: Item | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Every patient's course, and what belongs to no patient."""
+
+    courses: tuple[Course, ...]
+    remarks: tuple[Remark, ...]
+
+
+def read_courses(
+    entries: Sequence[Entry],
+    place: str,
+    subject: Reference | None = None,
+    transfusion_history_complete: bool = False,
+) -> Reading:
+    """Every patient's course in time from a Bundle's entries.
+
+    `place` is the Bundle's FHIRPath. `subject` narrows the answer to one patient, and is the
+    patient of results that name none. Raises RequestError where there is nothing to assess.
+    """
+    orphans: list[Remark] = []
+    items = list(_newest_versions(_items(entries, place, orphans, 0), orphans))
+    if not any(isinstance(item.resource, Observation) for item in items):
+        raise RequestError(
+            422,
+            Fault("not-found", "There is no Observation to assess in the data.", place),
+            remarks=orphans,
+        )
+    reader = _Reader(items, subject)
+    for item in items:
+        reader.read(item)
+    courses = reader.courses(transfusion_history_complete)
+    orphans += reader.orphans
+    if not courses:
+        raise RequestError(
+            422,
+            Fault(
+                "not-found",
+                "No patient to assess: name the patient of the results, in Observation.subject or "
+                "with the parameter 'subject'."
+                if subject is None
+                else "The data hold nothing of the patient named by 'subject'.",
+                place,
+            ),
+            remarks=orphans,
+        )
+    return Reading(courses, tuple(orphans))
+
+
+def _items(
+    entries: Iterable[Entry], place: str, orphans: list[Remark], depth: int
+) -> Iterator[Item]:
+    for index, entry in enumerate(entries):
+        here = f"{place}.entry[{index}].resource"
+        if entry.resource:
+            yield from _item(entry.resource, here, entry.fullUrl, None, orphans, depth)
+
+
+def _item(
+    raw: Raw,
+    place: str,
+    full_url: str | None,
+    container: Item | None,
+    orphans: list[Remark],
+    depth: int,
+) -> Iterator[Item]:
+    try:
+        resource = DECODE_RESOURCE(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        yield from _unread(raw, place, str(error), orphans, depth)
+        return
+    reference = _reference(resource, full_url, container)
+    item = Item(resource, place, reference, full_url, container)
+    yield item
+    if container is None:
+        for index, inner in enumerate(resource.contained):
+            yield from _item(inner, f"{place}.contained[{index}]", None, item, orphans, depth)
+
+
+def _unread(raw: Raw, place: str, error: str, orphans: list[Remark], depth: int) -> Iterator[Item]:
+    """A resource we do not read, a Bundle within the Bundle, or one that is malformed."""
+    try:
+        kind = DECODE_TYPED(raw).resourceType
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        kind = None
+    if kind == "Bundle":
+        if depth >= _BUNDLES_DEEP:
+            raise RequestError(
+                400, Fault("structure", f"Bundles deeper than {_BUNDLES_DEEP} in Bundles.", place)
+            )
+        inner = decode_body(raw, place)
+        yield from _items(inner.entry, place, orphans, depth + 1)
+    elif kind is None or kind in _READ_TYPES:
+        orphans.append(
+            Remark(
+                "not-fhir",
+                Severity.WARNING,
+                f"Not a FHIR R4 {kind or 'resource'} ({_without_values(error)}): set aside.",
+                (place + _path_in(error),),
+            )
+        )
+
+
+def decode_body(raw: bytes | Raw, place: str) -> Body:
+    """A Bundle or Parameters, decoded; RequestError 400 where it is not one."""
+    try:
+        return DECODE_BODY(raw)
+    except msgspec.ValidationError as error:
+        fault = Fault(
+            "structure", f"Not FHIR: {_without_values(str(error))}.", place + _path_in(str(error))
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        fault = Fault("structure", f"Not JSON: {error}. Send a Bundle or Parameters as JSON.")
+    except RecursionError:
+        fault = Fault("structure", "Not FHIR: the JSON is nested too deep.")
+    raise RequestError(400, fault)
+
+
+def _path_in(error: str) -> str:
+    """The place a decode error names, as FHIRPath below the resource."""
+    match = re.search(r"`\$((?:\.\w+|\[\d+\]|\[\.\.\.\])*)`", error)
+    return match.group(1).replace("[...]", "") if match else ""
+
+
+def _without_values(error: str) -> str:
+    """The decoder's words without a value of the patient's and without its own path."""
+    return re.sub(r"Invalid value '.*'", "Invalid value", error.split(" - at ")[0], flags=re.DOTALL)
+
+
+def _reference(resource: Readable, full_url: str | None, container: Item | None) -> str:
+    kind = type(resource).__struct_config__.tag
+    if container is not None:
+        # Nothing outside may refer to a contained resource; its container stands for it.
+        return container.reference
+    if resource.id:
+        return f"{kind}/{resource.id}"
+    return full_url or ""
+
+
+def _newest_versions(items: Iterable[Item], orphans: list[Remark]) -> Iterator[Item]:
+    """Of several versions of one resource (a history Bundle) the newest."""
+    newest: dict[tuple[str, str | None], Item] = {}
+    plain: list[Item] = []
+    for item in items:
+        meta = item.resource.meta
+        if (
+            item.container is None
+            and item.resource.id
+            and meta
+            and (meta.versionId or meta.lastUpdated)
+        ):
+            key = (item.reference, item.full_url)
+            other = newest.get(key)
+            if other and _version(other) == _version(item) and other.resource != item.resource:
+                plain.append(item)
+            elif other is None or _version(item) > _version(other):
+                newest[key] = item
+                if other:
+                    orphans.append(_older_version(other))
+            elif other.resource != item.resource:
+                orphans.append(_older_version(item))
+        else:
+            plain.append(item)
+    yield from newest.values()
+    yield from plain
+
+
+def _version(item: Item) -> tuple[str, int, str]:
+    meta = item.resource.meta
+    updated = when(meta.lastUpdated) if meta and meta.lastUpdated else None
+    version = (meta.versionId if meta else None) or ""
+    number = int(version) if version.isascii() and version.isdigit() and len(version) < 19 else -1
+    return str(updated.instant) if updated else "", number, version
+
+
+def _older_version(item: Item) -> Remark:
+    return Remark(
+        "superseded", Severity.INFORMATION, "An older version of the same resource.", (item.place,)
+    )
+
+
+@dataclass(slots=True)
+class _Chart:
+    """What has been read of one patient."""
+
+    results: list[_Result] = field(default_factory=list)
+    transfusions: list[Transfusion] = field(default_factory=list)
+    no_transfusions: list[NoTransfusion] = field(default_factory=list)
+    drugs: list[DrugGiven] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+    person: PatientResource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    count: Count
+    status: str
+    issued: str
+    identifiers: frozenset[tuple[str | None, str | None]]
+
+
+class _SetAside(Exception):
+    """One result that cannot be used: the remark's code, its text, and the element at fault."""
+
+    def __init__(self, code: str, text: str, element: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.text = text
+        self.element = element
+
+
+class _Reader:
+    def __init__(self, items: list[Item], named: Reference | None) -> None:
+        self.orphans: list[Remark] = []
+        self._subjects = Subjects(
+            [
+                (item.resource, item.full_url)
+                for item in items
+                if isinstance(item.resource, PatientResource) and item.container is None
+            ],
+            (
+                (item.resource.subject, item.full_url)
+                for item in items
+                if not isinstance(item.resource, PatientResource | Medication)
+            ),
+            named,
+        )
+        self._named = self._subjects.key(named, None) if named else None
+        self._charts: dict[str, _Chart] = defaultdict(_Chart)
+        self._by_reference = self._index(items)
+        self._lenders = self._find_lenders(items)
+
+    @staticmethod
+    def _index(items: Iterable[Item]) -> dict[str, Item]:
+        index: dict[str, Item] = {}
+        for item in items:
+            if item.container is not None:
+                index.setdefault(f"{item.container.place}#{item.resource.id}", item)
+                continue
+            for name in (item.full_url, item.reference):
+                if name:
+                    index.setdefault(name, item)
+        return index
+
+    def _resolve(self, reference: Reference, source: Item) -> Item | None:
+        text = reference.reference
+        if not text:
+            return None
+        if text.startswith("#"):
+            place = source.container.place if source.container else source.place
+            return self._by_reference.get(place + text)
+        text = text.split("/_history/")[0]
+        found = self._by_reference.get(text)
+        return found or self._by_reference.get("/".join(text.split("/")[-2:]))
+
+    def _find_lenders(self, items: Iterable[Item]) -> dict[str, Item]:
+        """For each result the report or panel that names or contains it, the report first."""
+        lenders: dict[str, Item] = {}
+        named: list[tuple[int, Item, tuple[Reference, ...]]] = []
+        for item in items:
+            resource = item.resource
+            if isinstance(resource, DiagnosticReport):
+                if resource.status not in {"entered-in-error", "cancelled"}:
+                    named.append((0, item, resource.result))
+            elif isinstance(resource, Observation) and resource.hasMember:
+                named.append((1, item, resource.hasMember))
+        for _, lender, references in sorted(named, key=lambda n: (n[0], n[1].reference)):
+            for reference in references:
+                member = self._resolve(reference, lender)
+                if member is not None and member is not lender:
+                    lenders.setdefault(member.place, lender)
+        for item in items:
+            if item.container is not None:
+                lenders.setdefault(item.place, item.container)
+        return lenders
+
+    def _lending(self, item: Item) -> Iterator[Item]:
+        """The result, then what lends to it: its report or panel, and what lends to that."""
+        seen: set[str] = set()
+        current: Item | None = item
+        while current is not None and current.place not in seen:
+            seen.add(current.place)
+            yield current
+            current = self._lenders.get(current.place)
+
+    def read(self, item: Item) -> None:
+        """Put one resource into its patient's chart, or say why it is set aside."""
+        resource = item.resource
+        if isinstance(resource, Observation):
+            self._observation(item, resource)
+        elif isinstance(resource, PatientResource) and item.container is None:
+            key = self._subjects.key_of_patient(resource, item.full_url)
+            self._charts[key].person = resource
+        elif isinstance(resource, Procedure):
+            self._aside_or(item, item.place, lambda: self._procedure(item, resource))
+        elif isinstance(resource, MedicationAdministration):
+            self._aside_or(item, item.place, lambda: self._medication(item, resource))
+
+    def _aside_or(self, item: Item, place: str, read: Callable[[], None]) -> None:
+        try:
+            read()
+        except _SetAside as aside:
+            remark = Remark(aside.code, Severity.WARNING, aside.text, (place + aside.element,))
+            self._remark(item, remark)
+
+    def _remark(self, item: Item, remark: Remark) -> None:
+        key, _ = self._patient(item)
+        (self._charts[key].remarks if key else self.orphans).append(remark)
+
+    def _patient(self, item: Item) -> tuple[str | None, Item]:
+        for lender in self._lending(item):
+            resource = lender.resource
+            subject = getattr(resource, "subject", None)
+            if subject is not None and (
+                key := self._subjects.key(subject, lender.full_url, _contained_patient(lender))
+            ):
+                return key, lender
+            if subject is not None and (subject.reference or subject.identifier):
+                return None, lender
+        return self._named, item
+
+    # Observations
+
+    def _observation(self, item: Item, observation: Observation) -> None:
+        key, _ = self._patient(item)
+        if key:
+            self._charts[key]  # a patient with nothing usable is still answered
+        self._aside_or(item, item.place, lambda: self._valued(item, observation, observation, ""))
+        for index, component in enumerate(observation.component):
+            path = f".component[{index}]"
+            self._aside_or(
+                item,
+                item.place + path,
+                lambda component=component, path=path: self._valued(  # type: ignore[misc]
+                    item, observation, component, path
+                ),
+            )
+
+    def _valued(self, item: Item, observation: Observation, valued: Valued, path: str) -> None:
+        row = _analyte(valued, panel=bool(observation.component or observation.hasMember))
+        if row is None:
+            return
+        _refuse_what_does_not_stand(item, observation, valued)
+        interval, repairs = _value(valued, row)
+        moment, dating = self._date(item)
+        key, lender = self._patient(item)
+        if key is None:
+            raise _SetAside(
+                "no-subject",
+                "The result names no patient: fill Observation.subject, or name the patient with "
+                "the parameter 'subject'.",
+            )
+        lenders = (found.reference for found in (lender, dating) if found is not item)
+        count = Count(
+            analyte=row.analyte,
+            value=interval,
+            when=moment,
+            sources=(Source(item.reference, item.place + path, tuple(dict.fromkeys(lenders))),),
+            manual=row.manual,
+            doubtful=row.doubtful is not None,
+            specimen=_specimen(observation),
+            normal=_normal(valued.referenceRange, row),
+        )
+        chart = self._charts[key]
+        chart.results.append(
+            _Result(
+                count,
+                observation.status or "",
+                observation.issued or "",
+                frozenset((i.system, i.value) for i in observation.identifier if i.value),
+            )
+        )
+        here = (item.place + path,)
+        chart.remarks += (Remark(code, Severity.INFORMATION, text, here) for code, text in repairs)
+        if row.doubtful:
+            chart.remarks.append(
+                Remark("doubtful-method", Severity.WARNING, f"{row.display}: {row.doubtful}.", here)
+            )
+
+    def _date(self, item: Item) -> tuple[When, Item]:
+        lending = [i for i in self._lending(item) if isinstance(i.resource, Dated)]
+        for lender in lending:
+            moment, says = effective(lender.resource)  # type: ignore[arg-type]
+            if moment:
+                return moment, lender
+            if says:
+                raise _SetAside(
+                    "no-date", "The effective time is no date that can be used.", ".effective"
+                )
+        for lender in lending:
+            issued = getattr(lender.resource, "issued", None)
+            moment = when(issued) if issued else None
+            if moment:
+                return moment, lender
+        raise _SetAside(
+            "no-date",
+            "The result has no date, and nothing lends it one: fill Observation.effectiveDateTime.",
+        )
+
+    # Transfusions and drugs
+
+    def _owner(self, item: Item) -> str:
+        key, _ = self._patient(item)
+        if key is None:
+            raise _SetAside("no-subject", "The record names no patient: fill its subject.")
+        return key
+
+    def _procedure(self, item: Item, procedure: Procedure) -> None:
+        product = _product(procedure.code)
+        if product is None:
+            return
+        if procedure.modifierExtension:
+            raise _SetAside("modifier-extension", "A modifier extension is not understood.")
+        if procedure.status not in {"completed", "in-progress", "not-done", "stopped"}:
+            raise _SetAside(
+                "status-excluded",
+                f"A transfusion of status '{_short(procedure.status)}' is not counted.",
+                ".status",
+            )
+        period = procedure.performedPeriod
+        moment = (
+            of_period(period)
+            if period
+            else when(procedure.performedDateTime)
+            if procedure.performedDateTime
+            else None
+        )
+        if moment is None:
+            raise _SetAside("no-date", "The transfusion has no date that can be used.")
+        chart = self._charts[self._owner(item)]
+        source = Source(item.reference, item.place)
+        if procedure.status == "not-done":
+            nothing = None if product is Product.UNKNOWN else product
+            chart.no_transfusions.append(NoTransfusion(nothing, moment, source))
+        else:
+            chart.transfusions.append(Transfusion(product, moment, source))
+
+    def _medication(self, item: Item, given: MedicationAdministration) -> None:
+        concept = given.medicationCodeableConcept
+        if concept is None and given.medicationReference is not None:
+            medication = self._resolve(given.medicationReference, item)
+            if medication and isinstance(medication.resource, Medication):
+                concept = medication.resource.code
+        drug = _drug(concept)
+        if drug is None:
+            return
+        if given.modifierExtension:
+            raise _SetAside("modifier-extension", "A modifier extension is not understood.")
+        if given.status not in {"completed", "in-progress", "on-hold", "stopped"}:
+            if given.status == "not-done":
+                return
+            raise _SetAside(
+                "status-excluded",
+                f"An administration of status '{_short(given.status)}' is not counted.",
+                ".status",
+            )
+        moment = (
+            of_period(given.effectivePeriod)
+            if given.effectivePeriod
+            else when(given.effectiveDateTime)
+            if given.effectiveDateTime
+            else None
+        )
+        if moment is None:
+            raise _SetAside("no-date", "The administration has no date that can be used.")
+        source = Source(item.reference, item.place)
+        self._charts[self._owner(item)].drugs.append(DrugGiven(drug, moment, source))
+
+    # The end
+
+    def courses(self, transfusion_history_complete: bool) -> tuple[Course, ...]:
+        """Every patient's course, in the order of their references."""
+        charts = self._charts
+        keys = [self._named] if self._named else sorted(charts)
+        return tuple(
+            self._course(key, charts[key], transfusion_history_complete)
+            for key in keys
+            if key in charts
+        )
+
+    def _course(self, key: str, chart: _Chart, history_complete: bool) -> Course:
+        counts, replaced = _standing(chart.results)
+        person = chart.person
+        return Course(
+            patient=self._subjects.patient(key),
+            sex=person.gender if person else None,
+            born=when(person.birthDate) if person and person.birthDate else None,
+            died=when(person.deceasedDateTime) if person and person.deceasedDateTime else None,
+            counts=counts,
+            derived=derived_counts(counts),
+            transfusions=tuple(chart.transfusions),
+            no_transfusions=tuple(chart.no_transfusions),
+            transfusion_history_complete=history_complete,
+            drugs=tuple(chart.drugs),
+            remarks=(*chart.remarks, *replaced),
+        )
+
+
+def _contained_patient(item: Item) -> PatientResource | None:
+    """The contained Patient a '#...' subject points to, where it has an identifier."""
+    subject = getattr(item.resource, "subject", None)
+    reference = subject.reference if subject else None
+    if not reference or not reference.startswith("#"):
+        return None
+    for raw in item.resource.contained:
+        try:
+            resource = DECODE_RESOURCE(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        if isinstance(resource, PatientResource) and f"#{resource.id}" == reference:
+            return resource
+    return None
+
+
+def _short(text: str | None) -> str:
+    return (text or "")[:40]
+
+
+def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:
+    """The results that stand: a corrected or amended one replaces what it corrects."""
+    corrections: dict[object, _Result] = {}
+    for result in results:
+        if result.status != "final":
+            for key in _keys(result):
+                other = corrections.get(key)
+                if other is None or result.issued > other.issued:
+                    corrections[key] = result
+    standing: list[Count] = []
+    replaced: list[Remark] = []
+    for result in results:
+        newer = next((corrections[key] for key in _keys(result) if key in corrections), None)
+        if (
+            newer is None
+            or newer is result
+            or (result.status != "final" and newer.issued == result.issued)
+        ):
+            standing.append(result.count)
+        else:
+            replaced.append(
+                Remark(
+                    "superseded",
+                    Severity.INFORMATION,
+                    "Replaced by a corrected result.",
+                    (result.count.sources[0].place,),
+                )
+            )
+    return tuple(standing), replaced
+
+
+def _keys(result: _Result) -> Iterator[object]:
+    """What a correction and the result it corrects share."""
+    count = result.count
+    for identifier in result.identifiers:
+        yield count.analyte, identifier
+    moment = count.when.instant or (count.when.first, count.when.last)
+    yield count.analyte, moment
+
+
+def _analyte(valued: Valued, panel: bool) -> LoincRow | None:
+    """The row of the table the code names; None where it is no blood count and looks like none."""
+    concept = valued.code
+    if concept is None:
+        return None
+    loinc = [c.code or "" for c in concept.coding if c.system in codes.LOINC_SYSTEMS]
+    rows = [codes.BY_LOINC[code] for code in loinc if code in codes.BY_LOINC]
+    if any(row.analyte is Analyte.BODY_WEIGHT for row in rows):
+        return None
+    for code in loinc:
+        if code in codes.REJECTED_LOINC:
+            if _has_value(valued):
+                raise _SetAside(
+                    "unmapped-code", f"LOINC {code}: {codes.REJECTED_LOINC[code]}.", ".code"
+                )
+            return None
+    if rows:
+        if len({(row.analyte, row.dimension) for row in rows}) > 1:
+            raise _SetAside(
+                "ambiguous-code",
+                "The codes name more than one kind of count: " + ", ".join(r.code for r in rows),
+                ".code",
+            )
+        return next((row for row in rows if row.doubtful), rows[0])
+    if any(code in codes.PANEL_LOINC for code in loinc):
+        if _has_value(valued):
+            raise _SetAside(
+                "unmapped-code",
+                "A panel's code on a single result: it cannot be told what was counted.",
+                ".code",
+            )
+        return None
+    if not panel and any(
+        text and codes.looks_like_a_count(text)
+        for text in (concept.text, *(c.display for c in concept.coding))
+    ):
+        raise _SetAside(
+            "unmapped-code",
+            "Looks like a blood count, but its code is not one of the LOINC codes known: not used.",
+            ".code",
+        )
+    return None
+
+
+def _has_value(valued: Valued) -> bool:
+    return (
+        valued.valueQuantity is not None
+        or valued.valueString is not None
+        or valued.valueRange is not None
+        or any(getattr(valued, name) for name in _OTHER_VALUES)
+    )
+
+
+def _refuse_what_does_not_stand(item: Item, observation: Observation, valued: Valued) -> None:
+    if observation.status not in _COUNTING:
+        raise _SetAside(
+            "status-excluded",
+            f"A result of status '{_short(observation.status) or 'none'}' does not count; "
+            "final, amended and corrected ones do.",
+            ".status" if valued is observation else "",
+        )
+    container = item.container.resource if item.container else None
+    if container is not None and container.status in {"entered-in-error", "cancelled"}:
+        raise _SetAside("status-excluded", "Stands in a resource that was entered in error.")
+    if observation.modifierExtension or valued.modifierExtension or observation.implicitRules:
+        raise _SetAside(
+            "modifier-extension",
+            "A modifier extension or implicit rules may change the meaning, and are not understood.",
+        )
+
+
+def _value(valued: Valued, row: LoincRow) -> tuple[Interval, list[tuple[str, str]]]:
+    """The value in the analyte's unit, and what was repaired or read as an interval."""
+    others = [name for name in _OTHER_VALUES if getattr(valued, name)]
+    given = sum(
+        value is not None for value in (valued.valueQuantity, valued.valueString, valued.valueRange)
+    )
+    if given + len(others) > 1:
+        raise _SetAside("invalid-value", "More than one value[x]: FHIR allows one.")
+    if given + len(others) == 0:
+        raise _SetAside("no-value", "The result has no value." + _absence(valued))
+    if valued.dataAbsentReason is not None:
+        raise _SetAside("invalid-value", "A value together with a dataAbsentReason (obs-6).")
+    if others:
+        raise _SetAside("invalid-value", f"{others[0]} is no number with a unit.", ".value")
+    if valued.valueRange is not None:
+        ends = [valued.valueRange.low, valued.valueRange.high]
+        if None in ends:
+            raise _SetAside("invalid-value", "The range has one end only.", ".value")
+        low, high = (_quantity(end, row) for end in ends if end is not None)
+        if low[0].exact is None or high[0].exact is None or low[0].exact > high[0].exact:
+            raise _SetAside("invalid-value", "The range's ends are no range.", ".value")
+        interval = Interval(low[0].low, high[0].high)
+        return interval, [*low[1], *high[1], ("comparator", "A range was read as an interval.")]
+    quantity = valued.valueQuantity or _from_text(valued, row)
+    interval, repairs = _quantity(quantity, row)
+    if valued.valueQuantity is None:
+        repairs.append(("unit-repaired", "The value was read from text."))
+    if interval.exact is None:
+        repairs.append(("comparator", "A value with a comparator was read as an interval."))
+    return interval, repairs
+
+
+def _absence(valued: Valued) -> str:
+    reason = valued.dataAbsentReason
+    code = next((c.code for c in reason.coding if c.code), None) if reason else None
+    return f" Reason given: {_short(code)}." if code else ""
+
+
+def _from_text(valued: Valued, row: LoincRow) -> Quantity:
+    """A number with its comparator and unit that stand in valueString."""
+    text = valued.valueString or ""
+    match = _TEXT_VALUE.fullmatch(text) if len(text) <= 100 else None
+    if match is None:
+        raise _SetAside("invalid-value", "The text is no number with a unit.", ".value")
+    comparator, number, unit = match.groups()
+    if not unit:
+        # The laboratory's own range, where it has one, is in the result's unit.
+        stated = {
+            (end.system, end.code, end.unit)
+            for limits in valued.referenceRange
+            for end in (limits.low, limits.high)
+            if end is not None and (end.unit or end.code)
+        }
+        if len(stated) == 1:
+            system, code, unit = stated.pop()
+            return Quantity(Raw(number.encode()), _ascii(comparator), unit, system, code)
+    return Quantity(Raw(number.encode()), _ascii(comparator), unit or None)
+
+
+def _ascii(comparator: str | None) -> str | None:
+    return {"≤": "<=", "≥": ">="}.get(comparator, comparator) if comparator else None
+
+
+def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, list[tuple[str, str]]]:
+    value = _decimal(quantity.value)
+    factor, repair = _unit(quantity.system, quantity.code, quantity.unit, row)
+    if row.dimension is Dimension.MOLAR_CONCENTRATION and value < codes.MOLAR_HEMOGLOBIN_FLOOR:
+        raise _SetAside(
+            "implausible-value",
+            "Below 3 mmol/L it may count hemoglobin tetramers: send g/dL or g/L.",
+            ".value",
+        )
+    if quantity.comparator is None:
+        interval = Interval.exactly(value)
+    elif quantity.comparator in _COMPARATORS:
+        interval = _COMPARATORS[quantity.comparator](value)
+    else:
+        raise _SetAside("invalid-value", "The comparator is not one of < <= >= >.", ".value")
+    if factor != 1:
+        interval = interval.times(factor)
+    least, most = codes.PLAUSIBLE[row.analyte]
+    for end in (interval.low, interval.high):
+        if end is not None and not least <= end <= most:
+            raise _SetAside(
+                "implausible-value",
+                f"Outside {least} to {most} {row.analyte.unit}: check the value and its unit.",
+                ".value",
+            )
+    return interval, [("unit-repaired", repair)] if repair else []
+
+
+def _decimal(raw: Raw) -> Decimal:
+    text = bytes(raw)
+    if not text or text == b"null":
+        raise _SetAside("no-value", "The quantity has no value.", ".value")
+    if text[:1] == b'"':
+        raise _SetAside("invalid-value", "The value is a string, not a number.", ".value")
+    if len(text) > _DIGITS:
+        raise _SetAside("implausible-value", f"A number of {len(text)} characters.", ".value")
+    try:
+        value = Decimal(text.decode())
+    except (InvalidOperation, UnicodeDecodeError):
+        raise _SetAside("invalid-value", "The value is not a number.", ".value") from None
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or not -_DIGITS <= exponent <= _DIGITS:
+        raise _SetAside("implausible-value", "The number's exponent is out of reach.", ".value")
+    return value if exponent <= 0 else value.quantize(Decimal(1))
+
+
+@lru_cache(maxsize=4096)
+def _read_unit(
+    system: str | None, code: str | None, text: str | None, row: LoincRow
+) -> tuple[Decimal | None, str, str]:
+    """The factor to the analyte's unit and the repair; or None, a remark's code and its text."""
+    readings = [
+        reading
+        for name in (code, text)
+        if name and (reading := codes.unit_row(name)) is not None
+        if reading.row.only is None or row.analyte in reading.row.only
+    ]
+    if not readings:
+        if not (code or text):
+            return None, "unit-missing", "The value has no unit; none is assumed. Send the unit."
+        return None, "unit-unknown", f"The unit '{_short(code or text)}' is not known."
+    first, last = readings[0], readings[-1]
+    if (first.row.dimension, first.row.factor) != (last.row.dimension, last.row.factor):
+        return None, "unit-conflict", "The unit's code and its text disagree."
+    if first.row.dimension is not row.dimension:
+        return (
+            None,
+            "unit-conflict",
+            f"The unit '{_short(code or text)}' does not fit LOINC {row.code} ({row.display}).",
+        )
+    repaired = first.repaired or (bool(code) and system not in codes.UCUM_SYSTEMS and bool(system))
+    repair = f"The unit '{_short(code or text)}' was read as {_factor_text(row, first.row.factor)}."
+    return first.row.factor, repair if repaired else "", ""
+
+
+def _factor_text(row: LoincRow, factor: Decimal) -> str:
+    return row.analyte.unit if factor == 1 else f"{factor} {row.analyte.unit}"
+
+
+def _unit(
+    system: str | None, code: str | None, text: str | None, row: LoincRow
+) -> tuple[Decimal, str]:
+    factor, word, why = _read_unit(system, code, text, row)
+    if factor is None:
+        raise _SetAside(word, why, ".value")
+    return factor, word
+
+
+def _specimen(observation: Observation) -> str | None:
+    return observation.specimen.reference if observation.specimen else None
+
+
+def _normal(ranges: tuple[ReferenceRange, ...], row: LoincRow) -> Interval | None:
+    """The laboratory's own normal range, where it gives one for everyone."""
+    for limits in ranges:
+        if limits.appliesTo or limits.age or (limits.low is None and limits.high is None):
+            continue
+        kinds = {c.code for c in limits.type.coding} if limits.type else {"normal"}
+        if "normal" not in kinds:
+            continue
+        try:
+            low = _quantity(limits.low, row)[0].low if limits.low else None
+            high = _quantity(limits.high, row)[0].high if limits.high else None
+        except _SetAside:
+            continue
+        return Interval(low, high)
+    return None
+
+
+def _codings(concept: Concept | None) -> list[tuple[str, str]]:
+    return [(c.system or "", c.code or "") for c in concept.coding] if concept else []
+
+
+def _product(concept: Concept | None) -> Product | None:
+    products = {
+        codes.TRANSFUSIONS[coding] for coding in _codings(concept) if coding in codes.TRANSFUSIONS
+    }
+    known = products - {Product.UNKNOWN}
+    if len(known) == 1:
+        return known.pop()
+    return Product.UNKNOWN if products else None
+
+
+def _drug(concept: Concept | None) -> Drug | None:
+    for coding in _codings(concept):
+        if coding in codes.DRUGS:
+            return codes.DRUGS[coding]
+    if concept is None:
+        return None
+    for text in (concept.text, *(c.display for c in concept.coding)):
+        for name, drug in codes.DRUG_NAMES.items():
+            if text and name in text[:200].lower():
+                return drug
+    return None

@@ -1,0 +1,165 @@
+"""An operation's input: a Bundle with parameters beside it in the query, or Parameters."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from app.domain.counts import When
+from app.fhir.outcome import Fault, RequestError
+from app.fhir.reading import decode_body
+from app.fhir.resources import Entry, Parameter, Reference
+from app.fhir.times import when
+
+RED_CELL_POLICIES = ("both", "reticulocytes-when-transfused", "reticulocytes-only")
+TRANSFUSION_HISTORIES = ("complete", "unknown")
+_LONGEST_WINDOW_DAYS = 36_500
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the caller asks: the data, and how to judge them. None is the documented default."""
+
+    entries: tuple[Entry, ...]
+    place: str
+    criteria: tuple[str, ...] = ()
+    as_of: When | None = None
+    subject: Reference | None = None
+    treatment_start: When | None = None
+    window_days: int | None = None
+    red_cell_policy: str | None = None
+    transfusion_history_complete: bool = False
+    study: str | None = None
+
+
+T = TypeVar("T")
+Given = tuple[str | Reference, str]
+"""A parameter's value and the place it stands at."""
+
+
+def read_request(body: bytes, query: Iterable[tuple[str, str]] = ()) -> Request:
+    """The operation's input. Raises RequestError 400 for what is malformed, naming the place."""
+    given: dict[str, list[Given]] = {}
+    for name, text in query:
+        if not name.startswith("_"):
+            given.setdefault(name, []).append(
+                (text, f"Parameters.parameter.where(name='{name[:40]}')")
+            )
+    decoded = decode_body(
+        body.removeprefix(codecs.BOM_UTF8), "Bundle" if b'"Bundle"' in body[:200] else ""
+    )
+    if decoded.resourceType == "Bundle":
+        entries, place = decoded.entry, "Bundle"
+    elif decoded.resourceType == "Parameters":
+        entries, place = _data(decoded.parameter, given)
+    else:
+        raise RequestError(
+            400,
+            Fault(
+                "invalid",
+                "Send a Bundle, or Parameters with the Bundle as 'data'; a single resource goes "
+                "into a Bundle of type 'collection' as its entry.",
+                "resourceType",
+            ),
+        )
+    return _request(entries, place, given)
+
+
+def _data(
+    parameters: Sequence[Parameter], given: dict[str, list[Given]]
+) -> tuple[tuple[Entry, ...], str]:
+    data: list[tuple[tuple[Entry, ...], str]] = []
+    for index, parameter in enumerate(parameters):
+        place = f"Parameters.parameter[{index}]"
+        if parameter.name == "data":
+            inner = (
+                decode_body(parameter.resource, f"{place}.resource") if parameter.resource else None
+            )
+            if inner is None or inner.resourceType != "Bundle":
+                raise RequestError(400, Fault("invalid", "'data' is a Bundle.", place))
+            data.append((inner.entry, f"{place}.resource"))
+            continue
+        value = parameter.value()
+        if parameter.name is None or value is None:
+            raise RequestError(
+                400, Fault("invalid", "A parameter has a name and one value of its type.", place)
+            )
+        given.setdefault(parameter.name, []).append((value, place))
+    if len(data) != 1:
+        text = "Parameters need 'data', once: the Bundle to assess."
+        raise RequestError(400 if data else 422, Fault("required", text, "Parameters.parameter"))
+    return data[0]
+
+
+def _request(entries: tuple[Entry, ...], place: str, given: dict[str, list[Given]]) -> Request:
+    faults: list[Fault] = []
+
+    def one(name: str, read: Callable[[str | Reference], T | None], remedy: str) -> T | None:
+        values = given.pop(name, [])
+        if not values:
+            return None
+        if len(values) > 1:
+            faults.append(Fault("invalid", f"'{name}' is given more than once.", values[1][1]))
+            return None
+        found = read(values[0][0])
+        if found is None:
+            faults.append(Fault("value", f"'{name}' is {remedy}.", values[0][1]))
+        return found
+
+    criteria = tuple(v for v, _ in given.pop("criteria", []) if isinstance(v, str))
+    history = one(
+        "transfusionHistory", _one_of(TRANSFUSION_HISTORIES), " or ".join(TRANSFUSION_HISTORIES)
+    )
+    request = Request(
+        entries=entries,
+        place=place,
+        criteria=tuple(dict.fromkeys(criteria)),
+        as_of=one("asOf", _when, "a date or dateTime such as 2024-03-05"),
+        subject=one("subject", _patient, "a patient's reference such as Patient/123"),
+        treatment_start=one("treatmentStart", _when, "a date or dateTime such as 2024-03-05"),
+        window_days=one("window", _days, f"a number of days from 1 to {_LONGEST_WINDOW_DAYS}"),
+        red_cell_policy=one(
+            "redCellPolicy", _one_of(RED_CELL_POLICIES), "one of " + ", ".join(RED_CELL_POLICIES)
+        ),
+        transfusion_history_complete=history == "complete",
+        study=one("study", _reference, "a reference such as ResearchStudy/123"),
+    )
+    for name, values in given.items():
+        faults.append(
+            Fault("not-supported", f"No parameter has the name '{name[:60]}'.", values[0][1])
+        )
+    if faults:
+        raise RequestError(400, *faults)
+    return request
+
+
+def _when(value: str | Reference) -> When | None:
+    return when(value) if isinstance(value, str) else None
+
+
+def _days(value: str | Reference) -> int | None:
+    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 6:
+        return None
+    return int(value) if 1 <= int(value) <= _LONGEST_WINDOW_DAYS else None
+
+
+def _one_of(allowed: tuple[str, ...]) -> Callable[[str | Reference], str | None]:
+    return lambda value: value if isinstance(value, str) and value in allowed else None
+
+
+def _reference(value: str | Reference) -> str | None:
+    text = value.reference if isinstance(value, Reference) else value
+    return text if text and "/" in text or (text or "").startswith("urn:") else None
+
+
+def _patient(value: str | Reference) -> Reference | None:
+    """A patient's reference or identifier; a bare id is the id of a Patient."""
+    if isinstance(value, Reference):
+        known = value.reference or (value.identifier and value.identifier.value)
+        return value if known else None
+    if not value.strip():
+        return None
+    bare = "/" not in value and not value.startswith("urn:")
+    return Reference(reference=f"Patient/{value}" if bare else value)

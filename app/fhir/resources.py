@@ -1,0 +1,226 @@
+"""The elements we read of FHIR R4 resources, as lean structs; every other element is passed over.
+
+A quantity's value stays raw bytes until it is needed: a decimal is then exact, and a string that
+stands in a number's place is seen as such.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+ABSENT = Raw(b"")
+
+
+class Element(msgspec.Struct, gc=False, frozen=True):
+    """A FHIR element."""
+
+
+class Coding(Element):
+    system: str | None = None
+    code: str | None = None
+    display: str | None = None
+
+
+class Concept(Element):
+    coding: tuple[Coding, ...] = ()
+    text: str | None = None
+
+
+class Identifier(Element):
+    system: str | None = None
+    value: str | None = None
+
+
+class Reference(Element):
+    reference: str | None = None
+    identifier: Identifier | None = None
+
+
+class Quantity(Element):
+    value: Raw = ABSENT
+    comparator: str | None = None
+    unit: str | None = None
+    system: str | None = None
+    code: str | None = None
+
+
+class Range(Element):
+    low: Quantity | None = None
+    high: Quantity | None = None
+
+
+class Period(Element):
+    start: str | None = None
+    end: str | None = None
+
+
+class Timing(Element):
+    event: tuple[str, ...] = ()
+
+
+class Meta(Element):
+    versionId: str | None = None
+    lastUpdated: str | None = None
+
+
+class ReferenceRange(Element):
+    low: Quantity | None = None
+    high: Quantity | None = None
+    type: Concept | None = None
+    appliesTo: tuple[Concept, ...] = ()
+    age: Range | None = None
+
+
+class Resource(Element, kw_only=True):
+    """What every resource may have."""
+
+    id: str | None = None
+    meta: Meta | None = None
+    implicitRules: str | None = None
+    status: str | None = None
+    contained: tuple[Raw, ...] = ()
+    modifierExtension: Raw = ABSENT
+
+
+class Dated(Resource, kw_only=True):
+    """A resource about a subject at a time."""
+
+    subject: Reference | None = None
+    effectiveDateTime: str | None = None
+    effectiveInstant: str | None = None
+    effectivePeriod: Period | None = None
+    effectiveTiming: Timing | None = None
+    issued: str | None = None
+
+
+class Valued(Dated, kw_only=True):
+    """What an Observation and its components share (msgspec has single inheritance only)."""
+
+    code: Concept | None = None
+    valueQuantity: Quantity | None = None
+    valueString: str | None = None
+    valueRange: Range | None = None
+    valueCodeableConcept: Raw = ABSENT
+    valueBoolean: Raw = ABSENT
+    valueInteger: Raw = ABSENT
+    valueRatio: Raw = ABSENT
+    valueSampledData: Raw = ABSENT
+    valueTime: Raw = ABSENT
+    valueDateTime: Raw = ABSENT
+    valuePeriod: Raw = ABSENT
+    dataAbsentReason: Concept | None = None
+    referenceRange: tuple[ReferenceRange, ...] = ()
+
+
+class Component(Valued):
+    pass
+
+
+class Observation(Valued, kw_only=True, tag="Observation", tag_field="resourceType"):
+    identifier: tuple[Identifier, ...] = ()
+    specimen: Reference | None = None
+    hasMember: tuple[Reference, ...] = ()
+    component: tuple[Component, ...] = ()
+
+
+class DiagnosticReport(Dated, kw_only=True, tag="DiagnosticReport", tag_field="resourceType"):
+    result: tuple[Reference, ...] = ()
+
+
+class PatientResource(Resource, kw_only=True, tag="Patient", tag_field="resourceType"):
+    identifier: tuple[Identifier, ...] = ()
+    gender: str | None = None
+    birthDate: str | None = None
+    deceasedDateTime: str | None = None
+
+
+class Procedure(Resource, kw_only=True, tag="Procedure", tag_field="resourceType"):
+    code: Concept | None = None
+    subject: Reference | None = None
+    performedDateTime: str | None = None
+    performedPeriod: Period | None = None
+
+
+class Dosage(Element):
+    dose: Quantity | None = None
+
+
+class MedicationAdministration(
+    Resource, kw_only=True, tag="MedicationAdministration", tag_field="resourceType"
+):
+    subject: Reference | None = None
+    medicationCodeableConcept: Concept | None = None
+    medicationReference: Reference | None = None
+    effectiveDateTime: str | None = None
+    effectivePeriod: Period | None = None
+    dosage: Dosage | None = None
+
+
+class Medication(Resource, kw_only=True, tag="Medication", tag_field="resourceType"):
+    code: Concept | None = None
+
+
+Readable = (
+    Observation
+    | DiagnosticReport
+    | PatientResource
+    | Procedure
+    | MedicationAdministration
+    | Medication
+)
+
+
+class Typed(Element):
+    """Only the name of a resource's type."""
+
+    resourceType: str | None = None
+
+
+class Entry(Element):
+    fullUrl: str | None = None
+    resource: Raw = ABSENT
+
+
+class Parameter(Element):
+    name: str | None = None
+    resource: Raw = ABSENT
+    valueUri: str | None = None
+    valueUrl: str | None = None
+    valueCanonical: str | None = None
+    valueCode: str | None = None
+    valueString: str | None = None
+    valueId: str | None = None
+    valueDate: str | None = None
+    valueDateTime: str | None = None
+    valueInstant: str | None = None
+    valueReference: Reference | None = None
+    valuePositiveInt: int | None = None
+    valueUnsignedInt: int | None = None
+    valueInteger: int | None = None
+
+    def value(self) -> str | Reference | None:
+        """The value, whichever type it came in; numbers as their digits."""
+        given: list[Any] = [
+            found
+            for name in self.__struct_fields__
+            if name.startswith("value") and (found := getattr(self, name)) is not None
+        ]
+        if len(given) != 1:
+            return None
+        return given[0] if isinstance(given[0], Reference) else str(given[0])
+
+
+class Body(Element):
+    """A request's body, or a Bundle inside it."""
+
+    resourceType: str | None = None
+    entry: tuple[Entry, ...] = ()
+    parameter: tuple[Parameter, ...] = ()
+
+
+DECODE_BODY = msgspec.json.Decoder(Body).decode
+DECODE_RESOURCE = msgspec.json.Decoder(Readable).decode
+DECODE_TYPED = msgspec.json.Decoder(Typed).decode

@@ -1,0 +1,82 @@
+"""FHIR date, dateTime, instant and Period as moments; a partial date is an interval of days."""
+
+from __future__ import annotations
+
+import re
+from calendar import monthrange
+from datetime import UTC, date, datetime
+from functools import lru_cache
+
+from app.domain.counts import When
+from app.fhir.resources import Dated, Period
+
+_DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+# No blood count lies outside; arithmetic with days stays clear of the calendar's ends.
+_YEARS = range(1850, 2201)
+
+
+@lru_cache(maxsize=4096)
+def when(text: str) -> When | None:
+    """The moment a FHIR date, dateTime or instant tells; None where it is none."""
+    try:
+        moment = _day_or_wider(text) if len(text) <= 10 else _instant(text)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment and moment.first.year in _YEARS else None
+
+
+def _day_or_wider(text: str) -> When | None:
+    match = _DATE.fullmatch(text)
+    if not match:
+        return None
+    year, month, day = (int(part) if part else None for part in match.groups())
+    if year is None:
+        return None
+    first = date(year, month or 1, day or 1)
+    if day:
+        return When(first, first, None, text)
+    last_month = month or 12
+    return When(first, date(year, last_month, monthrange(year, last_month)[1]), None, text)
+
+
+def _instant(text: str) -> When | None:
+    match = _INSTANT.fullmatch(text)
+    if not match:
+        return None
+    # FHIR allows a leap second and nanoseconds; datetime knows neither.
+    fraction = match.group(1) or ""
+    plain = text[:17] + min(text[17:19], "59") + fraction[:7] + match.group(2)
+    local = datetime.fromisoformat(plain)
+    return When(local.date(), local.date(), local.astimezone(UTC), text)
+
+
+def of_period(period: Period) -> When | None:
+    """The days a Period spans; the moment of the one end it has."""
+    start = when(period.start) if period.start else None
+    end = when(period.end) if period.end else None
+    if (period.start and not start) or (period.end and not end):
+        return None
+    if start and end:
+        if start.first > end.last or _reversed(start, end):
+            return None
+        instant = end.instant if start.first == end.last else None
+        return When(start.first, end.last, instant, f"{start.text}/{end.text}")
+    return start or end
+
+
+def _reversed(start: When, end: When) -> bool:
+    return bool(start.instant and end.instant and start.instant > end.instant)
+
+
+def effective(resource: Dated) -> tuple[When | None, bool]:
+    """When the resource is true of its subject, and whether it says a time at all."""
+    if resource.effectiveDateTime is not None:
+        return when(resource.effectiveDateTime), True
+    if resource.effectiveInstant is not None:
+        return when(resource.effectiveInstant), True
+    if resource.effectivePeriod is not None:
+        return of_period(resource.effectivePeriod), True
+    if resource.effectiveTiming is not None and len(resource.effectiveTiming.event) == 1:
+        return when(resource.effectiveTiming.event[0]), True
+    return None, False

@@ -1,0 +1,32 @@
+"""The application: settings, addresses, error handlers."""
+
+from __future__ import annotations
+
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from app import __version__
+from app.api.fhir_json import disconnected, http_exception, request_error
+from app.api.middleware import Metrics, RequestMiddleware
+from app.api.routes import router
+from app.fhir.outcome import RequestError
+from app.settings import Settings
+
+
+def create_app(settings: Settings | None = None) -> FastAPIOffline:
+    """The service, ready to be served; settings come from the environment unless given."""
+    app = FastAPIOffline(
+        title="maa-assess",
+        version=__version__,
+        description="Blood counts in, sourced assessments of aplastic anemia out, as FHIR R4.",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    app.state.settings = settings or Settings()
+    app.state.metrics = Metrics()
+    app.add_exception_handler(RequestError, request_error)
+    app.add_exception_handler(HTTPException, http_exception)
+    app.add_exception_handler(ClientDisconnect, disconnected)
+    app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
+    app.include_router(router)
+    return app
