@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -14,14 +17,16 @@ from app.fhir.outcome import RequestError
 from app.settings import Settings
 
 
-def create_app(settings: Settings | None = None) -> FastAPIOffline:
+def create_app(settings: Settings | None = None) -> FastAPI:
     """The service, ready to be served; settings come from the environment unless given."""
-    app = FastAPIOffline(
+    app: FastAPI = FastAPIOffline(
         title="maa-assess",
         version=__version__,
         description="Blood counts in, sourced assessments of aplastic anemia out, as FHIR R4.",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
+    # The server's own access log repeats the query, which may name a patient.
+    logging.getLogger("uvicorn.access").disabled = True
     app.state.settings = settings or Settings()
     app.state.metrics = Metrics()
     app.add_exception_handler(RequestError, request_error)

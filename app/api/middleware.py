@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.fhir_json import bug
 
-_LOG = logging.getLogger("maa_assess")
+# Below uvicorn's own logger, so that its configuration shows it too.
+_LOG = logging.getLogger("uvicorn.maa_assess")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}", re.ASCII)
 
 

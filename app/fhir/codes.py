@@ -570,7 +570,8 @@ LOOKS_LIKE_A_COUNT: Final[re.Pattern[str]] = re.compile(
 
 # Ab and not Abs: analysers print "Neutrophils Abs" for an absolute count.
 NOT_A_COUNT: Final[re.Pattern[str]] = re.compile(
-    r"lymphocyt|monocyt|eosinophil|basophil|blast|nucleated|a1c|gly[ck]|entitic|distribution|width|antibod|antigen|antiplatelet|esterase|electrophores"
+    r"lymphocyt|lymphozyt|monocyt|monozyt|eosinophil|basophil|blast|nucleated"
+    r"|a1c|gly[ck]|entitic|distribution|width|antibod|antigen|antiplatelet|esterase|electrophores"
     r"|oxyh|methemo|methaemo|methämo|sulfhemo|aggregat|plateletcrit|platelet.rich"
     r"|f(?:o?e|ö)tal|f(?:a?e|ä)cal|f(?:a?e|ä)ces|stool|cerebrospinal|spinal fl|body fl|marrow"
     r"|in (?:erythrocyte|red (?:blood )?cell|reticulocyte)|reticulocyte h(?:ae?|e|ä)moglobin"

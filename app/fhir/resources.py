@@ -14,7 +14,7 @@ from msgspec import Raw
 ABSENT = Raw(b"")
 
 
-class Element(msgspec.Struct, gc=False, frozen=True):
+class Element(msgspec.Struct, gc=False):
     """A FHIR element."""
 
 

@@ -10,7 +10,7 @@ PAPER = Paper(
     id="bsh-diagnosis",
     version="1.0.0",
     title="Aplastic anemia, diagnostic counts (BSH)",
-    finding="the counts of aplastic anemia",
+    finding="aplastic anemia by counts",
     citation=Citation(
         text="Killick SB, Bown N, Cavenagh J, et al. Guidelines for the diagnosis and management "
         "of adult aplastic anaemia. Br J Haematol 2016;172:187-207.",
