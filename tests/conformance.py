@@ -301,8 +301,7 @@ def _allowed_element(element: ET.Element) -> bool:
         return False
     allowed = _xhtml().get(element.tag.removeprefix(_XHTML))
     return allowed is not None and all(
-        name.replace(_XML, "xml:") in allowed
-        and not (name in _ADDRESSES and _ACTIVE.match(text))
+        name.replace(_XML, "xml:") in allowed and not (name in _ADDRESSES and _ACTIVE.match(text))
         for name, text in element.items()
     )
 

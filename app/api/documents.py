@@ -121,7 +121,7 @@ ELIGIBILITY_DOCUMENT: dict[str, Any] = {
 
 HOME_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>maa-assess</title>
-<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}</style>
+<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto}</style>
 </head><body>
 <h1>maa-assess</h1>
 <p>Reads blood counts as FHIR Observations and says whether they meet published definitions of

@@ -41,8 +41,10 @@ def fhir_response(
 
 
 async def read_body(request: Request) -> bytes:
-    """The request's JSON body. RequestError 413 as soon as it grows over the limit, 415 unless
-    it says that it is JSON."""
+    """The request's JSON body.
+
+    RequestError 413 as soon as it grows over the limit, 415 unless it says that it is JSON.
+    """
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type not in _JSON_TYPES:
         text = f"Send Content-Type {FHIR_JSON} (or application/json), not '{media_type[:60]}'."
@@ -71,22 +73,28 @@ def require_json_accepted(request: Request) -> None:
     asked = request.query_params.get("_format")
     if asked is not None:
         # A plus sign in a query arrives as a space.
-        names = {asked.replace(" ", "+").split(";")[0].strip().lower()} - {""}
+        wanted = {asked.replace(" ", "+").split(";")[0].strip().lower()} - {""}
+        refused: set[str] = set()
         accepted = _JSON_TYPES | {"json"}
     else:
-        accept = request.headers.get("accept", "*/*")
-        parts = [part.split(";") for part in accept.lower().split(",")]
-        names = {
-            p[0].strip()
-            for p in parts
-            if not any(re.fullmatch(r"\s*q=0(\.0*)?\s*", q) for q in p[1:])
-        }
-        names -= {""}
+        wanted, refused = _media_ranges(",".join(request.headers.getlist("accept")))
         accepted = _ACCEPTED
-    if names and not names & accepted:
+    if (wanted or refused) and (FHIR_JSON in refused or not wanted & accepted):
         raise RequestError(
             406, Fault("not-supported", f"Answers are {FHIR_JSON} only; XML is not written.")
         )
+
+
+def _media_ranges(accept: str) -> tuple[set[str], set[str]]:
+    """The media ranges an Accept header takes, and those it refuses (q=0)."""
+    wanted: set[str] = set()
+    refused: set[str] = set()
+    for part in accept.lower().split(","):
+        name, *parameters = part.split(";")
+        if name.strip():
+            zero = any(re.fullmatch(r"\s*q=0(\.0*)?\s*", text) for text in parameters)
+            (refused if zero else wanted).add(name.strip())
+    return wanted, refused
 
 
 async def request_error(_request: Request, error: Exception) -> Response:

@@ -65,7 +65,7 @@ class RequestMiddleware:
 
         try:
             await self._app(scope, receive, send_with_id)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 whatever it is, the caller gets an answer
             # The message may hold patient data: only its type and place are logged.
             trace = error.__traceback__
             while trace and trace.tb_next:

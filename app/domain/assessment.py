@@ -327,9 +327,9 @@ def _confounded(
             if given:
                 sources += (support.source for support in given)
                 remarks.append(_under_support(count, given[0], code))
-                value = replace(count.value, low=None)
-                count = replace(count, value=value)
-            bounded.append(count)
+                bounded.append(replace(count, value=replace(count.value, low=None)))
+            else:
+                bounded.append(count)
         if bounded:
             findings[analyte] = tuple(bounded)
     return findings, tuple(sources), tuple(remarks)

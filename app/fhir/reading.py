@@ -5,22 +5,17 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from dataclasses import dataclass, field
 
 import msgspec
 from msgspec import Raw
 
 from app.domain.counts import (
-    Analyte,
     Count,
     Course,
     Drug,
     DrugGiven,
-    Interval,
     NoTransfusion,
-    Patient,
     Product,
     Remark,
     Severity,
@@ -30,7 +25,6 @@ from app.domain.counts import (
 )
 from app.domain.derivation import derived_counts
 from app.fhir import codes
-from app.fhir.codes import Dimension, LoincRow
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
     DECODE_BODY,
@@ -45,16 +39,14 @@ from app.fhir.resources import (
     MedicationAdministration,
     Observation,
     PatientResource,
-    Period,
     Procedure,
-    Quantity,
     Readable,
     Reference,
-    ReferenceRange,
     Valued,
 )
 from app.fhir.subjects import Subjects
 from app.fhir.times import effective, of_period, when
+from app.fhir.values import SetAside, analyte_row, normal_range, short, value_of
 
 # Results that stand; a result of any other status is set aside.
 _COUNTING = {"final", "amended", "corrected"}
@@ -67,22 +59,6 @@ _READ_TYPES = {
     "Medication",
 }
 _BUNDLES_DEEP = 3
-# FHIR asks for 18 digits; a number far beyond is no laboratory's.
-_DIGITS = 64
-_COMPARATORS: dict[str, Callable[[Decimal], Interval]] = {
-    "<": lambda value: Interval(None, value, high_included=False),
-    "<=": lambda value: Interval(None, value),
-    ">": lambda value: Interval(value, None, low_included=False),
-    ">=": lambda value: Interval(value, None),
-}
-_TEXT_VALUE = re.compile(
-    r"\s*(<=|>=|<|>|≤|≥)?\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)(?:\s*([^\s\d].*?|10[*^+E].*?|1000/.*?))?\s*"
-)
-_OTHER_VALUES = tuple(
-    name
-    for name in Valued.__struct_fields__
-    if name.startswith("value") and name not in {"valueQuantity", "valueString", "valueRange"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +197,8 @@ def _path_in(error: str) -> str:
 
 def _without_values(error: str) -> str:
     """The decoder's words without a value of the patient's and without its own path."""
-    return re.sub(r"Invalid value '.*'", "Invalid value", error.split(" - at ")[0], flags=re.DOTALL)
+    words = error.split(" - at ", maxsplit=1)[0]
+    return re.sub(r"Invalid value '.*'", "Invalid value", words, flags=re.DOTALL)
 
 
 def _reference(resource: Readable, full_url: str | None, container: Item | None) -> str:
@@ -294,16 +271,6 @@ class _Result:
     status: str
     issued: str
     identifiers: frozenset[tuple[str | None, str | None]]
-
-
-class _SetAside(Exception):
-    """One result that cannot be used: the remark's code, its text, and the element at fault."""
-
-    def __init__(self, code: str, text: str, element: str = "") -> None:
-        super().__init__(code)
-        self.code = code
-        self.text = text
-        self.element = element
 
 
 class _Reader:
@@ -396,7 +363,7 @@ class _Reader:
     def _aside_or(self, item: Item, place: str, read: Callable[[], None]) -> None:
         try:
             read()
-        except _SetAside as aside:
+        except SetAside as aside:
             remark = Remark(aside.code, Severity.WARNING, aside.text, (place + aside.element,))
             self._remark(item, remark)
 
@@ -434,15 +401,15 @@ class _Reader:
             )
 
     def _valued(self, item: Item, observation: Observation, valued: Valued, path: str) -> None:
-        row = _analyte(valued, panel=bool(observation.component or observation.hasMember))
+        row = analyte_row(valued, panel=bool(observation.component or observation.hasMember))
         if row is None:
             return
         _refuse_what_does_not_stand(item, observation, valued)
-        interval, repairs = _value(valued, row)
+        interval, repairs = value_of(valued, row)
         moment, dating = self._date(item)
         key, lender = self._patient(item)
         if key is None:
-            raise _SetAside(
+            raise SetAside(
                 "no-subject",
                 "The result names no patient: fill Observation.subject, or name the patient with "
                 "the parameter 'subject'.",
@@ -456,7 +423,7 @@ class _Reader:
             manual=row.manual,
             doubtful=row.doubtful is not None,
             specimen=_specimen(observation),
-            normal=_normal(valued.referenceRange, row),
+            normal=normal_range(valued.referenceRange, row),
         )
         chart = self._charts[key]
         chart.results.append(
@@ -481,7 +448,7 @@ class _Reader:
             if moment:
                 return moment, lender
             if says:
-                raise _SetAside(
+                raise SetAside(
                     "no-date", "The effective time is no date that can be used.", ".effective"
                 )
         for lender in lending:
@@ -489,7 +456,7 @@ class _Reader:
             moment = when(issued) if issued else None
             if moment:
                 return moment, lender
-        raise _SetAside(
+        raise SetAside(
             "no-date",
             "The result has no date, and nothing lends it one: fill Observation.effectiveDateTime.",
         )
@@ -499,7 +466,7 @@ class _Reader:
     def _owner(self, item: Item) -> str:
         key, _ = self._patient(item)
         if key is None:
-            raise _SetAside("no-subject", "The record names no patient: fill its subject.")
+            raise SetAside("no-subject", "The record names no patient: fill its subject.")
         return key
 
     def _procedure(self, item: Item, procedure: Procedure) -> None:
@@ -507,11 +474,11 @@ class _Reader:
         if product is None:
             return
         if procedure.modifierExtension:
-            raise _SetAside("modifier-extension", "A modifier extension is not understood.")
+            raise SetAside("modifier-extension", "A modifier extension is not understood.")
         if procedure.status not in {"completed", "in-progress", "not-done", "stopped"}:
-            raise _SetAside(
+            raise SetAside(
                 "status-excluded",
-                f"A transfusion of status '{_short(procedure.status)}' is not counted.",
+                f"A transfusion of status '{short(procedure.status)}' is not counted.",
                 ".status",
             )
         period = procedure.performedPeriod
@@ -523,7 +490,7 @@ class _Reader:
             else None
         )
         if moment is None:
-            raise _SetAside("no-date", "The transfusion has no date that can be used.")
+            raise SetAside("no-date", "The transfusion has no date that can be used.")
         chart = self._charts[self._owner(item)]
         source = Source(item.reference, item.place)
         if procedure.status == "not-done":
@@ -542,13 +509,13 @@ class _Reader:
         if drug is None:
             return
         if given.modifierExtension:
-            raise _SetAside("modifier-extension", "A modifier extension is not understood.")
+            raise SetAside("modifier-extension", "A modifier extension is not understood.")
         if given.status not in {"completed", "in-progress", "on-hold", "stopped"}:
             if given.status == "not-done":
                 return
-            raise _SetAside(
+            raise SetAside(
                 "status-excluded",
-                f"An administration of status '{_short(given.status)}' is not counted.",
+                f"An administration of status '{short(given.status)}' is not counted.",
                 ".status",
             )
         moment = (
@@ -559,7 +526,7 @@ class _Reader:
             else None
         )
         if moment is None:
-            raise _SetAside("no-date", "The administration has no date that can be used.")
+            raise SetAside("no-date", "The administration has no date that can be used.")
         source = Source(item.reference, item.place)
         self._charts[self._owner(item)].drugs.append(DrugGiven(drug, moment, source))
 
@@ -609,10 +576,6 @@ def _contained_patient(item: Item) -> PatientResource | None:
     return None
 
 
-def _short(text: str | None) -> str:
-    return (text or "")[:40]
-
-
 def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:
     """The results that stand: a corrected or amended one replaces what it corrects."""
     corrections: dict[object, _Result] = {}
@@ -653,247 +616,26 @@ def _keys(result: _Result) -> Iterator[object]:
     yield count.analyte, moment
 
 
-def _analyte(valued: Valued, panel: bool) -> LoincRow | None:
-    """The row of the table the code names; None where it is no blood count and looks like none."""
-    concept = valued.code
-    if concept is None:
-        return None
-    loinc = [c.code or "" for c in concept.coding if c.system in codes.LOINC_SYSTEMS]
-    rows = [codes.BY_LOINC[code] for code in loinc if code in codes.BY_LOINC]
-    if any(row.analyte is Analyte.BODY_WEIGHT for row in rows):
-        return None
-    for code in loinc:
-        if code in codes.REJECTED_LOINC:
-            if _has_value(valued):
-                raise _SetAside(
-                    "unmapped-code", f"LOINC {code}: {codes.REJECTED_LOINC[code]}.", ".code"
-                )
-            return None
-    if rows:
-        if len({(row.analyte, row.dimension) for row in rows}) > 1:
-            raise _SetAside(
-                "ambiguous-code",
-                "The codes name more than one kind of count: " + ", ".join(r.code for r in rows),
-                ".code",
-            )
-        return next((row for row in rows if row.doubtful), rows[0])
-    if any(code in codes.PANEL_LOINC for code in loinc):
-        if _has_value(valued):
-            raise _SetAside(
-                "unmapped-code",
-                "A panel's code on a single result: it cannot be told what was counted.",
-                ".code",
-            )
-        return None
-    if not panel and any(
-        text and codes.looks_like_a_count(text)
-        for text in (concept.text, *(c.display for c in concept.coding))
-    ):
-        raise _SetAside(
-            "unmapped-code",
-            "Looks like a blood count, but its code is not one of the LOINC codes known: not used.",
-            ".code",
-        )
-    return None
-
-
-def _has_value(valued: Valued) -> bool:
-    return (
-        valued.valueQuantity is not None
-        or valued.valueString is not None
-        or valued.valueRange is not None
-        or any(getattr(valued, name) for name in _OTHER_VALUES)
-    )
-
-
 def _refuse_what_does_not_stand(item: Item, observation: Observation, valued: Valued) -> None:
     if observation.status not in _COUNTING:
-        raise _SetAside(
+        raise SetAside(
             "status-excluded",
-            f"A result of status '{_short(observation.status) or 'none'}' does not count; "
+            f"A result of status '{short(observation.status) or 'none'}' does not count; "
             "final, amended and corrected ones do.",
             ".status" if valued is observation else "",
         )
     container = item.container.resource if item.container else None
     if container is not None and container.status in {"entered-in-error", "cancelled"}:
-        raise _SetAside("status-excluded", "Stands in a resource that was entered in error.")
+        raise SetAside("status-excluded", "Stands in a resource that was entered in error.")
     if observation.modifierExtension or valued.modifierExtension or observation.implicitRules:
-        raise _SetAside(
+        raise SetAside(
             "modifier-extension",
-            "A modifier extension or implicit rules may change the meaning, and are not understood.",
+            "A modifier extension or implicit rules may change the meaning: not understood.",
         )
-
-
-def _value(valued: Valued, row: LoincRow) -> tuple[Interval, list[tuple[str, str]]]:
-    """The value in the analyte's unit, and what was repaired or read as an interval."""
-    others = [name for name in _OTHER_VALUES if getattr(valued, name)]
-    given = sum(
-        value is not None for value in (valued.valueQuantity, valued.valueString, valued.valueRange)
-    )
-    if given + len(others) > 1:
-        raise _SetAside("invalid-value", "More than one value[x]: FHIR allows one.")
-    if given + len(others) == 0:
-        raise _SetAside("no-value", "The result has no value." + _absence(valued))
-    if valued.dataAbsentReason is not None:
-        raise _SetAside("invalid-value", "A value together with a dataAbsentReason (obs-6).")
-    if others:
-        raise _SetAside("invalid-value", f"{others[0]} is no number with a unit.", ".value")
-    if valued.valueRange is not None:
-        ends = [valued.valueRange.low, valued.valueRange.high]
-        if None in ends:
-            raise _SetAside("invalid-value", "The range has one end only.", ".value")
-        low, high = (_quantity(end, row) for end in ends if end is not None)
-        if low[0].exact is None or high[0].exact is None or low[0].exact > high[0].exact:
-            raise _SetAside("invalid-value", "The range's ends are no range.", ".value")
-        interval = Interval(low[0].low, high[0].high)
-        return interval, [*low[1], *high[1], ("comparator", "A range was read as an interval.")]
-    quantity = valued.valueQuantity or _from_text(valued, row)
-    interval, repairs = _quantity(quantity, row)
-    if valued.valueQuantity is None:
-        repairs.append(("unit-repaired", "The value was read from text."))
-    if interval.exact is None:
-        repairs.append(("comparator", "A value with a comparator was read as an interval."))
-    return interval, repairs
-
-
-def _absence(valued: Valued) -> str:
-    reason = valued.dataAbsentReason
-    code = next((c.code for c in reason.coding if c.code), None) if reason else None
-    return f" Reason given: {_short(code)}." if code else ""
-
-
-def _from_text(valued: Valued, row: LoincRow) -> Quantity:
-    """A number with its comparator and unit that stand in valueString."""
-    text = valued.valueString or ""
-    match = _TEXT_VALUE.fullmatch(text) if len(text) <= 100 else None
-    if match is None:
-        raise _SetAside("invalid-value", "The text is no number with a unit.", ".value")
-    comparator, number, unit = match.groups()
-    if not unit:
-        # The laboratory's own range, where it has one, is in the result's unit.
-        stated = {
-            (end.system, end.code, end.unit)
-            for limits in valued.referenceRange
-            for end in (limits.low, limits.high)
-            if end is not None and (end.unit or end.code)
-        }
-        if len(stated) == 1:
-            system, code, unit = stated.pop()
-            return Quantity(Raw(number.encode()), _ascii(comparator), unit, system, code)
-    return Quantity(Raw(number.encode()), _ascii(comparator), unit or None)
-
-
-def _ascii(comparator: str | None) -> str | None:
-    return {"≤": "<=", "≥": ">="}.get(comparator, comparator) if comparator else None
-
-
-def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, list[tuple[str, str]]]:
-    value = _decimal(quantity.value)
-    factor, repair = _unit(quantity.system, quantity.code, quantity.unit, row)
-    if row.dimension is Dimension.MOLAR_CONCENTRATION and value < codes.MOLAR_HEMOGLOBIN_FLOOR:
-        raise _SetAside(
-            "implausible-value",
-            "Below 3 mmol/L it may count hemoglobin tetramers: send g/dL or g/L.",
-            ".value",
-        )
-    if quantity.comparator is None:
-        interval = Interval.exactly(value)
-    elif quantity.comparator in _COMPARATORS:
-        interval = _COMPARATORS[quantity.comparator](value)
-    else:
-        raise _SetAside("invalid-value", "The comparator is not one of < <= >= >.", ".value")
-    if factor != 1:
-        interval = interval.times(factor)
-    least, most = codes.PLAUSIBLE[row.analyte]
-    for end in (interval.low, interval.high):
-        if end is not None and not least <= end <= most:
-            raise _SetAside(
-                "implausible-value",
-                f"Outside {least} to {most} {row.analyte.unit}: check the value and its unit.",
-                ".value",
-            )
-    return interval, [("unit-repaired", repair)] if repair else []
-
-
-def _decimal(raw: Raw) -> Decimal:
-    text = bytes(raw)
-    if not text or text == b"null":
-        raise _SetAside("no-value", "The quantity has no value.", ".value")
-    if text[:1] == b'"':
-        raise _SetAside("invalid-value", "The value is a string, not a number.", ".value")
-    if len(text) > _DIGITS:
-        raise _SetAside("implausible-value", f"A number of {len(text)} characters.", ".value")
-    try:
-        value = Decimal(text.decode())
-    except (InvalidOperation, UnicodeDecodeError):
-        raise _SetAside("invalid-value", "The value is not a number.", ".value") from None
-    exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int) or not -_DIGITS <= exponent <= _DIGITS:
-        raise _SetAside("implausible-value", "The number's exponent is out of reach.", ".value")
-    return value if exponent <= 0 else value.quantize(Decimal(1))
-
-
-@lru_cache(maxsize=4096)
-def _read_unit(
-    system: str | None, code: str | None, text: str | None, row: LoincRow
-) -> tuple[Decimal | None, str, str]:
-    """The factor to the analyte's unit and the repair; or None, a remark's code and its text."""
-    readings = [
-        reading
-        for name in (code, text)
-        if name and (reading := codes.unit_row(name)) is not None
-        if reading.row.only is None or row.analyte in reading.row.only
-    ]
-    if not readings:
-        if not (code or text):
-            return None, "unit-missing", "The value has no unit; none is assumed. Send the unit."
-        return None, "unit-unknown", f"The unit '{_short(code or text)}' is not known."
-    first, last = readings[0], readings[-1]
-    if (first.row.dimension, first.row.factor) != (last.row.dimension, last.row.factor):
-        return None, "unit-conflict", "The unit's code and its text disagree."
-    if first.row.dimension is not row.dimension:
-        return (
-            None,
-            "unit-conflict",
-            f"The unit '{_short(code or text)}' does not fit LOINC {row.code} ({row.display}).",
-        )
-    repaired = first.repaired or (bool(code) and system not in codes.UCUM_SYSTEMS and bool(system))
-    repair = f"The unit '{_short(code or text)}' was read as {_factor_text(row, first.row.factor)}."
-    return first.row.factor, repair if repaired else "", ""
-
-
-def _factor_text(row: LoincRow, factor: Decimal) -> str:
-    return row.analyte.unit if factor == 1 else f"{factor} {row.analyte.unit}"
-
-
-def _unit(
-    system: str | None, code: str | None, text: str | None, row: LoincRow
-) -> tuple[Decimal, str]:
-    factor, word, why = _read_unit(system, code, text, row)
-    if factor is None:
-        raise _SetAside(word, why, ".value")
-    return factor, word
 
 
 def _specimen(observation: Observation) -> str | None:
     return observation.specimen.reference if observation.specimen else None
-
-
-def _normal(ranges: tuple[ReferenceRange, ...], row: LoincRow) -> Interval | None:
-    """The laboratory's own normal range, where it gives one for everyone."""
-    for limits in ranges:
-        if limits.appliesTo or limits.age or (limits.low is None and limits.high is None):
-            continue
-        kinds = {c.code for c in limits.type.coding} if limits.type else {"normal"}
-        if "normal" not in kinds:
-            continue
-        try:
-            low = _quantity(limits.low, row)[0].low if limits.low else None
-            high = _quantity(limits.high, row)[0].high if limits.high else None
-        except _SetAside:
-            continue
-        return Interval(low, high)
-    return None
 
 
 def _codings(concept: Concept | None) -> list[tuple[str, str]]:

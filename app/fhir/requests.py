@@ -108,7 +108,12 @@ def _request(entries: tuple[Entry, ...], place: str, given: dict[str, list[Given
             faults.append(Fault("value", f"'{name}' is {remedy}.", values[0][1]))
         return found
 
-    criteria = tuple(v for v, _ in given.pop("criteria", []) if isinstance(v, str))
+    criteria: list[str] = []
+    for value, where in given.pop("criteria", []):
+        if isinstance(value, str):
+            criteria.append(value)
+        else:
+            faults.append(Fault("value", "'criteria' is an id or a canonical.", where))
     history = one(
         "transfusionHistory", _one_of(TRANSFUSION_HISTORIES), " or ".join(TRANSFUSION_HISTORIES)
     )
@@ -151,7 +156,7 @@ def _one_of(allowed: tuple[str, ...]) -> Callable[[str | Reference], str | None]
 
 def _reference(value: str | Reference) -> str | None:
     text = value.reference if isinstance(value, Reference) else value
-    return text if text and "/" in text or (text or "").startswith("urn:") else None
+    return text if (text and "/" in text) or (text or "").startswith("urn:") else None
 
 
 def _patient(value: str | Reference) -> Reference | None:

@@ -64,7 +64,7 @@ class Subjects:
         return url or "Patient"
 
     def _literal_key(self, text: str, url: str | None) -> str:
-        text = text.split("/_history/")[0]
+        text = text.split("/_history/", maxsplit=1)[0]
         if text in self._aliases:
             return self._aliases[text]
         server, literal = _split(text, url)
@@ -113,7 +113,7 @@ class Subjects:
 
 
 def _split(text: str, url: str | None) -> tuple[str, str | None]:
-    match = _LITERAL.fullmatch(text.split("/_history/")[0])
+    match = _LITERAL.fullmatch(text.split("/_history/", maxsplit=1)[0])
     if not match:
         return "", None
     server, literal = match.groups()

@@ -1,0 +1,271 @@
+"""One result's code and value: which analyte it counts, and how much, in the analyte's unit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+
+from msgspec import Raw
+
+from app.domain.counts import Analyte, Interval
+from app.fhir import codes
+from app.fhir.codes import Dimension, LoincRow
+from app.fhir.resources import Concept, Quantity, ReferenceRange, Valued
+
+# FHIR asks for 18 digits; a number far beyond is no laboratory's.
+_DIGITS = 64
+_COMPARATORS: dict[str, Callable[[Decimal], Interval]] = {
+    "<": lambda value: Interval(None, value, high_included=False),
+    "<=": lambda value: Interval(None, value),
+    ">": lambda value: Interval(value, None, low_included=False),
+    ">=": lambda value: Interval(value, None),
+}
+_TEXT_VALUE = re.compile(
+    r"\s*(<=|>=|<|>|≤|≥)?\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)(?:\s*([^\s\d].*?|10[*^+E].*?|1000/.*?))?\s*"
+)
+_OTHER_VALUES = tuple(
+    name
+    for name in Valued.__struct_fields__
+    if name.startswith("value") and name not in {"valueQuantity", "valueString", "valueRange"}
+)
+
+
+class SetAside(Exception):  # noqa: N818 not an error: the result is named as set aside
+    """One result that cannot be used: the remark's code, its text, and the element at fault."""
+
+    def __init__(self, code: str, text: str, element: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.text = text
+        self.element = element
+
+
+def short(text: str | None) -> str:
+    """What the sender wrote, cut to a length that fits a remark."""
+    return (text or "")[:40]
+
+
+def analyte_row(valued: Valued, panel: bool) -> LoincRow | None:
+    """The table's row for the code; None where it is no blood count and looks like none.
+
+    Raises SetAside for a code that names a count which cannot be used. `panel` says that the
+    result is made of others, so that its own name is not a count's.
+    """
+    concept = valued.code
+    if concept is None:
+        return None
+    loinc = [c.code or "" for c in concept.coding if c.system in codes.LOINC_SYSTEMS]
+    rejected = next((code for code in loinc if code in codes.REJECTED_LOINC), None)
+    rows = [codes.BY_LOINC[code] for code in loinc if code in codes.BY_LOINC]
+    if rejected:
+        reason = f"LOINC {rejected}: {codes.REJECTED_LOINC[rejected]}."
+    elif rows:
+        return _one_row(rows)
+    elif any(code in codes.PANEL_LOINC for code in loinc):
+        reason = "A panel's code on a single result: it cannot be told what was counted."
+    elif not panel and _named_like_a_count(concept):
+        raise SetAside(
+            "unmapped-code",
+            "Looks like a blood count, but its code is not one of the LOINC codes known: not used.",
+            ".code",
+        )
+    else:
+        return None
+    if _has_value(valued):
+        raise SetAside("unmapped-code", reason, ".code")
+    return None
+
+
+def _one_row(rows: list[LoincRow]) -> LoincRow | None:
+    if len({(row.analyte, row.dimension) for row in rows}) > 1:
+        named = ", ".join(row.code for row in rows)
+        raise SetAside(
+            "ambiguous-code", f"The codes name more than one kind of count: {named}.", ".code"
+        )
+    if rows[0].analyte is Analyte.BODY_WEIGHT:
+        return None
+    return next((row for row in rows if row.doubtful), rows[0])
+
+
+def _named_like_a_count(concept: Concept) -> bool:
+    names = (concept.text, *(coding.display for coding in concept.coding))
+    return any(name and codes.looks_like_a_count(name) for name in names)
+
+
+def _has_value(valued: Valued) -> bool:
+    return (
+        valued.valueQuantity is not None
+        or valued.valueString is not None
+        or valued.valueRange is not None
+        or any(getattr(valued, name) for name in _OTHER_VALUES)
+    )
+
+
+def value_of(valued: Valued, row: LoincRow) -> tuple[Interval, list[tuple[str, str]]]:
+    """The value in the analyte's unit, and what was repaired or read as an interval."""
+    others = [name for name in _OTHER_VALUES if getattr(valued, name)]
+    given = sum(
+        value is not None for value in (valued.valueQuantity, valued.valueString, valued.valueRange)
+    )
+    if given + len(others) > 1:
+        raise SetAside("invalid-value", "More than one value[x]: FHIR allows one.")
+    if given + len(others) == 0:
+        raise SetAside("no-value", "The result has no value." + _absence(valued))
+    if valued.dataAbsentReason is not None:
+        raise SetAside("invalid-value", "A value together with a dataAbsentReason (obs-6).")
+    if others:
+        raise SetAside("invalid-value", f"{others[0]} is no number with a unit.", ".value")
+    if valued.valueRange is not None:
+        ends = [valued.valueRange.low, valued.valueRange.high]
+        if None in ends:
+            raise SetAside("invalid-value", "The range has one end only.", ".value")
+        low, high = (_quantity(end, row) for end in ends if end is not None)
+        if low[0].exact is None or high[0].exact is None or low[0].exact > high[0].exact:
+            raise SetAside("invalid-value", "The range's ends are no range.", ".value")
+        interval = Interval(low[0].low, high[0].high)
+        return interval, [*low[1], *high[1], ("comparator", "A range was read as an interval.")]
+    quantity = valued.valueQuantity or _from_text(valued)
+    interval, repairs = _quantity(quantity, row)
+    if valued.valueQuantity is None:
+        repairs.append(("unit-repaired", "The value was read from text."))
+    if interval.exact is None:
+        repairs.append(("comparator", "A value with a comparator was read as an interval."))
+    return interval, repairs
+
+
+def _absence(valued: Valued) -> str:
+    reason = valued.dataAbsentReason
+    code = next((c.code for c in reason.coding if c.code), None) if reason else None
+    return f" Reason given: {short(code)}." if code else ""
+
+
+def _from_text(valued: Valued) -> Quantity:
+    """A number with its comparator and unit that stand in valueString."""
+    text = valued.valueString or ""
+    match = _TEXT_VALUE.fullmatch(text) if len(text) <= 100 else None
+    if match is None:
+        raise SetAside("invalid-value", "The text is no number with a unit.", ".value")
+    comparator, number, unit = match.groups()
+    if not unit:
+        # The laboratory's own range, where it has one, is in the result's unit.
+        stated = {
+            (end.system, end.code, end.unit)
+            for limits in valued.referenceRange
+            for end in (limits.low, limits.high)
+            if end is not None and (end.unit or end.code)
+        }
+        if len(stated) == 1:
+            system, code, unit = stated.pop()
+            return Quantity(Raw(number.encode()), _ascii(comparator), unit, system, code)
+    return Quantity(Raw(number.encode()), _ascii(comparator), unit or None)
+
+
+def _ascii(comparator: str | None) -> str | None:
+    return {"≤": "<=", "≥": ">="}.get(comparator, comparator) if comparator else None
+
+
+def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, list[tuple[str, str]]]:
+    value = _decimal(quantity.value)
+    factor, repair = _unit(quantity.system, quantity.code, quantity.unit, row)
+    if row.dimension is Dimension.MOLAR_CONCENTRATION and value < codes.MOLAR_HEMOGLOBIN_FLOOR:
+        raise SetAside(
+            "implausible-value",
+            "Below 3 mmol/L it may count hemoglobin tetramers: send g/dL or g/L.",
+            ".value",
+        )
+    if quantity.comparator is None:
+        interval = Interval.exactly(value)
+    elif quantity.comparator in _COMPARATORS:
+        interval = _COMPARATORS[quantity.comparator](value)
+    else:
+        raise SetAside("invalid-value", "The comparator is not one of < <= >= >.", ".value")
+    if factor != 1:
+        interval = interval.times(factor)
+    least, most = codes.PLAUSIBLE[row.analyte]
+    for end in (interval.low, interval.high):
+        if end is not None and not least <= end <= most:
+            raise SetAside(
+                "implausible-value",
+                f"Outside {least} to {most} {row.analyte.unit}: check the value and its unit.",
+                ".value",
+            )
+    return interval, [("unit-repaired", repair)] if repair else []
+
+
+def _decimal(raw: Raw) -> Decimal:
+    text = bytes(raw)
+    if not text or text == b"null":
+        raise SetAside("no-value", "The quantity has no value.", ".value")
+    if text[:1] == b'"':
+        raise SetAside("invalid-value", "The value is a string, not a number.", ".value")
+    if len(text) > _DIGITS:
+        raise SetAside("implausible-value", f"A number of {len(text)} characters.", ".value")
+    try:
+        value = Decimal(text.decode())
+    except (InvalidOperation, UnicodeDecodeError):
+        raise SetAside("invalid-value", "The value is not a number.", ".value") from None
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int) or not -_DIGITS <= exponent <= _DIGITS:
+        raise SetAside("implausible-value", "The number's exponent is out of reach.", ".value")
+    return value if exponent <= 0 else value.quantize(Decimal(1))
+
+
+@lru_cache(maxsize=4096)
+def _read_unit(
+    system: str | None, code: str | None, text: str | None, row: LoincRow
+) -> tuple[Decimal | None, str, str]:
+    """The factor to the analyte's unit and the repair; or None, a remark's code and its text."""
+    readings = [
+        reading
+        for name in (code, text)
+        if name and (reading := codes.unit_row(name)) is not None
+        if reading.row.only is None or row.analyte in reading.row.only
+    ]
+    if not readings:
+        if not (code or text):
+            return None, "unit-missing", "The value has no unit; none is assumed. Send the unit."
+        return None, "unit-unknown", f"The unit '{short(code or text)}' is not known."
+    first, last = readings[0], readings[-1]
+    if (first.row.dimension, first.row.factor) != (last.row.dimension, last.row.factor):
+        return None, "unit-conflict", "The unit's code and its text disagree."
+    if first.row.dimension is not row.dimension:
+        return (
+            None,
+            "unit-conflict",
+            f"The unit '{short(code or text)}' does not fit LOINC {row.code} ({row.display}).",
+        )
+    repaired = first.repaired or (bool(code) and system not in codes.UCUM_SYSTEMS and bool(system))
+    repair = f"The unit '{short(code or text)}' was read as {_factor_text(row, first.row.factor)}."
+    return first.row.factor, repair if repaired else "", ""
+
+
+def _factor_text(row: LoincRow, factor: Decimal) -> str:
+    return row.analyte.unit if factor == 1 else f"{factor} {row.analyte.unit}"
+
+
+def _unit(
+    system: str | None, code: str | None, text: str | None, row: LoincRow
+) -> tuple[Decimal, str]:
+    factor, word, why = _read_unit(system, code, text, row)
+    if factor is None:
+        raise SetAside(word, why, ".value")
+    return factor, word
+
+
+def normal_range(ranges: tuple[ReferenceRange, ...], row: LoincRow) -> Interval | None:
+    """The laboratory's own normal range, where it gives one for everyone."""
+    for limits in ranges:
+        if limits.appliesTo or limits.age or (limits.low is None and limits.high is None):
+            continue
+        kinds = {c.code for c in limits.type.coding} if limits.type else {"normal"}
+        if "normal" not in kinds:
+            continue
+        try:
+            low = _quantity(limits.low, row)[0].low if limits.low else None
+            high = _quantity(limits.high, row)[0].high if limits.high else None
+        except SetAside:
+            continue
+        return Interval(low, high)
+    return None

@@ -1,0 +1,119 @@
+"""The service for the tests: as a process of its own, and in this process without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fhir.resources.R4B.operationoutcome import OperationOutcome
+
+from app.main import create_app
+
+ROOT = Path(__file__).resolve().parent.parent
+FHIR_JSON = "application/fhir+json"
+OPERATION = "/fhir/$assess-eligibility"
+SECONDS_TO_START = 30
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/ready", timeout=2).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything the served process writes to its standard output and error."""
+    return tmp_path_factory.mktemp("server") / "log"
+
+
+@pytest.fixture(scope="session")
+def server(server_log: Path) -> Iterator[str]:
+    """The address of the real service, started as its user starts it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAA_")}
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
+    with (
+        server_log.open("wb") as log,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        try:
+            give_up = time.monotonic() + SECONDS_TO_START
+            while not _ready(url):
+                assert process.poll() is None, server_log.read_text()
+                assert time.monotonic() < give_up, "The service does not become ready."
+                time.sleep(0.05)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(10)
+    assert "Traceback" not in server_log.read_text()
+
+
+@pytest.fixture(scope="session")
+def http(server: str) -> Iterator[httpx.Client]:
+    """A client of the real service."""
+    with httpx.Client(base_url=server, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def outcome_of() -> Callable[[httpx.Response], dict[str, Any]]:
+    """Reads an error: a valid OperationOutcome of FHIR R4, as FHIR JSON, with an error in it."""
+
+    def read(response: httpx.Response) -> dict[str, Any]:
+        assert response.headers["content-type"] == FHIR_JSON
+        outcome: dict[str, Any] = response.json()
+        OperationOutcome.model_validate(outcome)
+        assert outcome["issue"][0]["severity"] == "error"
+        assert outcome["issue"][0]["diagnostics"]
+        return outcome
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def post(
+    outcome_of: Callable[[httpx.Response], dict[str, Any]],
+) -> Iterator[Callable[..., httpx.Response]]:
+    """Posts to $assess-eligibility without a socket; no answer may be a 500, every error is FHIR.
+
+    The body is bytes, or a value to write as JSON.
+    """
+    transport = httpx.ASGITransport(create_app(), raise_app_exceptions=False)
+    with asyncio.Runner() as runner:
+        client = httpx.AsyncClient(transport=transport, base_url="http://test")
+
+        def call(body: Any, query: Any = None) -> httpx.Response:
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            headers = {"content-type": FHIR_JSON}
+            sent = client.post(OPERATION, content=content, params=query, headers=headers)
+            response: httpx.Response = runner.run(_answer(sent))
+            assert response.status_code in {200, 400, 422}, response.text[:500]
+            if response.status_code != httpx.codes.OK:
+                outcome_of(response)
+            return response
+
+        yield call
+        runner.run(client.aclose())
+
+
+async def _answer(sent: Any) -> httpx.Response:
+    response: httpx.Response = await sent
+    return response

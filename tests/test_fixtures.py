@@ -1,0 +1,180 @@
+"""Every story in fixtures/ is answered as its README, its response and its judgement say."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.fhir.writing import encode
+from app.operations import eligibility
+from tests.conformance import faults
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+STORIES = sorted(path.parent.name for path in FIXTURES.glob("*/request.json"))
+EXPECTED = tomllib.loads((FIXTURES / "expected.toml").read_text("utf-8"))
+README = (FIXTURES / "README.md").read_text("utf-8")
+
+Json = dict[str, Any]
+
+every_story = pytest.mark.parametrize("story", STORIES)
+
+
+def answer(story: str) -> Json:
+    return eligibility((FIXTURES / story / "request.json").read_bytes())
+
+
+def formatted(response: Json) -> bytes:
+    return msgspec.json.format(encode(response), indent=2) + b"\n"
+
+
+def resources(response: Json, kind: str) -> list[Json]:
+    found = (entry["resource"] for entry in response["entry"])
+    return [resource for resource in found if resource["resourceType"] == kind]
+
+
+def named(subject: Json) -> str:
+    if "reference" in subject:
+        return str(subject["reference"])
+    return "{system}|{value}".format(**subject["identifier"])
+
+
+def told(response: Json) -> list[Json]:
+    """What the response says, in the words of expected.toml; one row for each assessment."""
+    by_url = {entry["fullUrl"]: entry["resource"] for entry in response["entry"]}
+    enrolled = [subject["status"] for subject in resources(response, "ResearchSubject")]
+    rows = []
+    for guidance in resources(response, "GuidanceResponse"):
+        output = {p["name"]: p for p in guidance["contained"][0]["parameter"]}
+        assessment = by_url[output["assessment"]["valueReference"]["reference"]]
+        verdict = assessment["valueCodeableConcept"]["coding"][0]["code"]
+        assert output["verdict"]["valueCode"] == verdict
+        outcomes = [by_url[ref["reference"]] for ref in guidance.get("evaluationMessage", [])]
+        requirements = guidance.get("dataRequirement", [])
+        rows.append(
+            {
+                "patient": named(assessment["subject"]),
+                "definition": guidance["moduleCanonical"].split("/")[-1].split("|")[0],
+                "verdict": verdict,
+                "criteria": {
+                    c["code"]["coding"][0]["code"]: c["valueCodeableConcept"]["coding"][0]["code"]
+                    for c in assessment["component"]
+                    if "valueCodeableConcept" in c
+                },
+                "derived-from": sorted(s["reference"] for s in assessment.get("derivedFrom", [])),
+                "supporting": sorted(
+                    e["valueReference"]["reference"] for e in assessment.get("extension", [])
+                ),
+                "issues": sorted(
+                    issue["details"]["coding"][0]["code"]
+                    for outcome in outcomes
+                    for issue in outcome["issue"]
+                ),
+                "needs": sorted(r["codeFilter"][0]["code"][0]["code"] for r in requirements),
+                "enrolment": enrolled[len(rows)] if enrolled else "",
+            }
+        )
+    return rows
+
+
+def expected(story: str) -> list[Json]:
+    lists = ("derived-from", "supporting", "issues", "needs")
+    return [
+        {
+            **row,
+            **{
+                name: sorted(
+                    text.replace("{patient}", patient.removeprefix("Patient/"))
+                    for text in row.get(name, [])
+                )
+                for name in lists
+            },
+            "patient": patient,
+            "enrolment": row.get("enrolment", ""),
+        }
+        for row in ({k: v for k, v in r.items() if k != "patients"} | r for r in EXPECTED[story])
+        for patient in row.pop("patients")
+    ]
+
+
+def in_order(rows: list[Json]) -> list[Json]:
+    return sorted(rows, key=lambda row: (row["patient"], row["definition"]))
+
+
+def tabled() -> dict[str, str]:
+    """The README's table: story and verdict."""
+    rows = re.findall(r"^\| `([^`]+)` \| .+ \| ([^|]+) \|$", README, re.MULTILINE)
+    return {story: verdict for story, verdict in rows}
+
+
+@every_story
+def test_the_answer_comes_to_what_was_judged_by_hand(story: str) -> None:
+    assert in_order(told(answer(story))) == in_order(expected(story))
+
+
+@every_story
+def test_the_answer_is_the_response_on_file_to_the_byte(story: str) -> None:
+    assert formatted(answer(story)) == (FIXTURES / story / "response.json").read_bytes()
+
+
+@every_story
+def test_the_same_request_gets_the_same_answer_twice(story: str) -> None:
+    assert encode(answer(story)) == encode(answer(story))
+
+
+@every_story
+def test_the_answer_is_flawless_fhir(story: str) -> None:
+    assert faults(msgspec.json.decode(encode(answer(story)))) == []
+
+
+@every_story
+def test_nothing_is_ever_ordered(story: str) -> None:
+    response = answer(story)
+    text = encode(response).decode().lower()
+    assert "medicationrequest" not in text
+    assert "order daclizumab" not in text
+
+
+@every_story
+def test_an_assessment_says_that_it_is_no_diagnosis(story: str) -> None:
+    for assessment in resources(answer(story), "Observation"):
+        assert "not a diagnosis" in assessment["note"][0]["text"]
+
+
+@every_story
+def test_every_issue_points_into_the_request(story: str) -> None:
+    root = msgspec.json.decode((FIXTURES / story / "request.json").read_bytes())["resourceType"]
+    places = [
+        place
+        for outcome in resources(answer(story), "OperationOutcome")
+        for issue in outcome["issue"]
+        for place in issue.get("expression", [])
+    ]
+    assert all(place.startswith(f"{root}.") for place in places)
+
+
+@every_story
+def test_the_table_gives_the_verdicts_the_judgement_gives(story: str) -> None:
+    verdicts = {row["verdict"] for row in EXPECTED[story]}
+    assert set(tabled()[story].split("; ")) == verdicts
+
+
+def test_the_table_lists_exactly_the_stories_there_are() -> None:
+    folders = {path.name for path in FIXTURES.iterdir() if path.is_dir()}
+    assert set(tabled()) == folders == set(STORIES) == set(EXPECTED)
+
+
+def test_there_are_enough_stories_to_mean_something() -> None:
+    assert len(STORIES) >= 28
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--rewrite"]:
+        sys.exit("python -m tests.test_fixtures --rewrite writes every response.json anew")
+    for name in STORIES:
+        (FIXTURES / name / "response.json").write_bytes(formatted(answer(name)))
