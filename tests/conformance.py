@@ -71,13 +71,14 @@ def _definitions() -> dict[str, Json]:
 
 
 def _anchored(schema: Json) -> Json:
-    """The schema with patterns that end where the text ends.
+    """The schema with its patterns as R4 means them.
 
-    In Python `$` matches before a final newline too, in the dialect of JSON schema it does not.
+    In Python `$` matches before a final newline too; and `\\S` has to take in the no-break space,
+    which R4's own resources use, since space means the ASCII ones there.
     """
     if isinstance(schema, dict):
         return {
-            key: re.sub(r"\$$", r"\\Z", value)
+            key: "(?a)" + re.sub(r"\$$", r"\\Z", value)
             if key == "pattern" and isinstance(value, str)
             else _anchored(value)
             for key, value in schema.items()
@@ -268,7 +269,12 @@ def _engine(expression: str) -> Callable[[_Node], bool]:
     compiled = fhirpathpy.compile(
         re.sub(r"(?<=\))\.as\(", ".ofType(", expression),
         models["r4"],
-        {"traceFn": lambda *_: None},
+        {
+            # Without one the engine prints what R4's expressions trace.
+            "traceFn": lambda *_: None,
+            # FHIR's addition to FHIRPath, which the engine lacks.
+            "userInvocationTable": {"hasValue": {"fn": _has_value, "arity": {0: []}}},
+        },
     )
 
     def holds(node: _Node) -> bool:
@@ -282,6 +288,10 @@ def _engine(expression: str) -> Callable[[_Node], bool]:
         return bool(result) and result != [False]
 
     return holds
+
+
+def _has_value(items: list[Json]) -> list[bool]:
+    return [len(items) == 1 and items[0] is not None and not isinstance(items[0], dict)]
 
 
 def _allowed_xhtml(node: _Node) -> bool:

@@ -152,10 +152,7 @@ def _item(
 
 def _unread(raw: Raw, place: str, error: str, orphans: list[Remark], depth: int) -> Iterator[Item]:
     """A resource we do not read, a Bundle within the Bundle, or one that is malformed."""
-    try:
-        kind = DECODE_TYPED(raw).resourceType
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        kind = None
+    kind = _type_name(raw)
     if kind == "Bundle":
         if depth >= _BUNDLES_DEEP:
             raise RequestError(
@@ -174,19 +171,29 @@ def _unread(raw: Raw, place: str, error: str, orphans: list[Remark], depth: int)
         )
 
 
-def decode_body(raw: bytes | Raw, place: str) -> Body:
-    """A Bundle or Parameters, decoded; RequestError 400 where it is not one."""
+def decode_body(raw: bytes | Raw, place: str = "") -> Body:
+    """A Bundle or Parameters, decoded; RequestError 400 where it is not one.
+
+    `place` is its FHIRPath in the request; by default it is the request.
+    """
     try:
         return DECODE_BODY(raw)
     except msgspec.ValidationError as error:
-        fault = Fault(
-            "structure", f"Not FHIR: {_without_values(str(error))}.", place + _path_in(str(error))
-        )
+        words = f"Not FHIR: {_without_values(str(error))}."
+        path = _path_in(str(error))
+        fault = Fault("structure", words, (place or _type_name(raw) or "") + path)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         fault = Fault("structure", f"Not JSON: {error}. Send a Bundle or Parameters as JSON.")
     except RecursionError:
         fault = Fault("structure", "Not FHIR: the JSON is nested too deep.")
     raise RequestError(400, fault)
+
+
+def _type_name(raw: bytes | Raw) -> str | None:
+    try:
+        return DECODE_TYPED(raw).resourceType
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _path_in(error: str) -> str:

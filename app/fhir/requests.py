@@ -47,9 +47,7 @@ def read_request(body: bytes, query: Iterable[tuple[str, str]] = ()) -> Request:
             given.setdefault(name, []).append(
                 (text, f"Parameters.parameter.where(name='{name[:40]}')")
             )
-    decoded = decode_body(
-        body.removeprefix(codecs.BOM_UTF8), "Bundle" if b'"Bundle"' in body[:200] else ""
-    )
+    decoded = decode_body(body.removeprefix(codecs.BOM_UTF8))
     if decoded.resourceType == "Bundle":
         entries, place = decoded.entry, "Bundle"
     elif decoded.resourceType == "Parameters":
