@@ -20,7 +20,9 @@ lint: $(VENV)/test.stamp
 	$(BIN)/lint-imports
 
 openapi: $(VENV)/run.stamp
-	$(BIN)/maa-assess openapi > openapi/openapi.json
+	mkdir -p openapi
+	$(BIN)/maa-assess openapi > $(VENV)/openapi.json
+	mv $(VENV)/openapi.json openapi/openapi.json # only whole: a failure leaves the old one
 
 $(VENV)/python.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

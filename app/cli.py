@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from app import operations
 from app.domain.assessment import Assessment
@@ -19,6 +20,8 @@ from app.fhir.narrative import AID, counts_of, headline, missing, text_of
 from app.fhir.outcome import RequestError
 from app.fhir.writing import encode
 
+# Characters that steer a terminal: control characters and those that turn its writing direction.
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _STYLES = {Truth.MET: "green", Truth.NOT_MET: "red", Truth.UNKNOWN: "yellow"}
 
 
@@ -72,32 +75,34 @@ def _eligibility(options: argparse.Namespace) -> int:
     except RequestError as error:
         for issue in error.outcome()["issue"]:
             place = " ".join(issue.get("expression", []))
-            sys.stderr.write(f"{issue['severity']}: {issue['diagnostics']} {place}".rstrip() + "\n")
+            line = f"{issue['severity']}: {issue['diagnostics']} {place}".rstrip()
+            sys.stderr.write(_harmless(line) + "\n")
         return 1
     return 0
 
 
 def _print_assessments(body: bytes, query: list[tuple[str, str]]) -> None:
     _, reading, assessments = operations.assess(body, query)
-    console = Console()
+    # Nothing in the data is markup, a name of an emoji or a sequence for the terminal.
+    console = Console(markup=False, emoji=False, highlight=False)
     remarks = {course.patient: course.remarks for course in reading.courses}
     for assessment in assessments:
         console.print(_table(assessment))
-        console.print(headline(assessment), missing(assessment), markup=False)
+        console.print(_harmless(f"{headline(assessment)} {missing(assessment)}".rstrip()))
         for remark in (*remarks[assessment.patient], *assessment.remarks):
             places = ", ".join(remark.places[:3]) + (" ..." if len(remark.places) > 3 else "")
-            console.print(f"{remark.code}: {remark.text} {places}", markup=False, style="dim")
+            console.print(_harmless(f"{remark.code}: {remark.text} {places}"), style="dim")
         console.print()
     for remark in reading.remarks:
-        console.print(f"{remark.code}: {remark.text} {', '.join(remark.places)}", markup=False)
+        console.print(_harmless(f"{remark.code}: {remark.text} {', '.join(remark.places)}"))
     console.print(AID, style="dim")
 
 
 def _table(assessment: Assessment) -> Table:
     patient = assessment.patient.reference or assessment.patient.value
     day = f", {assessment.as_of.last}" if assessment.as_of else ""
-    title = escape(f"{patient}{day}: {assessment.verdict.value} ({assessment.paper.id})")
-    table = Table("criterion", "answer", "counts", "limit", title=title, title_justify="left")
+    title = _harmless(f"{patient}{day}: {assessment.verdict.value} ({assessment.paper.id})")
+    table = Table("criterion", "answer", "counts", "limit", title=Text(title), title_justify="left")
     for finding in assessment.findings:
         counts = "\n".join(
             f"{c.analyte.short} {text_of(c.value)} {c.analyte.unit} ({c.when.last})"
@@ -105,11 +110,15 @@ def _table(assessment: Assessment) -> Table:
         )
         table.add_row(
             finding.criterion.title,
-            f"[{_STYLES[finding.truth]}]{finding.truth.value}[/]",
+            Text(finding.truth.value, _STYLES[finding.truth]),
             counts or "no count",
             finding.criterion.describe(),
         )
     return table
+
+
+def _harmless(text: str) -> str:
+    return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -14,6 +14,8 @@ from app.api.fhir_json import bug
 
 # Below uvicorn's own logger, so that its configuration shows it too.
 _LOG = logging.getLogger("uvicorn.maa_assess")
+# A method of the caller's own making would be a time series of its own.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}", re.ASCII)
 
 
@@ -77,11 +79,12 @@ class RequestMiddleware:
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unknown")
-            self._metrics.requests.labels(route, scope["method"][:10], str(status)).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(route, method, str(status)).inc()
             self._metrics.seconds.labels(route).observe(seconds)
             _LOG.info(
                 "%s %s %d %.1f ms request %s",
-                scope["method"][:10],
+                method,
                 route,
                 status,
                 seconds * 1000,

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from app import operations
@@ -29,7 +30,12 @@ async def assess_eligibility(request: Request) -> Response:
     body = await read_body(request)
     settings = request.app.state.settings
     query = request.query_params.multi_items()
-    return fhir_response(operations.eligibility(body, query, settings.window_days))
+
+    def answer() -> Response:
+        return fhir_response(operations.eligibility(body, query, settings.window_days))
+
+    # In a thread: a cohort takes seconds, and the health checks are answered meanwhile.
+    return await run_in_threadpool(answer)
 
 
 @router.get("/fhir/metadata", operation_id="metadata", summary="What this service can do")

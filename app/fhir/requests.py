@@ -11,6 +11,7 @@ from app.domain.counts import When
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.reading import decode_body
 from app.fhir.resources import Entry, Parameter, Reference
+from app.fhir.subjects import Subjects
 from app.fhir.times import when
 
 RED_CELL_POLICIES = ("both", "reticulocytes-when-transfused", "reticulocytes-only")
@@ -139,7 +140,8 @@ def _request(entries: tuple[Entry, ...], place: str, given: dict[str, list[Given
 
 
 def _when(value: str | Reference) -> When | None:
-    return when(value) if isinstance(value, str) else None
+    # A plus sign that a query did not escape arrives as a space.
+    return when(value.replace(" ", "+")) if isinstance(value, str) else None
 
 
 def _days(value: str | Reference) -> int | None:
@@ -158,11 +160,11 @@ def _reference(value: str | Reference) -> str | None:
 
 
 def _patient(value: str | Reference) -> Reference | None:
-    """A patient's reference or identifier; a bare id is the id of a Patient."""
-    if isinstance(value, Reference):
-        known = value.reference or (value.identifier and value.identifier.value)
-        return value if known else None
-    if not value.strip():
-        return None
-    bare = "/" not in value and not value.startswith("urn:")
-    return Reference(reference=f"Patient/{value}" if bare else value)
+    """A patient's reference or identifier; a bare id is the id of a Patient.
+
+    None for what names no patient: it would narrow the answer to nobody, or to everybody.
+    """
+    if isinstance(value, str):
+        bare = "/" not in value and not value.startswith("urn:")
+        value = Reference(reference=f"Patient/{value}" if bare else value)
+    return value if Subjects((), (), value).key(value, None) else None

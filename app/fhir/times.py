@@ -77,6 +77,7 @@ def effective(resource: Dated) -> tuple[When | None, bool]:
         return when(resource.effectiveInstant), True
     if resource.effectivePeriod is not None:
         return of_period(resource.effectivePeriod), True
-    if resource.effectiveTiming is not None and len(resource.effectiveTiming.event) == 1:
-        return when(resource.effectiveTiming.event[0]), True
+    if resource.effectiveTiming is not None:
+        events = resource.effectiveTiming.event
+        return (when(events[0]) if len(events) == 1 else None), True
     return None, False

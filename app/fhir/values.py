@@ -148,17 +148,6 @@ def _from_text(valued: Valued) -> Quantity:
     if match is None:
         raise SetAside("invalid-value", "The text is no number with a unit.", ".value")
     comparator, number, unit = match.groups()
-    if not unit:
-        # The laboratory's own range, where it has one, is in the result's unit.
-        stated = {
-            (end.system, end.code, end.unit)
-            for limits in valued.referenceRange
-            for end in (limits.low, limits.high)
-            if end is not None and (end.unit or end.code)
-        }
-        if len(stated) == 1:
-            system, code, unit = stated.pop()
-            return Quantity(Raw(number.encode()), _ascii(comparator), unit, system, code)
     return Quantity(Raw(number.encode()), _ascii(comparator), unit or None)
 
 

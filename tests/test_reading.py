@@ -1,0 +1,991 @@
+"""FHIR data are read as what they say: nothing is guessed, all that is set aside is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.fhir.codes import REJECTED_LOINC
+from app.fhir.outcome import RequestError
+from app.fhir.writing import encode
+from app.operations import eligibility
+
+Json = dict[str, Any]
+
+DAY = "2024-03-05"
+ANC, PLATELETS, HEMOGLOBIN, MOLAR, RETICULOCYTES = "751-8", "777-3", "718-7", "59260-0", "60474-4"
+LEUKOCYTES, NEUTROPHIL_PERCENT = "6690-2", "770-8"
+ERYTHROCYTES, RETICULOCYTE_PERCENT = "789-8", "17849-1"
+PANEL = "58410-2"
+HERE = "Bundle.entry[0].resource"
+MICRO_SIGN, GREEK_MU = "\u00b5", "\u03bc"
+
+
+def loinc(*codes: str) -> Json:
+    return {"coding": [{"system": "http://loinc.org", "code": code} for code in codes]}
+
+
+def quantity(value: str, unit: str | None, /, **over: Any) -> Json:
+    """The value as the digits that are to stand in the JSON."""
+    number = {"value": msgspec.Raw(value.encode())}
+    if unit is None:
+        return number | over
+    return number | {"unit": unit, "system": "http://unitsofmeasure.org", "code": unit} | over
+
+
+def observation(code: str, value: str, unit: str | None, /, **over: Any) -> Json:
+    """A final result of one patient; an element given as None is left out."""
+    resource = {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": loinc(code),
+        "subject": {"reference": "Patient/a"},
+        "effectiveDateTime": DAY,
+        "valueQuantity": quantity(value, unit),
+    } | over
+    return {name: element for name, element in resource.items() if element is not None}
+
+
+def platelets(value: str = "45", unit: str | None = "10*9/L", /, **over: Any) -> Json:
+    """A platelet count that meets the limit of 70 unless told otherwise."""
+    return observation(PLATELETS, value, unit, **over)
+
+
+def valued(**value: Any) -> Json:
+    """A platelet count with another value[x] than a quantity."""
+    return platelets(**{"valueQuantity": None, **value})
+
+
+def entry(resource: Json, url: str | None = None) -> Json:
+    return {"fullUrl": url, "resource": resource} if url else {"resource": resource}
+
+
+def bundle(*resources: Json) -> Json:
+    entries = [r if "resource" in r else entry(r) for r in resources]
+    return {"resourceType": "Bundle", "type": "collection", "entry": entries}
+
+
+class Answer:
+    """What the service says of a request."""
+
+    def __init__(self, body: Json, query: Json) -> None:
+        answer = eligibility(encode(body), [(name, str(value)) for name, value in query.items()])
+        # Through JSON, as every caller reads it.
+        parsed = msgspec.json.decode(encode(answer))
+        resources = [e["resource"] for e in parsed["entry"]]
+        self.assessments = [r for r in resources if r["resourceType"] == "Observation"]
+        self.issues = [
+            (issue["details"]["coding"][0]["code"], place)
+            for resource in resources
+            if resource["resourceType"] == "OperationOutcome"
+            for issue in resource["issue"]
+            for place in issue.get("expression", [""])
+        ]
+        self.text = encode(answer).decode()
+
+    def patients(self) -> list[str]:
+        return [a["subject"].get("reference", "") for a in self.assessments]
+
+    def truth(self, criterion: str, patient: int = 0) -> str:
+        found = {
+            c["code"]["coding"][0]["code"]: c["valueCodeableConcept"]["coding"][0]["code"]
+            for c in self.assessments[patient]["component"]
+            if "valueCodeableConcept" in c
+        }
+        return str(found[criterion])
+
+    @property
+    def platelets(self) -> str:
+        return self.truth("platelets-depressed")
+
+    @property
+    def neutrophils(self) -> str:
+        return self.truth("neutrophils-depressed")
+
+    @property
+    def red_cells(self) -> str:
+        return self.truth("red-cells-depressed")
+
+    @property
+    def day(self) -> str:
+        return str(self.assessments[0]["effectiveDateTime"])
+
+
+def ask(*resources: Json, **query: Any) -> Answer:
+    return Answer(bundle(*resources), query)
+
+
+def refused(body: bytes, **query: str) -> RequestError:
+    with pytest.raises(RequestError) as error:
+        eligibility(body, query.items())
+    return error.value
+
+
+# Status
+
+
+@pytest.mark.parametrize("status", ["final", "amended", "corrected"])
+def test_a_result_that_stands_is_counted(status: str) -> None:
+    answer = ask(platelets(status=status))
+    assert (answer.platelets, answer.issues) == ("met", [])
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["registered", "preliminary", "cancelled", "entered-in-error", "unknown", "Final", "", None],
+)
+def test_a_result_of_any_other_status_is_set_aside(status: str | None) -> None:
+    answer = ask(platelets(status=status))
+    assert answer.platelets == "unknown"
+    assert answer.issues == [("status-excluded", f"{HERE}.status")]
+
+
+def test_a_result_contained_in_a_report_entered_in_error_is_set_aside() -> None:
+    report = {
+        "resourceType": "DiagnosticReport",
+        "id": "r",
+        "status": "entered-in-error",
+        "contained": [platelets(id="p")],
+        "result": [{"reference": "#p"}],
+    }
+    answer = ask(report)
+    assert answer.platelets == "unknown"
+    assert answer.issues == [("status-excluded", f"{HERE}.contained[0]")]
+
+
+# Time
+
+
+@pytest.mark.parametrize(
+    "effective",
+    [
+        {"effectiveDateTime": "2024-03-05"},
+        {"effectiveDateTime": "2024-03-05T09:30:00+01:00"},
+        {"effectiveInstant": "2024-03-05T09:30:00.123Z"},
+        {"effectivePeriod": {"start": "2024-03-05T08:00:00Z", "end": "2024-03-05T09:00:00Z"}},
+        {"effectivePeriod": {"start": "2024-03-05"}},
+        {"effectivePeriod": {"end": "2024-03-05"}},
+        {"effectiveTiming": {"event": ["2024-03-05"]}},
+    ],
+)
+def test_every_kind_of_effective_time_dates_a_result(effective: Json) -> None:
+    answer = ask(platelets(**{"effectiveDateTime": None, **effective}))
+    assert (answer.platelets, answer.day, answer.issues) == ("met", DAY, [])
+
+
+@pytest.mark.parametrize(
+    "effective",
+    [
+        {"effectiveDateTime": "2024-02-30"},
+        {"effectiveDateTime": "yesterday"},
+        {"effectiveDateTime": "0000-01-01"},
+        {"effectiveDateTime": "2024-03-05T09:30:00"},
+        {"effectivePeriod": {"start": "2024-03-06", "end": "2024-03-05"}},
+        {"effectivePeriod": {"start": "2024-03-05T10:00:00Z", "end": "2024-03-05T09:00:00Z"}},
+    ],
+)
+def test_a_time_that_cannot_be_is_not_mended_from_the_time_of_issue(effective: Json) -> None:
+    over = {"effectiveDateTime": None, "issued": "2024-03-05T12:00:00Z", **effective}
+    answer = ask(platelets(**over))
+    assert answer.platelets == "unknown"
+    assert answer.issues == [("no-date", f"{HERE}.effective")]
+
+
+def test_a_timing_of_two_days_dates_nothing() -> None:
+    timing = {"event": ["2024-03-05", "2024-03-06"]}
+    answer = ask(platelets(effectiveDateTime=None, effectiveTiming=timing))
+    assert (answer.platelets, answer.issues) == ("unknown", [("no-date", HERE)])
+
+
+def test_the_time_of_issue_dates_a_result_only_as_a_last_resort() -> None:
+    issued = "2024-04-01T12:00:00Z"
+    assert ask(platelets(effectiveDateTime=None, issued=issued)).day == "2024-04-01"
+    assert ask(platelets(issued=issued)).day == DAY
+
+
+def test_a_result_without_any_date_is_set_aside() -> None:
+    answer = ask(platelets(effectiveDateTime=None))
+    assert answer.platelets == "unknown"
+    assert answer.issues == [("no-date", HERE)]
+
+
+def test_a_month_fits_the_window_of_30_days_and_a_year_does_not() -> None:
+    assert ask(platelets(effectiveDateTime="2024-03")).platelets == "met"
+    year = ask(platelets(effectiveDateTime="2024"))
+    assert (year.platelets, year.issues) == ("unknown", [("imprecise-date", HERE)])
+    assert ask(platelets(effectiveDateTime="2024"), window=366).platelets == "met"
+
+
+def test_a_month_that_may_reach_beyond_the_day_judged_is_left_out() -> None:
+    month = platelets(effectiveDateTime="2024-03")
+    before = ask(month, asOf="2024-03-30")
+    assert (before.platelets, before.issues) == ("unknown", [("after-as-of", HERE)])
+    assert ask(month, asOf="2024-03-31").platelets == "met"
+    assert ask(month, asOf="2024-03").platelets == "met"
+
+
+def test_the_window_holds_its_last_day_and_not_the_day_before() -> None:
+    newest = observation(ANC, "0.9", "10*9/L", effectiveDateTime="2024-03-31")
+    assert ask(platelets(effectiveDateTime="2024-03-01"), newest).platelets == "met"
+    older = ask(platelets(effectiveDateTime="2024-02-29"), newest)
+    assert (older.platelets, older.issues) == ("unknown", [("outside-window", HERE)])
+
+
+def test_the_newest_result_is_judged_in_whatever_order_they_come() -> None:
+    old, new = platelets("45"), platelets("150", effectiveDateTime="2024-03-06")
+    assert ask(old, new).platelets == ask(new, old).platelets == "not-met"
+
+
+# What lends a subject and a date
+
+
+def lent(**over: Any) -> Json:
+    return platelets(**{"id": "p", "subject": None, "effectiveDateTime": None, **over})
+
+
+def lender(kind: str, link: str, **over: Any) -> Json:
+    return {
+        "resourceType": kind,
+        "id": "lender",
+        "status": "final",
+        "code": loinc(PANEL),
+        "subject": {"reference": "Patient/lent"},
+        "effectiveDateTime": DAY,
+        link: [{"reference": "Observation/p"}],
+    } | over
+
+
+@pytest.mark.parametrize(
+    ("kind", "link"), [("DiagnosticReport", "result"), ("Observation", "hasMember")]
+)
+def test_a_report_or_a_panel_lends_its_subject_and_date(kind: str, link: str) -> None:
+    answer = ask(lent(), lender(kind, link))
+    assert answer.patients() == ["Patient/lent"]
+    assert (answer.platelets, answer.day, answer.issues) == ("met", DAY, [])
+
+
+def test_a_panel_lends_what_its_report_lends_it() -> None:
+    panel = lender("Observation", "hasMember", id="panel", subject=None, effectiveDateTime=None)
+    report = lender("DiagnosticReport", "result", result=[{"reference": "Observation/panel"}])
+    assert ask(lent(), panel, report).patients() == ["Patient/lent"]
+
+
+def test_a_result_keeps_its_own_subject_and_date_beside_its_report() -> None:
+    own = lent(subject={"reference": "Patient/own"}, effectiveDateTime="2024-03-01")
+    answer = ask(own, lender("DiagnosticReport", "result"))
+    assert (answer.patients(), answer.day) == (["Patient/own"], "2024-03-01")
+
+
+@pytest.mark.parametrize("status", ["cancelled", "entered-in-error"])
+def test_a_report_that_does_not_stand_lends_nothing(status: str) -> None:
+    report = lender("DiagnosticReport", "result", status=status)
+    answer = ask(lent(subject={"reference": "Patient/own"}), report)
+    assert (answer.platelets, answer.issues) == ("unknown", [("no-date", HERE)])
+
+
+def test_panels_that_are_members_of_each_other_end_somewhere() -> None:
+    one = lender(
+        "Observation",
+        "hasMember",
+        id="one",
+        hasMember=[{"reference": "Observation/two"}, {"reference": "Observation/p"}],
+    )
+    two = lender("Observation", "hasMember", id="two", hasMember=[{"reference": "Observation/one"}])
+    assert ask(lent(), one, two).platelets == "met"
+
+
+# Values
+
+
+@pytest.mark.parametrize("second", [{"valueString": "45 10*9/L"}, {"valueInteger": 45}])
+def test_two_values_in_one_result_set_it_aside(second: Json) -> None:
+    answer = ask(platelets(**second))
+    assert (answer.platelets, answer.issues) == ("unknown", [("invalid-value", HERE)])
+
+
+def test_a_value_beside_the_reason_why_it_is_absent_sets_the_result_aside() -> None:
+    answer = ask(platelets(dataAbsentReason={"text": "clotted"}))
+    assert (answer.platelets, answer.issues) == ("unknown", [("invalid-value", HERE)])
+
+
+@pytest.mark.parametrize("value", ['"45"', '"<45"', "true", "{}", "[45]"])
+def test_what_is_no_number_in_a_numbers_place_sets_only_its_result_aside(value: str) -> None:
+    answer = ask(platelets(value), observation(ANC, "0.9", "10*9/L"))
+    assert (answer.platelets, answer.neutrophils) == ("unknown", "met")
+    assert answer.issues == [("invalid-value", f"{HERE}.value")]
+
+
+def test_a_number_of_400_digits_is_set_aside_with_its_place() -> None:
+    answer = ask(platelets("4" * 400), observation(ANC, "0.9", "10*9/L"))
+    assert (answer.platelets, answer.neutrophils) == ("unknown", "met")
+    assert answer.issues == [("implausible-value", f"{HERE}.value")]
+    assert "4" * 100 not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("value", "truth"),
+    [("7e1", "met"), ("7.0E+1", "met"), ("700e-1", "met"), ("7.1e1", "not-met")],
+)
+def test_an_exponent_is_part_of_the_number(value: str, truth: str) -> None:
+    answer = ask(platelets(value))
+    assert (answer.platelets, answer.issues) == (truth, [])
+
+
+@pytest.mark.parametrize("value", ["1e400", "1e-400", "1e999999999", "-1", "3001"])
+def test_a_number_no_laboratory_counts_is_implausible(value: str) -> None:
+    answer = ask(platelets(value))
+    assert answer.platelets == "unknown"
+    assert answer.issues == [("implausible-value", f"{HERE}.value")]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "045", "+45", "4,5", ".5"])
+def test_what_is_no_json_number_makes_the_request_unreadable(value: str) -> None:
+    body = encode(bundle(platelets("45"))).replace(b'"value":45', b'"value":' + value.encode())
+    assert refused(body).status == 400
+
+
+@pytest.mark.parametrize(
+    ("comparator", "value", "truth"),
+    [
+        ("<", "70", "met"),
+        ("<=", "70", "met"),
+        ("<", "100", "unknown"),
+        (">", "70", "not-met"),
+        (">=", "70", "unknown"),
+        (">=", "71", "not-met"),
+    ],
+)
+def test_a_comparator_leaves_open_what_it_leaves_open(
+    comparator: str, value: str, truth: str
+) -> None:
+    count = platelets(valueQuantity=quantity(value, "10*9/L", comparator=comparator))
+    answer = ask(count)
+    assert (answer.platelets, answer.issues) == (truth, [("comparator", HERE)])
+
+
+@pytest.mark.parametrize("comparator", ["ad", "~", "=", ""])
+def test_a_comparator_we_do_not_know_sets_the_result_aside(comparator: str) -> None:
+    answer = ask(platelets(valueQuantity=quantity("45", "10*9/L", comparator=comparator)))
+    assert (answer.platelets, answer.issues) == ("unknown", [("invalid-value", f"{HERE}.value")])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "truth"),
+    [("40", "70", "met"), ("60", "80", "unknown"), ("71", "80", "not-met")],
+)
+def test_a_range_is_judged_by_both_its_ends(low: str, high: str, truth: str) -> None:
+    ends = {"low": quantity(low, "10*9/L"), "high": quantity(high, "10*3/uL")}
+    answer = ask(valued(valueRange=ends))
+    assert (answer.platelets, answer.issues) == (truth, [("comparator", HERE)])
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        {"low": quantity("60", "10*9/L"), "high": quantity("40", "10*9/L")},
+        {"low": quantity("40", "10*9/L")},
+        {"high": quantity("60", "10*9/L")},
+        {},
+    ],
+)
+def test_a_range_that_is_reversed_or_lacks_an_end_is_set_aside(ends: Json) -> None:
+    answer = ask(valued(valueRange=ends))
+    assert (answer.platelets, answer.issues) == ("unknown", [("invalid-value", f"{HERE}.value")])
+
+
+@pytest.mark.parametrize(
+    ("text", "truth"),
+    [
+        ("45 10*9/L", "met"),
+        ("45 10^9/L", "met"),
+        ("45 x10E9/L", "met"),
+        ("45 K/uL", "met"),
+        ("45000 /uL", "met"),
+        (" 70.0  10*9/L ", "met"),
+        ("<70 10*9/L", "met"),
+        ("< 70 10*9/L", "met"),
+        ("≤70 10*9/L", "met"),
+        (">= 71 10*9/L", "not-met"),
+        ("≥71 10*9/L", "not-met"),
+        ("<100 10*9/L", "unknown"),
+    ],
+)
+def test_a_number_with_its_unit_is_read_from_text_and_that_is_said(text: str, truth: str) -> None:
+    answer = ask(valued(valueString=text))
+    assert answer.platelets == truth
+    assert ("unit-repaired", HERE) in answer.issues
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "clumped",
+        "about 45 10*9/L",
+        "45,0 10*9/L",
+        "45 000 /uL",
+        "40-50 10*9/L",
+        "40 - 50 10*9/L",
+        "45 10*9/L (previous 80)",
+        "-45 10*9/L",
+        "45 mmol/L",
+        "4٥ 10*9/L",
+        "<>45 10*9/L",
+        "",
+        "45 10*9/L" + " " * 200,
+    ],
+)
+def test_text_that_would_have_to_be_guessed_is_set_aside(text: str) -> None:
+    answer = ask(valued(valueString=text))
+    assert answer.platelets == "unknown"
+    assert answer.issues
+    assert {place for _, place in answer.issues} <= {HERE, f"{HERE}.value"}
+
+
+def test_a_number_in_text_without_a_unit_has_no_unit() -> None:
+    answer = ask(valued(valueString="45"))
+    assert (answer.platelets, answer.issues) == ("unknown", [("unit-missing", f"{HERE}.value")])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"valueInteger": 45},
+        {"valueBoolean": True},
+        {"valueCodeableConcept": {"text": "low"}},
+        {"valueRatio": {"numerator": {"value": 45}}},
+    ],
+)
+def test_a_value_without_a_unit_by_its_type_is_set_aside(value: Json) -> None:
+    answer = ask(valued(**value))
+    assert (answer.platelets, answer.issues) == ("unknown", [("invalid-value", f"{HERE}.value")])
+
+
+def test_a_result_without_a_value_says_the_reason_it_was_given() -> None:
+    reason = {"coding": [{"code": "not-performed"}]}
+    answer = ask(valued(dataAbsentReason=reason))
+    assert (answer.platelets, answer.issues) == ("unknown", [("no-value", HERE)])
+    assert "not-performed" in answer.text
+
+
+def test_a_modifier_extension_or_implicit_rules_set_a_result_aside() -> None:
+    extension = [{"url": "https://lab.example/x", "valueBoolean": True}]
+    for over in ({"modifierExtension": extension}, {"implicitRules": "https://lab.example/rules"}):
+        answer = ask(platelets(**over))
+        assert (answer.platelets, answer.issues) == ("unknown", [("modifier-extension", HERE)])
+
+
+# Units
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [("10*9/L", "/uL"), ("/uL", "10*3/uL"), ("10*9/L", "g/dL"), ("10*9/L", "%"), ("g/dL", "K/uL")],
+)
+def test_a_units_code_and_text_that_disagree_set_the_result_aside(code: str, text: str) -> None:
+    answer = ask(platelets(valueQuantity=quantity("45", code, unit=text)))
+    assert (answer.platelets, answer.issues) == ("unknown", [("unit-conflict", f"{HERE}.value")])
+
+
+def test_a_units_text_may_be_another_spelling_of_its_code() -> None:
+    answer = ask(platelets(valueQuantity=quantity("45", "10*9/L", unit="G/L")))
+    assert (answer.platelets, answer.issues) == ("met", [])
+
+
+@pytest.mark.parametrize("unit", ["K/uL", "G/L", "x10E3/uL", "Thousand/uL", "10E9/L", "giga.l-1"])
+def test_a_laboratorys_spelling_of_thousand_is_read_and_reported(unit: str) -> None:
+    answer = ask(platelets("70", unit))
+    assert (answer.platelets, answer.issues) == ("met", [("unit-repaired", HERE)])
+
+
+@pytest.mark.parametrize("unit", ["K/uL", "G/L", "10*9/L", "%"])
+def test_hemoglobin_is_not_counted_in_cells(unit: str) -> None:
+    answer = ask(observation(HEMOGLOBIN, "8.0", unit), observation(RETICULOCYTES, "40", "10*9/L"))
+    assert answer.red_cells == "unknown"
+    assert ("unit-conflict", f"{HERE}.value") in answer.issues
+
+
+@pytest.mark.parametrize("unit", ["M/uL", "m/uL", "T/L", "tera.l-1"])
+def test_platelets_in_millions_are_refused(unit: str) -> None:
+    answer = ask(platelets("0.045", unit))
+    assert (answer.platelets, answer.issues) == ("unknown", [("unit-unknown", f"{HERE}.value")])
+
+
+@pytest.mark.parametrize("unit", ["M/uL", "m/uL", "T/L", "tera.l-1", "10*12/L", "10*6/uL"])
+def test_red_cells_in_millions_are_read(unit: str) -> None:
+    answer = ask(
+        observation(HEMOGLOBIN, "8.0", "g/dL"),
+        observation(ERYTHROCYTES, "3.0", unit),
+        observation(RETICULOCYTE_PERCENT, "2.0", "%"),
+    )
+    assert answer.red_cells == "met"
+
+
+@pytest.mark.parametrize("mu", [MICRO_SIGN, GREEK_MU])
+def test_both_signs_for_micro_are_read(mu: str) -> None:
+    answer = ask(platelets("70", f"10*3/{mu}L"))
+    assert (answer.platelets, answer.issues) == ("met", [("unit-repaired", HERE)])
+
+
+@pytest.mark.parametrize("unit", ["thing", "10*9", "10*9/kg", "µg", "1", "/L"])
+def test_a_unit_that_is_no_cell_count_is_refused(unit: str) -> None:
+    answer = ask(platelets("45", unit))
+    assert answer.platelets == "unknown"
+    assert [place for _, place in answer.issues] == [f"{HERE}.value"]
+
+
+def test_a_unit_as_text_alone_is_read() -> None:
+    answer = ask(platelets(valueQuantity={"value": 45, "unit": "10*9/L"}))
+    assert (answer.platelets, answer.issues) == ("met", [])
+
+
+@pytest.mark.parametrize("unit", [None, ""])
+def test_a_missing_unit_is_never_inferred(unit: str | None) -> None:
+    answer = ask(platelets("45", unit))
+    assert (answer.platelets, answer.issues) == ("unknown", [("unit-missing", f"{HERE}.value")])
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "unit", "issue"),
+    [
+        (HEMOGLOBIN, "5.0", "mmol/L", "unit-conflict"),
+        (MOLAR, "8.0", "g/dL", "unit-conflict"),
+        (MOLAR, "2.9", "mmol/L", "implausible-value"),
+        (HEMOGLOBIN, "83", "g/dL", "implausible-value"),
+        (HEMOGLOBIN, "0.9", "g/dL", "implausible-value"),
+    ],
+)
+def test_hemoglobin_by_mass_and_by_moles_are_not_mixed_up(
+    code: str, value: str, unit: str, issue: str
+) -> None:
+    answer = ask(observation(code, value, unit), observation(RETICULOCYTES, "40", "10*9/L"))
+    assert answer.red_cells == "unknown"
+    assert (issue, f"{HERE}.value") in answer.issues
+
+
+# Codes
+
+
+def test_a_local_or_snomed_code_beside_the_loinc_code_does_no_harm() -> None:
+    code = loinc(PLATELETS)
+    code["coding"].insert(0, {"system": "http://snomed.info/sct", "code": "61928009"})
+    code["coding"].append({"code": "PLT"})
+    answer = ask(platelets(code=code))
+    assert (answer.platelets, answer.issues) == ("met", [])
+
+
+def test_two_codes_of_one_analyte_agree() -> None:
+    assert ask(platelets(code=loinc(PLATELETS, "26515-7"))).platelets == "met"
+
+
+@pytest.mark.parametrize("other", [ANC, HEMOGLOBIN, LEUKOCYTES])
+def test_codes_of_two_analytes_set_the_result_aside(other: str) -> None:
+    answer = ask(platelets(code=loinc(PLATELETS, other)))
+    assert (answer.platelets, answer.issues) == ("unknown", [("ambiguous-code", f"{HERE}.code")])
+
+
+def test_a_panels_code_beside_the_analytes_own_does_no_harm() -> None:
+    assert ask(platelets(code=loinc("24317-0", PLATELETS))).platelets == "met"
+
+
+def test_a_panels_code_alone_does_not_tell_what_was_counted() -> None:
+    answer = ask(platelets(code=loinc("24317-0")))
+    assert (answer.platelets, answer.issues) == ("unknown", [("unmapped-code", f"{HERE}.code")])
+
+
+@pytest.mark.parametrize("code", sorted(REJECTED_LOINC))
+def test_a_code_easily_taken_for_ours_is_refused_aloud(code: str) -> None:
+    answer = ask(platelets(code=loinc(code)))
+    assert answer.issues == [("unmapped-code", f"{HERE}.code")]
+    assert {answer.platelets, answer.neutrophils, answer.red_cells} == {"unknown"}
+
+
+def test_a_refused_code_is_refused_beside_one_of_ours() -> None:
+    answer = ask(platelets(code=loinc(PLATELETS, "74775-8")))
+    assert (answer.platelets, answer.issues) == ("unknown", [("unmapped-code", f"{HERE}.code")])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        {"text": "Platelet count"},
+        {"coding": [{"system": "https://lab.example", "code": "17", "display": "Thrombocytes"}]},
+        {"coding": [{"system": "https://lab.example", "code": PLATELETS}], "text": "PLT"},
+    ],
+)
+def test_a_count_that_has_no_loinc_code_is_named_and_not_used(code: Json) -> None:
+    answer = ask(platelets(code=code))
+    assert (answer.platelets, answer.issues) == ("unknown", [("unmapped-code", f"{HERE}.code")])
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("4548-4", "Hemoglobin A1c/Hemoglobin.total in Blood"),
+        ("787-2", "MCV"),
+        ("2345-7", "Glucose"),
+        ("29463-7", "Body weight"),
+    ],
+)
+def test_results_that_are_no_blood_count_are_passed_over_in_silence(code: str, text: str) -> None:
+    other = observation(code, "6.5", "%", code=loinc(code) | {"text": text})
+    answer = ask(platelets(), other)
+    assert (answer.platelets, answer.issues) == ("met", [])
+
+
+def test_an_estimate_counts_with_a_warning_and_yields_to_a_count() -> None:
+    estimate = observation("49497-1", "45", "10*9/L")
+    alone = ask(estimate)
+    assert (alone.platelets, alone.issues) == ("met", [("doubtful-method", HERE)])
+    assert ask(estimate, platelets("80")).platelets == "not-met"
+
+
+@pytest.mark.parametrize("system", ["http://loinc.org/", "urn:oid:2.16.840.1.113883.6.1"])
+def test_loinc_is_known_by_its_other_names(system: str) -> None:
+    code = {"coding": [{"system": system, "code": PLATELETS}]}
+    assert ask(platelets(code=code)).platelets == "met"
+
+
+# Panels
+
+
+def component(code: str, value: str, unit: str | None) -> Json:
+    return {"code": loinc(code), "valueQuantity": quantity(value, unit)}
+
+
+def panel(*components: Json) -> Json:
+    return platelets(valueQuantity=None, code=loinc(PANEL), component=list(components))
+
+
+def test_one_component_set_aside_leaves_the_others_and_is_named() -> None:
+    answer = ask(panel(component(ANC, "0.9", "10*9/L"), component(PLATELETS, "45", None)))
+    assert (answer.neutrophils, answer.platelets) == ("met", "unknown")
+    assert answer.issues == [("unit-missing", f"{HERE}.component[1].value")]
+
+
+def test_a_modifier_extension_of_a_component_sets_only_it_aside() -> None:
+    odd = component(PLATELETS, "45", "10*9/L") | {"modifierExtension": [{"url": "urn:x"}]}
+    answer = ask(panel(component(ANC, "0.9", "10*9/L"), odd))
+    assert (answer.neutrophils, answer.platelets) == ("met", "unknown")
+    assert answer.issues == [("modifier-extension", f"{HERE}.component[1]")]
+
+
+# Patients
+
+
+def of(patient: str, value: str = "45", **over: Any) -> Json:
+    return platelets(value, subject={"reference": patient}, **over)
+
+
+def test_the_same_id_on_two_servers_is_two_patients() -> None:
+    one = entry(of("Patient/1"), "https://a.example/fhir/Observation/1")
+    other = entry(of("Patient/1", "150"), "https://b.example/fhir/Observation/1")
+    answer = ask(one, other)
+    assert answer.patients() == [
+        "https://a.example/fhir/Patient/1",
+        "https://b.example/fhir/Patient/1",
+    ]
+    assert [answer.truth("platelets-depressed", n) for n in (0, 1)] == ["met", "not-met"]
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["Patient/a", "https://a.example/fhir/Patient/a", "Patient/a/_history/2"],
+)
+def test_relative_absolute_and_versioned_references_name_one_patient(spelling: str) -> None:
+    one = entry(of("Patient/a"), "https://a.example/fhir/Observation/1")
+    count = observation(ANC, "0.9", "10*9/L", subject={"reference": spelling})
+    other = entry(count, "https://a.example/fhir/Observation/2")
+    answer = ask(one, other)
+    assert len(answer.patients()) == 1
+    assert (answer.platelets, answer.neutrophils) == ("met", "met")
+
+
+def test_a_group_is_no_patient() -> None:
+    answer = ask(of("Group/ward"), of("Patient/a", "150"))
+    assert answer.patients() == ["Patient/a"]
+    assert answer.platelets == "not-met"
+    assert answer.issues == [("no-subject", HERE)]
+
+
+def test_a_groups_result_does_not_become_the_named_patients() -> None:
+    answer = ask(of("Group/ward"), of("Patient/a", "150"), subject="Patient/a")
+    assert answer.platelets == "not-met"
+
+
+def test_the_named_subject_is_the_patient_of_results_that_name_none() -> None:
+    answer = ask(platelets(subject=None), subject="Patient/named")
+    assert (answer.patients(), answer.platelets) == (["Patient/named"], "met")
+
+
+def test_results_of_nobody_without_a_named_subject_are_unanswerable() -> None:
+    error = refused(encode(bundle(platelets(subject=None))))
+    assert error.status == 422
+    assert [(r.code, r.places) for r in error.remarks] == [("no-subject", (HERE,))]
+
+
+def test_a_named_subject_keeps_other_patients_out() -> None:
+    answer = ask(of("Patient/a"), of("Patient/b"), subject="b")
+    assert answer.patients() == ["Patient/b"]
+    error = refused(encode(bundle(of("Patient/a"))), subject="Patient/c")
+    assert error.status == 422
+
+
+def test_a_contained_patient_is_known_by_the_identifier_only() -> None:
+    number = {"system": "https://hospital.example", "value": "4711"}
+    person = {"resourceType": "Patient", "id": "p", "identifier": [number]}
+    answer = ask(of("#p", contained=[person]), observation(ANC, "0.9", "10*9/L"))
+    by_number = [a for a in answer.assessments if "identifier" in a["subject"]]
+    assert [a["subject"]["identifier"] for a in by_number] == [number]
+    assert len(answer.assessments) == 2
+
+    nameless = ask(of("#p", contained=[{"resourceType": "Patient", "id": "p"}]), of("Patient/a"))
+    assert (nameless.patients(), nameless.issues) == (["Patient/a"], [("no-subject", HERE)])
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        {"reference": "Patient?identifier=https://hospital.example|4711"},
+        {"identifier": {"system": "https://hospital.example", "value": "4711"}},
+    ],
+)
+def test_a_patient_is_found_by_identifier(subject: Json) -> None:
+    person = {
+        "resourceType": "Patient",
+        "id": "a",
+        "identifier": [{"system": "https://hospital.example", "value": "4711"}],
+    }
+    answer = ask(
+        platelets(subject=subject), of("Patient/a", "150", effectiveDateTime="2024-03-01"), person
+    )
+    assert (answer.patients(), answer.platelets) == (["Patient/a"], "met")
+
+
+def test_one_number_of_two_hospitals_is_two_patients() -> None:
+    subjects = [
+        {"identifier": {"system": f"https://{name}.example", "value": "4711"}} for name in "ab"
+    ]
+    answer = ask(*(platelets(subject=subject) for subject in subjects))
+    assert len(answer.assessments) == 2
+
+
+# Bundles
+
+
+def version(number: str, value: str, **over: Any) -> Json:
+    return platelets(value, id="p", meta={"versionId": number}, **over)
+
+
+def test_of_a_history_the_newest_version_counts() -> None:
+    for order in (("1", "2"), ("2", "1")):
+        answer = ask(*(version(n, {"1": "150", "2": "45"}[n]) for n in order))
+        old = order.index("1")
+        assert answer.platelets == "met"
+        assert answer.issues == [("superseded", f"Bundle.entry[{old}].resource")]
+
+
+def test_version_10_is_newer_than_version_9() -> None:
+    assert ask(version("10", "45"), version("9", "150")).platelets == "met"
+
+
+def test_a_result_whose_newest_version_was_an_error_is_gone() -> None:
+    answer = ask(version("1", "45"), version("2", "45", status="entered-in-error"))
+    assert answer.platelets == "unknown"
+    assert ("status-excluded", "Bundle.entry[1].resource.status") in answer.issues
+
+
+def test_a_bundle_within_the_bundle_is_read_in_its_place() -> None:
+    answer = ask(bundle(platelets("45", None)), observation(ANC, "0.9", "10*9/L"))
+    assert answer.neutrophils == "met"
+    assert answer.issues == [("unit-missing", f"{HERE}.entry[0].resource.value")]
+
+
+def test_bundles_too_deep_in_bundles_are_refused() -> None:
+    nested = bundle(platelets())
+    for _ in range(10):
+        nested = bundle(nested)
+    assert refused(encode(nested)).status == 400
+
+
+def test_places_in_parameters_begin_at_the_parameters() -> None:
+    body = {
+        "resourceType": "Parameters",
+        "parameter": [
+            {"name": "asOf", "valueDate": DAY},
+            {"name": "data", "resource": bundle(platelets("45", None))},
+        ],
+    }
+    place = "Parameters.parameter[1].resource.entry[0].resource.value"
+    assert Answer(body, {}).issues == [("unit-missing", place)]
+
+
+def test_resources_of_other_types_are_ignored_whatever_they_hold() -> None:
+    others = [
+        {"resourceType": "Flag", "code": 5},
+        {"resourceType": "Condition", "subject": "nonsense"},
+        {"resourceType": "NoSuchThing", "status": []},
+    ]
+    answer = ask(platelets(), *others)
+    assert (answer.platelets, answer.issues) == ("met", [])
+
+
+@pytest.mark.parametrize(
+    ("over", "path"),
+    [
+        ({"code": "777-3"}, ".code"),
+        ({"status": 1}, ".status"),
+        ({"valueQuantity": 45}, ".valueQuantity"),
+        ({"component": [{"code": {}}, {"code": []}]}, ".component"),
+        ({"subject": ["Patient/a"]}, ".subject"),
+    ],
+)
+def test_a_malformed_resource_is_set_aside_with_its_path(over: Json, path: str) -> None:
+    answer = ask(platelets(**over), observation(ANC, "0.9", "10*9/L"))
+    assert (answer.platelets, answer.neutrophils) == ("unknown", "met")
+    [(issue, place)] = answer.issues
+    assert issue == "not-fhir"
+    assert place.startswith(HERE + path)
+
+
+def test_an_entry_without_a_type_is_set_aside_with_its_place() -> None:
+    answer = ask(platelets(), {"resource": {"status": "final"}})
+    assert answer.platelets == "met"
+    assert answer.issues == [("not-fhir", "Bundle.entry[1].resource")]
+
+
+# Exactness
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "truth"),
+    [
+        ("1.2", "10*9/L", "met"),
+        ("1.20", "10*9/L", "met"),
+        ("1.2000000000000001", "10*9/L", "not-met"),
+        ("1.1999999999999999", "10*9/L", "met"),
+        ("1200", "/uL", "met"),
+        ("1200.0000000000001", "/uL", "not-met"),
+        ("0.0012", "10*6/uL", "met"),
+        ("0.0012000000000000001", "10*6/uL", "not-met"),
+        ("1.20000000000000000000000000000000001", "10*9/L", "not-met"),
+    ],
+)
+def test_the_limit_is_kept_to_the_last_digit(value: str, unit: str, truth: str) -> None:
+    assert ask(observation(ANC, value, unit)).neutrophils == truth
+
+
+def test_the_answer_gives_the_digits_it_was_given() -> None:
+    assert (
+        '"value":1.2000000000000001,' in ask(observation(ANC, "1.2000000000000001", "10*9/L")).text
+    )
+    assert '"value":1.20,' in ask(observation(ANC, "1.20", "10*9/L")).text
+
+
+@pytest.mark.parametrize(
+    ("percent", "truth"),
+    [
+        ("29.999999999999999", "met"),
+        ("30", "met"),
+        ("30.000000000000001", "not-met"),
+        ("30.00000000000000000000000000001", "not-met"),
+    ],
+)
+def test_a_derived_count_is_not_rounded_over_the_limit(percent: str, truth: str) -> None:
+    answer = ask(
+        observation(LEUKOCYTES, "4.0", "10*9/L"), observation(NEUTROPHIL_PERCENT, percent, "%")
+    )
+    assert answer.neutrophils == truth
+
+
+# Derived counts
+
+
+def parts(percent: str, leukocytes: Json, share: Json) -> Answer:
+    return ask(
+        observation(LEUKOCYTES, "4.0", "10*9/L", **leukocytes),
+        observation(NEUTROPHIL_PERCENT, percent, "%", **share),
+    )
+
+
+def at(hour: str, specimen: str | None = None) -> Json:
+    taken = {"effectiveDateTime": f"2024-03-05T{hour}:00:00Z"}
+    return taken | {"specimen": {"reference": specimen}} if specimen else taken
+
+
+def test_parts_of_one_specimen_belong_together_whenever_they_were_counted() -> None:
+    assert parts("30", at("08", "Specimen/1"), at("11", "Specimen/1")).neutrophils == "met"
+
+
+@pytest.mark.parametrize("specimens", [("Specimen/1", "Specimen/2"), (None, None)])
+def test_parts_of_two_moments_and_no_common_specimen_are_not_combined(
+    specimens: tuple[str | None, str | None],
+) -> None:
+    answer = parts("30", at("08", specimens[0]), at("11", specimens[1]))
+    assert answer.neutrophils == "unknown"
+    assert ("unpaired", "Bundle.entry[1].resource") in answer.issues
+
+
+def test_one_moment_in_two_time_zones_is_one_moment() -> None:
+    share = {"effectiveDateTime": "2024-03-05T09:00:00+01:00"}
+    assert parts("30", at("08"), share).neutrophils == "met"
+
+
+def test_a_percentage_over_100_is_implausible() -> None:
+    answer = parts("100.1", {}, {})
+    assert answer.neutrophils == "unknown"
+    assert ("implausible-value", "Bundle.entry[1].resource.value") in answer.issues
+
+
+def test_segmented_neutrophils_without_bands_prove_no_low_count() -> None:
+    segments = observation("769-0", "29", "%")
+    answer = ask(observation(LEUKOCYTES, "4.0", "10*9/L"), segments)
+    assert answer.neutrophils == "unknown"
+    more = observation("769-0", "31", "%")
+    assert ask(observation(LEUKOCYTES, "4.0", "10*9/L"), more).neutrophils == "not-met"
+
+
+def test_a_direct_neutrophil_count_wins_over_the_leukocytes_that_contradict_it() -> None:
+    answer = ask(observation(ANC, "1.5", "10*9/L"), observation(LEUKOCYTES, "0.9", "10*9/L"))
+    assert answer.neutrophils == "not-met"
+
+
+def test_a_direct_neutrophil_count_wins_over_a_derived_one() -> None:
+    answer = ask(
+        observation(ANC, "1.1", "10*9/L"),
+        observation(LEUKOCYTES, "4.0", "10*9/L"),
+        observation(NEUTROPHIL_PERCENT, "31", "%"),
+    )
+    assert answer.neutrophils == "met"
+
+
+def test_reticulocytes_per_thousand_are_a_tenth_of_a_percent_each() -> None:
+    for share, truth in (("20", "met"), ("20.1", "not-met")):
+        answer = ask(
+            observation(HEMOGLOBIN, "8.0", "g/dL"),
+            observation(ERYTHROCYTES, "3.0", "10*12/L"),
+            observation("17848-3", share, "[ppth]"),
+        )
+        assert answer.red_cells == truth
+
+
+# Bodies
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b'{"resourceType":"Patient"}', b"\xff\xfe", b"[" * 100_000],
+)
+def test_a_body_that_is_no_bundle_is_a_bad_request(body: bytes) -> None:
+    assert refused(body).status == 400
+
+
+def test_a_bundle_without_a_single_result_has_nothing_to_assess() -> None:
+    assert refused(encode(bundle())).status == 422
+    assert refused(encode(bundle({"resourceType": "Patient", "id": "a"}))).status == 422
+
+
+def test_a_byte_order_mark_does_no_harm() -> None:
+    body = b"\xef\xbb\xbf" + encode(bundle(platelets()))
+    assert eligibility(body) == eligibility(body[3:])
