@@ -196,7 +196,7 @@ def test_a_time_that_cannot_be_is_not_mended_from_the_time_of_issue(effective: J
 def test_a_timing_of_two_days_dates_nothing() -> None:
     timing = {"event": ["2024-03-05", "2024-03-06"]}
     answer = ask(platelets(effectiveDateTime=None, effectiveTiming=timing))
-    assert (answer.platelets, answer.issues) == ("unknown", [("no-date", HERE)])
+    assert (answer.platelets, answer.issues) == ("unknown", [("no-date", f"{HERE}.effective")])
 
 
 def test_the_time_of_issue_dates_a_result_only_as_a_last_resort() -> None:
