@@ -1,0 +1,206 @@
+"""Cases a clinician can read, and proof that every number of every paper matters to one."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain import assessment
+from app.domain.assessment import Paper, assess_eligibility
+from app.domain.counts import (
+    Analyte,
+    Count,
+    Course,
+    Drug,
+    DrugGiven,
+    Interval,
+    Patient,
+    Product,
+    Source,
+    Transfusion,
+    When,
+)
+from app.domain.derivation import derived_counts
+from app.domain.rules import AtLeastOf, AtMost, Below, Criterion, Limit, Not, Rule
+from app.papers import PUBLISHED
+
+DAY = date(2024, 3, 5)
+COUNTS = {
+    "anc": Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
+    "platelets": Analyte.PLATELETS,
+    "hemoglobin": Analyte.HEMOGLOBIN,
+    "reticulocytes": Analyte.RETICULOCYTES,
+    "reticulocytes_by_hand": Analyte.RETICULOCYTES,
+    "leukocytes": Analyte.LEUKOCYTES,
+}
+PRODUCTS = {"red_cell_units": Product.RED_CELLS, "platelet_transfusions": Product.PLATELETS}
+DRUGS = {"filgrastim": Drug.FILGRASTIM, "pegfilgrastim": Drug.PEGFILGRASTIM}
+# The smallest step in which laboratories report.
+STEP = {
+    Analyte.ABSOLUTE_NEUTROPHIL_COUNT: Decimal("0.1"),
+    Analyte.HEMOGLOBIN: Decimal("0.1"),
+    Analyte.PLATELETS: Decimal(1),
+    Analyte.RETICULOCYTES: Decimal(1),
+}
+Case = dict[str, Any]
+
+
+def on(days_before: int) -> When:
+    day = DAY - timedelta(days=days_before)
+    return When(day, day, None, day.isoformat())
+
+
+def interval(text: str) -> Interval:
+    if text.startswith(">="):
+        return Interval(Decimal(text[2:]), None)
+    if text.startswith(">"):
+        return Interval(Decimal(text[1:]), None, low_included=False)
+    if text.startswith("<"):
+        return Interval(None, Decimal(text[1:]), high_included=False)
+    return Interval.exactly(Decimal(text))
+
+
+def course(case: Case) -> Course:
+    counts = tuple(
+        Count(
+            analyte,
+            interval(case[key]),
+            on(0),
+            (Source(f"Observation/{key}", key),),
+            manual=key == "reticulocytes_by_hand",
+        )
+        for key, analyte in COUNTS.items()
+        if key in case
+    )
+    return Course(
+        Patient("Patient/case"),
+        counts=counts,
+        derived=derived_counts(counts),
+        transfusions=tuple(
+            Transfusion(product, on(days), Source(f"Procedure/{key}-{days}", key))
+            for key, product in PRODUCTS.items()
+            for days in case.get(key, [])
+        ),
+        drugs=tuple(
+            DrugGiven(drug, on(days), Source(f"MedicationAdministration/{key}-{days}", key))
+            for key, drug in DRUGS.items()
+            for days in case.get(key, [])
+        ),
+        transfusion_history_complete=case.get("transfusion_history") == "complete",
+    )
+
+
+def cases_of(paper: Paper) -> list[Case]:
+    path = Path(__file__).parent / "cases" / f"{paper.id}.toml"
+    cases: list[Case] = tomllib.loads(path.read_text("utf-8"))["case"]
+    return cases
+
+
+def holds(paper: Paper, case: Case) -> bool:
+    found = assess_eligibility(paper, course(case), policy=case.get("policy"))
+    truths = {finding.criterion.code: finding.truth.value for finding in found.findings}
+    return (
+        found.verdict.value == case["verdict"]
+        and truths.items() >= case.get("criteria", {}).items()
+    )
+
+
+EVERY_CASE = [
+    pytest.param(paper, case, id=f"{paper.id}: {case['says']}")
+    for paper in PUBLISHED
+    for case in cases_of(paper)
+]
+
+
+@pytest.mark.parametrize(("paper", "case"), EVERY_CASE)
+def test_the_case_is_as_it_says(paper: Paper, case: Case) -> None:
+    assert holds(paper, case)
+    found = assess_eligibility(paper, course(case), policy=case.get("policy"))
+    assert [analyte.name for analyte in found.needs] == case.get("needs", [])
+
+
+def moved(limit: Limit) -> Iterator[Limit]:
+    """The limit with one of its numbers a step up or down, or with the other strictness."""
+    step = STEP[limit.analyte]
+    for change in (step, -step):
+        yield replace(limit, number=str(Decimal(limit.number) + change))
+        if limit.manual:
+            yield replace(limit, manual=str(Decimal(limit.manual) + change))
+    other = {AtMost: Below, Below: AtMost}.get(type(limit))
+    if other:
+        yield other(limit.analyte, limit.number, limit.manual)
+
+
+def changed(rule: Rule) -> Iterator[tuple[str, Rule]]:
+    """The rule with one limit changed, one rule for each change there is; policies too."""
+    if isinstance(rule, Limit):
+        for other in moved(rule):
+            yield f"{rule.describe()} -> {other.describe()}", other
+    elif isinstance(rule, AtLeastOf):
+        for index, part in enumerate(rule.rules):
+            for what, other in changed(part):
+                yield (
+                    what,
+                    replace(rule, rules=(*rule.rules[:index], other, *rule.rules[index + 1 :])),
+                )
+        for n in (rule.n - 1, rule.n + 1):
+            if 1 <= n <= len(rule.rules):
+                yield f"{rule.describe()} -> at least {n}", replace(rule, n=n)
+    elif isinstance(rule, Not):
+        for what, other in changed(rule.rule):
+            yield what, Not(other)
+    elif isinstance(rule, Criterion):
+        if not rule.policies:
+            for what, other in changed(rule.rule):
+                yield what, replace(rule, rule=other)
+        for index, (policy, reading) in enumerate(rule.policies):
+            for what, other in changed(reading):
+                policies = (
+                    *rule.policies[:index],
+                    (policy, other),
+                    *rule.policies[index + 1 :],
+                )
+                default = other if index == 0 else rule.rule
+                yield f"{policy}: {what}", replace(rule, rule=default, policies=policies)
+
+
+EVERY_CHANGE = [
+    pytest.param(paper, rule, id=f"{paper.id}: {what}")
+    for paper in PUBLISHED
+    for what, rule in changed(paper.eligibility)
+]
+
+
+@pytest.mark.parametrize(("paper", "rule"), EVERY_CHANGE)
+def test_every_number_of_a_paper_matters_to_some_case(paper: Paper, rule: Rule) -> None:
+    other = replace(paper, eligibility=rule)
+    assert not all(holds(other, case) for case in cases_of(paper))
+
+
+NIH = PUBLISHED[0]
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+@pytest.mark.parametrize("name", ["DEPENDENCE_UNITS", "DEPENDENCE_DAYS"])
+def test_the_numbers_of_dependence_matter_to_some_case(
+    monkeypatch: pytest.MonkeyPatch, name: str, change: int
+) -> None:
+    monkeypatch.setattr(assessment, name, getattr(assessment, name) + change)
+    assert not all(holds(NIH, case) for case in cases_of(NIH))
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+@pytest.mark.parametrize("support", list(assessment.CONFOUNDED_DAYS), ids=lambda s: s.value)
+def test_the_days_of_support_matter_to_some_case(
+    monkeypatch: pytest.MonkeyPatch, support: Product | Drug, change: int
+) -> None:
+    days = assessment.CONFOUNDED_DAYS[support] + change
+    monkeypatch.setitem(assessment.CONFOUNDED_DAYS, support, days)
+    assert not all(holds(NIH, case) for case in cases_of(NIH))
