@@ -144,31 +144,30 @@ def changed(rule: Rule) -> Iterator[tuple[str, Rule]]:
         for other in moved(rule):
             yield f"{rule.describe()} -> {other.describe()}", other
     elif isinstance(rule, AtLeastOf):
-        for index, part in enumerate(rule.rules):
-            for what, other in changed(part):
-                yield (
-                    what,
-                    replace(rule, rules=(*rule.rules[:index], other, *rule.rules[index + 1 :])),
-                )
-        for n in (rule.n - 1, rule.n + 1):
-            if 1 <= n <= len(rule.rules):
-                yield f"{rule.describe()} -> at least {n}", replace(rule, n=n)
+        yield from changed_list(rule)
     elif isinstance(rule, Not):
-        for what, other in changed(rule.rule):
-            yield what, Not(other)
+        yield from ((what, Not(other)) for what, other in changed(rule.rule))
     elif isinstance(rule, Criterion):
-        if not rule.policies:
-            for what, other in changed(rule.rule):
-                yield what, replace(rule, rule=other)
-        for index, (policy, reading) in enumerate(rule.policies):
-            for what, other in changed(reading):
-                policies = (
-                    *rule.policies[:index],
-                    (policy, other),
-                    *rule.policies[index + 1 :],
-                )
-                default = other if index == 0 else rule.rule
-                yield f"{policy}: {what}", replace(rule, rule=default, policies=policies)
+        yield from changed_criterion(rule)
+
+
+def changed_list(rule: AtLeastOf) -> Iterator[tuple[str, Rule]]:
+    for index, part in enumerate(rule.rules):
+        before, after = rule.rules[:index], rule.rules[index + 1 :]
+        for what, other in changed(part):
+            yield what, replace(rule, rules=(*before, other, *after))
+    for n in {rule.n - 1, rule.n + 1} & set(range(1, len(rule.rules) + 1)):
+        yield f"{rule.describe()} -> at least {n}", replace(rule, n=n)
+
+
+def changed_criterion(rule: Criterion) -> Iterator[tuple[str, Rule]]:
+    for what, other in changed(rule.rule):
+        readings = tuple((p, other if r is rule.rule else r) for p, r in rule.policies)
+        yield what, replace(rule, rule=other, policies=readings)
+    for policy, reading in rule.policies[1:]:
+        for what, other in changed(reading):
+            readings = tuple((p, other if p == policy else r) for p, r in rule.policies)
+            yield f"{policy}: {what}", replace(rule, policies=readings)
 
 
 EVERY_CHANGE = [

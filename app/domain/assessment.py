@@ -25,6 +25,7 @@ from app.domain.counts import (
     When,
 )
 from app.domain.derivation import NEVER_ALONE
+from app.domain.needs import counts_needed
 from app.domain.rules import (
     Criterion,
     Findings,
@@ -107,11 +108,10 @@ def analytes_of(rule: Rule) -> frozenset[Analyte]:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One criterion's answer, and the analytes that would settle it where it is open."""
+    """One criterion's answer."""
 
     criterion: Criterion
     truth: Truth
-    would_settle: tuple[Analyte, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,24 +165,14 @@ def assess_eligibility(
         patient=course.patient,
         verdict=_VERDICTS[truth],
         as_of=as_of or baseline.day,
-        findings=tuple(_finding(criterion, findings) for criterion in criteria),
+        findings=tuple(Finding(one, one.check(findings)) for one in criteria),
         counts=baseline.counts,
         supporting=tuple(dict.fromkeys(supporting)),
-        needs=_analytes(undecided),
+        needs=counts_needed(rule, findings),
         needs_transfusion_history=any(isinstance(leaf, TransfusionDependent) for leaf in undecided),
         other_policies=_other_policies(paper, policy, truth, findings),
         remarks=(*baseline.remarks, *_contradictions(rule, findings)),
     )
-
-
-def _finding(criterion: Criterion, findings: Findings) -> Finding:
-    open_leaves = tuple(criterion.undecided(findings))
-    return Finding(criterion, criterion.check(findings), _analytes(open_leaves))
-
-
-def _analytes(leaves: Iterable[Rule]) -> tuple[Analyte, ...]:
-    asked = {leaf.analyte for leaf in leaves if isinstance(leaf, Limit)}
-    return tuple(analyte for analyte in Analyte if analyte in asked)
 
 
 def _other_policies(

@@ -1,0 +1,82 @@
+"""Which counts would settle an open verdict: enough of them, and none that cannot matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+from decimal import Decimal
+from functools import lru_cache
+from itertools import pairwise, product
+
+from app.domain.counts import Analyte, Count, Interval, Source, When
+from app.domain.rules import Findings, Limit, Rule, TransfusionDependent, Truth
+
+_SOME_DAY = When(date.min, date.min, None, "")
+
+
+def counts_needed(rule: Rule, findings: Findings) -> tuple[Analyte, ...]:
+    """The analytes whose exact counts settle an open rule, whatever they turn out to be.
+
+    None of them can be left out: for each there are values of the others that leave it open.
+    """
+    asked = {leaf.analyte for leaf in rule.undecided(findings) if isinstance(leaf, Limit)}
+    if not asked:
+        return ()
+    truths = tuple(leaf.check(findings) for leaf in rule.leaves())
+    by_hand = frozenset(a for a, some in findings.counts.items() if any(c.manual for c in some))
+    return _needed(rule, truths, tuple(a for a in Analyte if a in asked), by_hand)
+
+
+@lru_cache(maxsize=4096)
+def _needed(
+    rule: Rule,
+    truths: tuple[Truth, ...],
+    asked: tuple[Analyte, ...],
+    by_hand: frozenset[Analyte],
+) -> tuple[Analyte, ...]:
+    """Depends on the counts by what they say of each limit only, so few are worked out anew."""
+    leaves = tuple(rule.leaves())
+    dependent = {
+        leaf.product: truth
+        for leaf, truth in zip(leaves, truths, strict=True)
+        if isinstance(leaf, TransfusionDependent)
+    }
+    limits = [(x, t) for x, t in zip(leaves, truths, strict=True) if isinstance(x, Limit)]
+    known_of = {
+        leaf.analyte: all(t is not Truth.UNKNOWN for x, t in limits if x.analyte is leaf.analyte)
+        for leaf, _ in limits
+    }
+    telling = {
+        analyte: tuple(_telling(analyte, limits, analyte in by_hand))
+        for analyte, is_known in known_of.items()
+        if is_known or analyte in asked
+    }
+    if not all(telling.values()):
+        # Results that contradict each other fit no single value: ask for all.
+        return asked
+    fixed = {analyte: telling[analyte][:1] for analyte, is_known in known_of.items() if is_known}
+    needed = asked
+    for analyte in asked:
+        others = tuple(other for other in needed if other is not analyte)
+        if all(
+            rule.check(Findings(fixed | dict(zip(others, values, strict=True)), dependent))
+            is not Truth.UNKNOWN
+            for values in product(*([(count,) for count in telling[other]] for other in others))
+        ):
+            needed = others
+    return needed
+
+
+def _telling(
+    analyte: Analyte, limits: Iterable[tuple[Limit, Truth]], by_hand: bool
+) -> Iterator[Count]:
+    """A count on, between and beyond all limits of an analyte, where it agrees with the known."""
+    own = [(leaf, truth) for leaf, truth in limits if leaf.analyte is analyte]
+    numbers = sorted(
+        {Decimal(number) for leaf, _ in own for number in (leaf.number, leaf.manual) if number}
+    )
+    between = [(one + other) / 2 for one, other in pairwise(numbers)]
+    for value in [numbers[0] / 2, *numbers, *between, numbers[-1] + 1]:
+        count = Count(analyte, Interval.exactly(value), _SOME_DAY, (Source("", ""),), by_hand)
+        if all(truth in {Truth.UNKNOWN, leaf.of_count(count)} for leaf, truth in own):
+            yield count
