@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -36,7 +37,11 @@ from app.fhir.writing import encode
 from app.papers import PUBLISHED
 
 settings.register_profile(
-    "here", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow]
+    "here",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("here")
 

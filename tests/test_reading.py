@@ -623,6 +623,8 @@ def test_a_count_that_has_no_loinc_code_is_named_and_not_used(code: Json) -> Non
     ("code", "text"),
     [
         ("4548-4", "Hemoglobin A1c/Hemoglobin.total in Blood"),
+        ("736-9", "Lymphocytes/100 leukocytes in Blood by Automated count"),
+        ("58413-6", "Nucleated erythrocytes/100 leukocytes in Blood"),
         ("787-2", "MCV"),
         ("2345-7", "Glucose"),
         ("29463-7", "Body weight"),
