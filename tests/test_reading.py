@@ -181,7 +181,6 @@ def test_every_kind_of_effective_time_dates_a_result(effective: Json) -> None:
         {"effectiveDateTime": "2024-02-30"},
         {"effectiveDateTime": "yesterday"},
         {"effectiveDateTime": "0000-01-01"},
-        {"effectiveDateTime": "2024-03-05T09:30:00"},
         {"effectivePeriod": {"start": "2024-03-06", "end": "2024-03-05"}},
         {"effectivePeriod": {"start": "2024-03-05T10:00:00Z", "end": "2024-03-05T09:00:00Z"}},
     ],
@@ -991,3 +990,15 @@ def test_a_bundle_without_a_single_result_has_nothing_to_assess() -> None:
 def test_a_byte_order_mark_does_no_harm() -> None:
     body = b"\xef\xbb\xbf" + encode(bundle(platelets()))
     assert eligibility(body) == eligibility(body[3:])
+
+
+@pytest.mark.parametrize("text", ["2024-03-05T08:00:00", "2024-03-05T08:00", "2024-03-05T08:00Z"])
+def test_a_time_without_seconds_or_zone_tells_the_day_only(text: str) -> None:
+    answer = ask(platelets(effectiveDateTime=text))
+    assert (answer.platelets, answer.issues) == ("met", [("date-repaired", HERE)])
+
+
+def test_two_results_of_one_day_without_zones_cannot_be_ordered() -> None:
+    early = platelets("45", id="early", effectiveDateTime="2024-03-05T08:00:00")
+    late = platelets("90", id="late", effectiveDateTime="2024-03-05T20:00:00")
+    assert ask(early, late).platelets == "unknown"

@@ -17,6 +17,7 @@ _ISSUE_TYPES = {
     "ambiguous-code": "code-invalid",
     "comparator": "informational",
     "contradiction": "conflict",
+    "date-repaired": "informational",
     "doubtful-method": "informational",
     "growth-factor-window": "business-rule",
     "implausible-value": "value",

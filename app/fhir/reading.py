@@ -442,6 +442,13 @@ class _Reader:
             )
         )
         here = (item.place + path,)
+        if moment.instant is None and moment.text[10:11] == "T" and "/" not in moment.text:
+            repairs.append(
+                (
+                    "date-repaired",
+                    "A time without seconds or zone is no instant: the day was taken.",
+                )
+            )
         chart.remarks += (Remark(code, Severity.INFORMATION, text, here) for code, text in repairs)
         if row.doubtful:
             chart.remarks.append(

@@ -141,7 +141,8 @@ def _request(entries: tuple[Entry, ...], place: str, given: dict[str, list[Given
 
 def _when(value: str | Reference) -> When | None:
     # A plus sign that a query did not escape arrives as a space.
-    return when(value.replace(" ", "+")) if isinstance(value, str) else None
+    moment = when(value.replace(" ", "+")) if isinstance(value, str) else None
+    return moment if moment and (moment.instant or "T" not in moment.text) else None
 
 
 def _days(value: str | Reference) -> int | None:

@@ -12,6 +12,9 @@ from app.fhir.resources import Dated, Period
 
 _DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_LOCAL_TIME = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?", re.ASCII
+)
 # No blood count lies outside; arithmetic with days stays clear of the calendar's ends.
 _YEARS = range(1850, 2201)
 
@@ -43,7 +46,9 @@ def _day_or_wider(text: str) -> When | None:
 def _instant(text: str) -> When | None:
     match = _INSTANT.fullmatch(text)
     if not match:
-        return None
+        # FHIR asks for seconds and a zone. Without them the instant is not known, the day is.
+        day = _LOCAL_TIME.fullmatch(text) and _day_or_wider(text[:10])
+        return When(day.first, day.last, None, text) if day else None
     # FHIR allows a leap second and nanoseconds; datetime knows neither.
     fraction = match.group(1) or ""
     plain = text[:17] + min(text[17:19], "59") + fraction[:7] + match.group(2)
