@@ -108,7 +108,6 @@ counts = st.builds(
     kind=st.just(Kind.MEASURED),
     parts=st.just(()),
     specimen=st.sampled_from([None, "Specimen/1"]),
-    normal=st.none(),
 )
 courses = st.builds(
     lambda some, given, statements, drugs, complete: Course(

@@ -143,8 +143,6 @@ class Count:
     parts: tuple[Count, ...] = ()
     """The results a derived count or a bound was worked out from."""
     specimen: str | None = None
-    normal: Interval | None = None
-    """The laboratory's own normal range."""
 
 
 class Product(Enum):
@@ -183,12 +181,11 @@ class Drug(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DrugGiven:
-    """One administration of a drug; the dose in mg where it is known."""
+    """One administration of a drug."""
 
     drug: Drug
     when: When
     source: Source
-    dose_mg: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +202,6 @@ class Course:
     """One patient's data in time."""
 
     patient: Patient
-    sex: str | None = None
-    born: When | None = None
-    died: When | None = None
     counts: tuple[Count, ...] = ()
     """As the laboratory reported them."""
     derived: tuple[Count, ...] = ()

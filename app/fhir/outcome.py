@@ -95,8 +95,3 @@ def _issue(remark: Remark) -> dict[str, Any]:
 def operation_outcome(remarks: Iterable[Remark]) -> dict[str, Any]:
     """An OperationOutcome with an issue for each remark."""
     return {"resourceType": "OperationOutcome", "issue": [_issue(remark) for remark in remarks]}
-
-
-def simple_outcome(issue_type: str, text: str) -> dict[str, Any]:
-    """An OperationOutcome with one error."""
-    return RequestError(400, Fault(issue_type, text)).outcome()

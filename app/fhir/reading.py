@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ParamSpec
 
 import msgspec
 from msgspec import Raw
@@ -46,8 +47,9 @@ from app.fhir.resources import (
 )
 from app.fhir.subjects import Subjects
 from app.fhir.times import effective, of_period, when
-from app.fhir.values import SetAside, analyte_row, normal_range, short, value_of
+from app.fhir.values import SetAside, analyte_row, short, value_of
 
+P = ParamSpec("P")
 # Results that stand; a result of any other status is set aside.
 _COUNTING = {"final", "amended", "corrected"}
 _READ_TYPES = {
@@ -269,7 +271,6 @@ class _Chart:
     no_transfusions: list[NoTransfusion] = field(default_factory=list)
     drugs: list[DrugGiven] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
-    person: PatientResource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,18 +362,20 @@ class _Reader:
             self._observation(item, resource)
         elif isinstance(resource, PatientResource) and item.container is None:
             key = self._subjects.key_of_patient(resource, item.full_url)
-            self._charts[key].person = resource
+            self._charts[key]  # a patient without any result is still answered
         elif isinstance(resource, Procedure):
-            self._aside_or(item, item.place, lambda: self._procedure(item, resource))
+            self._aside_or(item, "", self._procedure, item, resource)
         elif isinstance(resource, MedicationAdministration):
-            self._aside_or(item, item.place, lambda: self._medication(item, resource))
+            self._aside_or(item, "", self._medication, item, resource)
 
-    def _aside_or(self, item: Item, place: str, read: Callable[[], None]) -> None:
+    def _aside_or(
+        self, item: Item, path: str, read: Callable[P, None], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
         try:
-            read()
+            read(*args, **kwargs)
         except SetAside as aside:
-            remark = Remark(aside.code, Severity.WARNING, aside.text, (place + aside.element,))
-            self._remark(item, remark)
+            place = item.place + path + aside.element
+            self._remark(item, Remark(aside.code, Severity.WARNING, aside.text, (place,)))
 
     def _remark(self, item: Item, remark: Remark) -> None:
         key, _ = self._patient(item)
@@ -396,16 +399,10 @@ class _Reader:
         key, _ = self._patient(item)
         if key:
             self._charts[key]  # a patient with nothing usable is still answered
-        self._aside_or(item, item.place, lambda: self._valued(item, observation, observation, ""))
+        self._aside_or(item, "", self._valued, item, observation, observation, "")
         for index, component in enumerate(observation.component):
             path = f".component[{index}]"
-            self._aside_or(
-                item,
-                item.place + path,
-                lambda component=component, path=path: self._valued(  # type: ignore[misc]
-                    item, observation, component, path
-                ),
-            )
+            self._aside_or(item, path, self._valued, item, observation, component, path)
 
     def _valued(self, item: Item, observation: Observation, valued: Valued, path: str) -> None:
         row = analyte_row(valued, panel=bool(observation.component or observation.hasMember))
@@ -430,7 +427,6 @@ class _Reader:
             manual=row.manual,
             doubtful=row.doubtful is not None,
             specimen=_specimen(observation),
-            normal=normal_range(valued.referenceRange, row),
         )
         chart = self._charts[key]
         chart.results.append(
@@ -558,12 +554,8 @@ class _Reader:
 
     def _course(self, key: str, chart: _Chart, history_complete: bool) -> Course:
         counts, replaced = _standing(chart.results)
-        person = chart.person
         return Course(
             patient=self._subjects.patient(key),
-            sex=person.gender if person else None,
-            born=when(person.birthDate) if person and person.birthDate else None,
-            died=when(person.deceasedDateTime) if person and person.deceasedDateTime else None,
             counts=counts,
             derived=derived_counts(counts),
             transfusions=tuple(chart.transfusions),

@@ -66,14 +66,6 @@ class Meta(Element):
     lastUpdated: str | None = None
 
 
-class ReferenceRange(Element):
-    low: Quantity | None = None
-    high: Quantity | None = None
-    type: Concept | None = None
-    appliesTo: tuple[Concept, ...] = ()
-    age: Range | None = None
-
-
 class Resource(Element, kw_only=True):
     """What every resource may have."""
 
@@ -112,7 +104,6 @@ class Valued(Dated, kw_only=True):
     valueDateTime: Raw = ABSENT
     valuePeriod: Raw = ABSENT
     dataAbsentReason: Concept | None = None
-    referenceRange: tuple[ReferenceRange, ...] = ()
 
 
 class Component(Valued):
@@ -132,9 +123,6 @@ class DiagnosticReport(Dated, kw_only=True, tag="DiagnosticReport", tag_field="r
 
 class PatientResource(Resource, kw_only=True, tag="Patient", tag_field="resourceType"):
     identifier: tuple[Identifier, ...] = ()
-    gender: str | None = None
-    birthDate: str | None = None
-    deceasedDateTime: str | None = None
 
 
 class Procedure(Resource, kw_only=True, tag="Procedure", tag_field="resourceType"):
@@ -142,10 +130,6 @@ class Procedure(Resource, kw_only=True, tag="Procedure", tag_field="resourceType
     subject: Reference | None = None
     performedDateTime: str | None = None
     performedPeriod: Period | None = None
-
-
-class Dosage(Element):
-    dose: Quantity | None = None
 
 
 class MedicationAdministration(
@@ -156,7 +140,6 @@ class MedicationAdministration(
     medicationReference: Reference | None = None
     effectiveDateTime: str | None = None
     effectivePeriod: Period | None = None
-    dosage: Dosage | None = None
 
 
 class Medication(Resource, kw_only=True, tag="Medication", tag_field="resourceType"):

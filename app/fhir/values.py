@@ -12,7 +12,7 @@ from msgspec import Raw
 from app.domain.counts import Analyte, Interval
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow
-from app.fhir.resources import Concept, Quantity, ReferenceRange, Valued
+from app.fhir.resources import Concept, Quantity, Valued
 
 # FHIR asks for 18 digits; a number far beyond is no laboratory's.
 _DIGITS = 64
@@ -241,20 +241,3 @@ def _unit(
     if factor is None:
         raise SetAside(word, why, ".value")
     return factor, word
-
-
-def normal_range(ranges: tuple[ReferenceRange, ...], row: LoincRow) -> Interval | None:
-    """The laboratory's own normal range, where it gives one for everyone."""
-    for limits in ranges:
-        if limits.appliesTo or limits.age or (limits.low is None and limits.high is None):
-            continue
-        kinds = {c.code for c in limits.type.coding} if limits.type else {"normal"}
-        if "normal" not in kinds:
-            continue
-        try:
-            low = _quantity(limits.low, row)[0].low if limits.low else None
-            high = _quantity(limits.high, row)[0].high if limits.high else None
-        except SetAside:
-            continue
-        return Interval(low, high)
-    return None
