@@ -1002,3 +1002,30 @@ def test_two_results_of_one_day_without_zones_cannot_be_ordered() -> None:
     early = platelets("45", id="early", effectiveDateTime="2024-03-05T08:00:00")
     late = platelets("90", id="late", effectiveDateTime="2024-03-05T20:00:00")
     assert ask(early, late).platelets == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "issue"),
+    [
+        ("10*9/kg", "10*9/L", "unit-unknown"),
+        ("10*9/L", "M/uL", "unit-conflict"),
+        ("m/uL", "10*9/L", "unit-conflict"),
+    ],
+)
+def test_a_unit_whose_code_and_text_may_disagree_is_refused(
+    code: str, text: str, issue: str
+) -> None:
+    quantity = {"value": 45, "unit": text, "system": "http://unitsofmeasure.org", "code": code}
+    answer = ask(platelets(valueQuantity=quantity))
+    assert answer.platelets == "unknown"
+    assert [found for found, _ in answer.issues] == [issue]
+
+
+def test_a_free_text_beside_a_known_code_does_no_harm() -> None:
+    quantity = {
+        "value": 45,
+        "unit": "thousands",
+        "system": "http://unitsofmeasure.org",
+        "code": "10*3/uL",
+    }
+    assert ask(platelets(valueQuantity=quantity)).platelets == "met"

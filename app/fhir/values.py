@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from app.domain.counts import Analyte, Interval
 from app.fhir import codes
-from app.fhir.codes import Dimension, LoincRow
+from app.fhir.codes import Dimension, LoincRow, UnitRow
 from app.fhir.resources import Concept, Quantity, Valued
 
 # FHIR asks for 18 digits; a number far beyond is no laboratory's.
@@ -206,19 +206,16 @@ def _read_unit(
     system: str | None, code: str | None, text: str | None, row: LoincRow
 ) -> tuple[Decimal | None, str, str]:
     """The factor to the analyte's unit and the repair; or None, a remark's code and its text."""
-    readings = [
-        reading
-        for name in (code, text)
-        if name and (reading := codes.unit_row(name)) is not None
-        if reading.row.only is None or row.analyte in reading.row.only
-    ]
-    if not readings:
-        if not (code or text):
-            return None, "unit-missing", "The value has no unit; none is assumed. Send the unit."
-        return None, "unit-unknown", f"The unit '{short(code or text)}' is not known."
-    first, last = readings[0], readings[-1]
-    if (first.row.dimension, first.row.factor) != (last.row.dimension, last.row.factor):
+    if not (code or text):
+        return None, "unit-missing", "The value has no unit; none is assumed. Send the unit."
+    of_code = codes.unit_row(code) if code else None
+    of_text = codes.unit_row(text) if text else None
+    if of_code and of_text and _meaning(of_code.row) != _meaning(of_text.row):
         return None, "unit-conflict", "The unit's code and its text disagree."
+    # A UCUM code we do not know may disagree with a text we do.
+    first = of_code or (None if code and system in codes.UCUM_SYSTEMS else of_text)
+    if first is None or (first.row.only is not None and row.analyte not in first.row.only):
+        return None, "unit-unknown", f"The unit '{short(code or text)}' is not known here."
     if first.row.dimension is not row.dimension:
         return (
             None,
@@ -228,6 +225,10 @@ def _read_unit(
     repaired = first.repaired or (bool(code) and system not in codes.UCUM_SYSTEMS and bool(system))
     repair = f"The unit '{short(code or text)}' was read as {_factor_text(row, first.row.factor)}."
     return first.row.factor, repair if repaired else "", ""
+
+
+def _meaning(unit: UnitRow) -> tuple[Dimension, Decimal]:
+    return unit.dimension, unit.factor
 
 
 def _factor_text(row: LoincRow, factor: Decimal) -> str:
