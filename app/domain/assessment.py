@@ -238,12 +238,14 @@ def take_baseline(
             chosen[analyte] = _newest(_tellers(inside))
     counts = tuple(count for some in chosen.values() for count in some)
     supported, confounders, remarks = _confounded(course, chosen, as_of)
-    dependent, sources = _dependence(course, newest, as_of)
+    dependent, independent, units, sources = _dependence(course, newest, as_of)
     last = max(counts, key=_moment, default=None)
     return Baseline(
         day=last.when if last else None,
         counts=counts,
-        findings=Findings(supported, dependent),
+        findings=Findings(
+            supported, dependent, independent, units, course.sex, _child(course, newest)
+        ),
         confounders=confounders,
         dependence_sources=sources,
         remarks=(*remarks, *_left_out(counts, later, vague, known, start, as_of, window_days)),
@@ -361,10 +363,17 @@ def _under_support(count: Count, support: Transfusion | DrugGiven, code: str) ->
     )
 
 
+def _child(course: Course, day: date) -> bool:
+    """Whether the patient may have been under 18 years old on the day."""
+    return course.born is not None and course.born.last.toordinal() > day.toordinal() - 6575
+
+
 def _dependence(
     course: Course, newest: date, as_of: When | None
-) -> tuple[dict[Product, Truth], tuple[Source, ...]]:
-    """Whether the patient depended on transfusions in the weeks up to the day judged.
+) -> tuple[
+    dict[Product, Truth], dict[Product, Truth], dict[Product, int | None], tuple[Source, ...]
+]:
+    """Dependence on and independence of transfusions up to the day, and the units if known.
 
     No transfusion in the data is not "no transfusions": without evidence that covers the time
     the answer is unknown.
@@ -375,7 +384,9 @@ def _dependence(
         for t in course.transfusions
         if t.when.last >= start and t.when.first <= newest and not (as_of and t.when.after(as_of))
     ]
-    found: dict[Product, Truth] = {}
+    dependent: dict[Product, Truth] = {}
+    independent: dict[Product, Truth] = {}
+    units: dict[Product, int | None] = {}
     sources = [t.source for t in recorded]
     for product in (Product.RED_CELLS, Product.PLATELETS):
         sure = [
@@ -389,16 +400,21 @@ def _dependence(
             for n in course.no_transfusions
             if n.product in {product, None} and n.when.first <= start and n.when.last >= newest
         ]
+        covered = bool(course.transfusion_history_complete or statements)
         if len(sure) >= DEPENDENCE_UNITS:
-            found[product] = Truth.MET
-        elif len(possible) < DEPENDENCE_UNITS and (
-            course.transfusion_history_complete or statements
-        ):
-            found[product] = Truth.NOT_MET
-            sources += (statement.source for statement in statements)
+            dependent[product] = Truth.MET
+        elif len(possible) < DEPENDENCE_UNITS and covered:
+            dependent[product] = Truth.NOT_MET
         else:
-            found[product] = Truth.UNKNOWN
-    return found, tuple(sources)
+            dependent[product] = Truth.UNKNOWN
+        if covered:
+            sources += (statement.source for statement in statements)
+        if sure:
+            independent[product] = Truth.NOT_MET
+        else:
+            independent[product] = Truth.MET if covered and not possible else Truth.UNKNOWN
+        units[product] = len(sure) if covered and len(sure) == len(possible) else None
+    return dependent, independent, units, tuple(sources)
 
 
 def _left_out(

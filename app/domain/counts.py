@@ -143,6 +143,8 @@ class Count:
     parts: tuple[Count, ...] = ()
     """The results a derived count or a bound was worked out from."""
     specimen: str | None = None
+    normal: Interval | None = None
+    """The laboratory's own range of normal counts for this patient."""
 
 
 class Product(Enum):
@@ -186,6 +188,15 @@ class DrugGiven:
     drug: Drug
     when: When
     source: Source
+    dose_mg: Decimal | None = None
+    dose_mg_per_kg: Decimal | None = None
+
+
+class Sex(Enum):
+    """The administrative sex, for the limits of a normal hemoglobin."""
+
+    MALE = "male"
+    FEMALE = "female"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,4 +221,8 @@ class Course:
     no_transfusions: tuple[NoTransfusion, ...] = ()
     transfusion_history_complete: bool = False
     drugs: tuple[DrugGiven, ...] = ()
+    weights: tuple[Count, ...] = ()
+    sex: Sex | None = None
+    born: When | None = None
+    died: When | None = None
     remarks: tuple[Remark, ...] = ()

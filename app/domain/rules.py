@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
-from app.domain.counts import Analyte, Count, Interval, Product
+from app.domain.counts import EXACT, Analyte, Count, Interval, Product, Sex
 
 
 class Truth(Enum):
@@ -31,6 +31,14 @@ class Findings:
 
     counts: Mapping[Analyte, tuple[Count, ...]]
     transfusion_dependent: Mapping[Product, Truth]
+    transfusion_independent: Mapping[Product, Truth] = field(default_factory=dict)
+    """Nothing transfused in the weeks before, and evidence that nothing was."""
+    units: Mapping[Product, int | None] = field(default_factory=dict)
+    """Transfused in the weeks before; None where it is not known."""
+    sex: Sex | None = None
+    child: bool = False
+    baseline: Findings | None = None
+    """The findings before treatment, where a response is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +184,193 @@ class TransfusionDependent(Rule):
 
 
 @dataclass(frozen=True, slots=True)
+class AtLeast(Limit):
+    """The count is the number or more."""
+
+    symbol = ">="
+
+    def of_interval(self, interval: Interval, number: Decimal) -> Truth:
+        return _negation(_below(interval, number))
+
+
+# Lower and upper limits of normal, the ends included, in the analyte's unit (clinical sources
+# agree on these; a laboratory's own range goes before them).
+NORMAL = {
+    Analyte.ABSOLUTE_NEUTROPHIL_COUNT: ("2.0", "7.5"),
+    Analyte.PLATELETS: ("150", "400"),
+}
+NORMAL_HEMOGLOBIN = {Sex.MALE: ("13.5", "17.5"), Sex.FEMALE: ("11.5", "15.5")}
+
+
+@dataclass(frozen=True, slots=True)
+class Normal(Rule):
+    """The count is normal: by the laboratory's own range, else by the table for adults."""
+
+    analyte: Analyte
+
+    def check(self, findings: Findings) -> Truth:
+        truths = {_normal(count, findings) for count in findings.counts.get(self.analyte, ())}
+        return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
+
+    def describe(self) -> str:
+        return f"{self.analyte.short} normal"
+
+
+def _normal(count: Count, findings: Findings) -> Truth:
+    if count.normal is not None:
+        return _within(count.value, count.normal.low, count.normal.high)
+    if findings.child:
+        return Truth.UNKNOWN
+    if count.analyte in NORMAL:
+        return _between(count.value, *NORMAL[count.analyte])
+    if findings.sex:
+        return _between(count.value, *NORMAL_HEMOGLOBIN[findings.sex])
+    # Sex unknown: normal from the men's limit up, not normal below the women's.
+    men_low, men_high = NORMAL_HEMOGLOBIN[Sex.MALE]
+    women_low, _ = NORMAL_HEMOGLOBIN[Sex.FEMALE]
+    if _between(count.value, men_low, men_high) is Truth.MET:
+        return Truth.MET
+    either = _between(count.value, women_low, men_high)
+    return Truth.NOT_MET if either is Truth.NOT_MET else Truth.UNKNOWN
+
+
+def _between(interval: Interval, low: str, high: str) -> Truth:
+    return _within(interval, _number(low), _number(high))
+
+
+def _within(interval: Interval, low: Decimal | None, high: Decimal | None) -> Truth:
+    above = Truth.MET if low is None else _negation(_below(interval, low))
+    below = Truth.MET if high is None else _at_most(interval, high)
+    if Truth.NOT_MET in (above, below):
+        return Truth.NOT_MET
+    return Truth.MET if above is below is Truth.MET else Truth.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Rise(Rule):
+    """The count rose over `times` the baseline by the number: at least, or by more."""
+
+    analyte: Analyte
+    number: str
+    more_than: bool = False
+    times: int = 1
+
+    def check(self, findings: Findings) -> Truth:
+        before = findings.baseline.counts.get(self.analyte, ()) if findings.baseline else ()
+        limit = _number(self.number)
+        truths = set()
+        for old in before:
+            for new in findings.counts.get(self.analyte, ()):
+                rise = _difference(new.value, old.value.times(Decimal(self.times)))
+                open_ = _at_most(rise, limit) if self.more_than else _below(rise, limit)
+                truths.add(_negation(open_))
+        return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
+
+    def describe(self) -> str:
+        sign = ">" if self.more_than else ">="
+        if self.times > 1:
+            return f"{self.analyte.short} at least {self.times} times the baseline"
+        return f"{self.analyte.short} {sign} {self.number} {self.analyte.unit} over the baseline"
+
+
+def _difference(new: Interval, old: Interval) -> Interval:
+    low = None if new.low is None or old.high is None else EXACT.subtract(new.low, old.high)
+    high = None if new.high is None or old.low is None else EXACT.subtract(new.high, old.low)
+    return Interval(
+        low,
+        high,
+        new.low_included and old.high_included,
+        new.high_included and old.low_included,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AtBaseline(Rule):
+    """The rule held before treatment."""
+
+    rule: Rule
+
+    def check(self, findings: Findings) -> Truth:
+        return self.rule.check(findings.baseline) if findings.baseline else Truth.UNKNOWN
+
+    def parts(self) -> tuple[Rule, ...]:
+        return (self.rule,)
+
+    def describe(self) -> str:
+        return f"before treatment {self.rule.describe()}"
+
+
+@dataclass(frozen=True, slots=True)
+class TransfusionIndependent(Rule):
+    """Nothing of the product was transfused in the weeks before, by evidence."""
+
+    product: Product
+
+    def check(self, findings: Findings) -> Truth:
+        return findings.transfusion_independent.get(self.product, Truth.UNKNOWN)
+
+    def describe(self) -> str:
+        return f"independent of {self.product.value} transfusions"
+
+
+@dataclass(frozen=True, slots=True)
+class FewerUnits(Rule):
+    """At least so many units fewer than in the same weeks before treatment."""
+
+    product: Product
+    number: str
+
+    def check(self, findings: Findings) -> Truth:
+        before = findings.baseline.units.get(self.product) if findings.baseline else None
+        now = findings.units.get(self.product)
+        if before is None or now is None:
+            return Truth.UNKNOWN
+        return Truth.MET if before - now >= int(self.number) else Truth.NOT_MET
+
+    def describe(self) -> str:
+        return f"at least {self.number} units of {self.product.value} fewer per 8 weeks"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered(Rule):
+    """A lineage recovered, did not, or stands between where a paper prints no number.
+
+    Met by a normal count or by transfusion independence gained; not met while still depressed.
+    """
+
+    analyte: Analyte
+    depressed: Rule
+    product: Product | None = None
+
+    def check(self, findings: Findings) -> Truth:
+        gained = self._gained(findings)
+        if Normal(self.analyte).check(findings) is Truth.MET or gained is Truth.MET:
+            return Truth.MET
+        if self.depressed.check(findings) is Truth.MET and gained is Truth.NOT_MET:
+            return Truth.NOT_MET
+        return Truth.UNKNOWN
+
+    def _gained(self, findings: Findings) -> Truth:
+        if self.product is None or findings.baseline is None:
+            return Truth.NOT_MET
+        before = TransfusionDependent(self.product).check(findings.baseline)
+        if before is not Truth.MET:
+            return Truth.NOT_MET
+        return TransfusionIndependent(self.product).check(findings)
+
+    def leaves(self) -> Iterator[Rule]:
+        yield Normal(self.analyte)
+        yield from self.depressed.leaves()
+
+    def describe(self) -> str:
+        independence = " or transfusion independence gained" if self.product else ""
+        return (
+            f"{self.analyte.short} normal{independence}; "
+            f"not while {self.depressed.describe()}; open between"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class AtLeastOf(Rule):
     """At least n of the rules: decided when enough are met, refuted when too few can be."""
 
@@ -279,4 +474,8 @@ def under_policy(rule: Rule, policy: str) -> Rule:
         return AtLeastOf(rule.n, tuple(under_policy(part, policy) for part in rule.rules))
     if isinstance(rule, Not):
         return Not(under_policy(rule.rule, policy))
+    if isinstance(rule, AtBaseline):
+        return AtBaseline(under_policy(rule.rule, policy))
+    if isinstance(rule, Recovered):
+        return Recovered(rule.analyte, under_policy(rule.depressed, policy), rule.product)
     return rule

@@ -2,10 +2,14 @@
 
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte, Product
+from app.domain.response import Lineage, ResponsePaper
 from app.domain.rules import (
+    AtBaseline,
     AtMost,
     Criterion,
+    Normal,
     Not,
+    Recovered,
     TransfusionDependent,
     all_of,
     any_of,
@@ -14,6 +18,7 @@ from app.domain.rules import (
 from app.papers.camitta_severe import SEVERE_BY_COUNTS
 
 _ABSTRACT = "Blood 2003;102(10):3584, abstract, definition of moderate aplastic anemia"
+_RESPONSE = "Blood 2003;102(10):3584, abstract, primary end point and results"
 
 NEUTROPHILS = Criterion(
     code="neutrophils-depressed",
@@ -83,4 +88,70 @@ PAPER = Paper(
         "active chemotherapy",
     ),
     red_cell_policies=("both", "reticulocytes-when-transfused", "reticulocytes-only"),
+)
+
+_NEUTROPHIL_RESPONSE = Criterion(
+    code="neutrophil-response",
+    title="Neutrophil response",
+    rule=Recovered(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, NEUTROPHILS),
+    wording="a normal neutrophil count",
+    source=_RESPONSE,
+)
+_PLATELET_RESPONSE = Criterion(
+    code="platelet-response",
+    title="Platelet response",
+    rule=Recovered(Analyte.PLATELETS, PLATELETS, Product.PLATELETS),
+    wording="return of normal counts; became transfusion independent",
+    source=_RESPONSE,
+)
+_RED_CELL_RESPONSE = Criterion(
+    code="red-cell-response",
+    title="Red-cell response",
+    rule=Recovered(Analyte.HEMOGLOBIN, RED_CELLS, Product.RED_CELLS),
+    wording="return of normal counts; became transfusion independent",
+    source=_RESPONSE,
+)
+
+RESPONSE = ResponsePaper(
+    id=PAPER.id,
+    version=PAPER.version,
+    title="Response in moderate aplastic anemia (NIH daclizumab pilot trial, 2003)",
+    citation=PAPER.citation,
+    lineages=(
+        Lineage(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, NEUTROPHILS, _NEUTROPHIL_RESPONSE),
+        Lineage(Analyte.PLATELETS, PLATELETS, _PLATELET_RESPONSE),
+        Lineage(Analyte.HEMOGLOBIN, RED_CELLS, _RED_CELL_RESPONSE),
+    ),
+    response=Criterion(
+        code="primary-end-point",
+        title="Primary end point",
+        rule=any_of(
+            all_of(AtBaseline(NEUTROPHILS), _NEUTROPHIL_RESPONSE),
+            all_of(AtBaseline(PLATELETS), _PLATELET_RESPONSE),
+            all_of(AtBaseline(RED_CELLS), _RED_CELL_RESPONSE),
+        ),
+        wording="hematologic response in at least one affected blood value",
+        source=_RESPONSE,
+    ),
+    complete=Criterion(
+        code="complete",
+        title="Complete response",
+        rule=all_of(
+            Normal(Analyte.ABSOLUTE_NEUTROPHIL_COUNT),
+            Normal(Analyte.PLATELETS),
+            Normal(Analyte.HEMOGLOBIN),
+        ),
+        wording="complete return of normal counts",
+        source=_RESPONSE,
+    ),
+    entry=PAPER.eligibility,
+    also_requires=(
+        "the abstract prints no number for a response in one lineage: 'normal' and 'transfusion "
+        "independent' are its words; a count still within the entry limit is read as no response "
+        "(our reading), and between the two the answer stays open: ask a definition with numbers",
+        "the verdict is the best assessment from day 60 to day 183 (our reading of 3 to 6 months)",
+        "normal is the laboratory's own range, else that of adults; healthy people of African "
+        "descent may have neutrophils near 1.0 x 10^9/L (Duffy-null)",
+    ),
+    red_cell_policies=PAPER.red_cell_policies,
 )

@@ -1,0 +1,600 @@
+"""Whether a treated patient responded, by a published definition: pure, over one Course."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from decimal import Decimal
+from enum import Enum
+from itertools import pairwise
+
+from app.domain.assessment import (
+    CONFOUNDED_DAYS,
+    DEPENDENCE_DAYS,
+    Baseline,
+    Citation,
+    take_baseline,
+)
+from app.domain.counts import (
+    EXACT,
+    Analyte,
+    Count,
+    Course,
+    Drug,
+    DrugGiven,
+    Patient,
+    Product,
+    Remark,
+    Severity,
+    Source,
+    When,
+)
+from app.domain.rules import (
+    AtBaseline,
+    Criterion,
+    Findings,
+    Rule,
+    TransfusionDependent,
+    TransfusionIndependent,
+    Truth,
+    under_policy,
+)
+
+# Our own reading of "3 months" and "6 months", in days after the start of treatment.
+ABOUT_3_MONTHS = (60, 90, 120)
+ABOUT_6_MONTHS = (150, 180, 210)
+TWO_YEARS_DAYS = 730
+# Doses further apart than this belong to two courses of treatment.
+COURSE_GAP_DAYS = 90
+_COUNTED = frozenset(
+    {
+        Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
+        Analyte.PLATELETS,
+        Analyte.HEMOGLOBIN,
+        Analyte.RETICULOCYTES,
+    }
+)
+
+# Of each assessment only what bore on a count is told; the rest would repeat itself.
+_TOLD = {"transfusion-window", "growth-factor-window"}
+
+
+class ResponseVerdict(Enum):
+    """What a response assessment comes to."""
+
+    COMPLETE = "complete-response"
+    RESPONSE = "response"
+    INDETERMINATE = "indeterminate"
+    NO_RESPONSE = "no-response"
+    NOT_EVALUABLE = "not-evaluable"
+
+
+# The best first.
+_ORDER = list(ResponseVerdict)
+RESPONDED = {ResponseVerdict.COMPLETE, ResponseVerdict.RESPONSE}
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """One blood count of a definition: when it was affected, and when it responded."""
+
+    analyte: Analyte
+    affected: Rule | None
+    """Over the baseline; None where the definition judges every patient in it."""
+    responded: Criterion
+
+
+@dataclass(frozen=True, eq=False)
+class ResponsePaper:
+    """A published definition of response."""
+
+    id: str
+    version: str
+    title: str
+    citation: Citation
+    lineages: tuple[Lineage, ...]
+    response: Criterion
+    complete: Criterion
+    entry: Rule | None = None
+    """What the baseline must meet, or the patient is not evaluable."""
+    relapse: Criterion | None = None
+    days: tuple[int, int] = (60, 183)
+    """The days after the start in which the verdict is sought, ends included."""
+    confirmed_after_days: int = 0
+    """A response counts only when counts so many days apart agree."""
+    also_requires: tuple[str, ...] = ()
+    verified: bool = True
+    red_cell_policies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The verdict on the counts of one window."""
+
+    day: date
+    verdict: ResponseVerdict
+    taken: Baseline
+    findings: Findings
+
+
+@dataclass(frozen=True, slots=True)
+class LineageReport:
+    """One lineage before and after treatment, and why it counts as it does."""
+
+    lineage: Lineage
+    affected: Truth | None
+    """None where the definition does not ask."""
+    truth: Truth | None
+    """None: not applicable, the lineage was not affected."""
+    before: Count | None
+    after: Count | None
+    change: Decimal | None
+    fold: Decimal | None
+    """Rounded to hundredths."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """The protocol's drug as it was given; information only."""
+
+    doses: int
+    first: When
+    last: When
+    interval_days: tuple[int, ...]
+    mg_per_kg: tuple[Decimal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseAssessment:
+    """A definition's verdict on one treated patient, with everything it rests on."""
+
+    paper: ResponsePaper
+    policy: str | None
+    patient: Patient
+    verdict: ResponseVerdict
+    reason: str
+    as_of: When | None
+    start: When | None
+    baseline: Baseline | None
+    judged: Moment | None
+    """The assessment that gave the verdict."""
+    at_3_months: Moment | None
+    at_6_months: Moment | None
+    current: Moment | None
+    best: Moment | None
+    lineages: tuple[LineageReport, ...]
+    independence: Truth | None
+    response: Truth | None
+    complete: Truth | None
+    kept_two_years: Truth | None
+    relapse: Truth | None
+    first_response: Moment | None
+    first_loss: Moment | None
+    exposure: Exposure | None
+    counts: tuple[Count, ...]
+    supporting: tuple[Source, ...]
+    remarks: tuple[Remark, ...]
+
+
+def assess_response(
+    paper: ResponsePaper,
+    course: Course,
+    start: When | None = None,
+    as_of: When | None = None,
+    window_days: int = 30,
+    policy: str | None = None,
+) -> ResponseAssessment:
+    """Whether the patient responded by the paper's definition.
+
+    `start` is the start of treatment; by default the earliest daclizumab given. The baseline is
+    the newest counts of one window at or before it, the verdict the best of the assessments in
+    the paper's days after it; nothing later than `as_of` is looked at.
+    """
+    if policy not in paper.red_cell_policies:
+        policy = paper.red_cell_policies[0] if paper.red_cell_policies else None
+    known = _as_known(course, as_of)
+    doses = [d for d in known.drugs if d.drug is Drug.DACLIZUMAB]
+    by_drug = start is None
+    if start is None and doses:
+        start = min((d.when for d in doses), key=lambda w: (w.first, w.last, w.text))
+    judge = _Judge(paper, policy, known, start, window_days)
+    return judge.assessment(as_of, doses, by_drug, course)
+
+
+def _as_known(course: Course, as_of: When | None) -> Course:
+    if as_of is None:
+        return course
+    return replace(
+        course,
+        counts=tuple(c for c in course.counts if not c.when.after(as_of)),
+        derived=tuple(c for c in course.derived if not c.when.after(as_of)),
+        transfusions=tuple(t for t in course.transfusions if not t.when.after(as_of)),
+        drugs=tuple(d for d in course.drugs if not d.when.after(as_of)),
+    )
+
+
+class _Timeline:
+    """A course cut to the days that matter for one assessment, fast for decades of counts."""
+
+    def __init__(self, course: Course, counts: Iterable[Count], window_days: int) -> None:
+        self._course = course
+        self._window = timedelta(days=window_days)
+        self._counts = sorted(counts, key=lambda c: c.when.last)
+        self._days = [c.when.last for c in self._counts]
+        self._reach = timedelta(days=window_days + max(DEPENDENCE_DAYS, *CONFOUNDED_DAYS.values()))
+
+    def days(self) -> list[date]:
+        """Every day with a count, in order."""
+        return sorted({c.when.last for c in self._counts if c.analyte in _COUNTED})
+
+    def at(self, day: date) -> Baseline:
+        """The counts of the window that ends on the day."""
+        first = bisect_left(self._days, day - self._window)
+        since = day - self._reach
+        cut = replace(
+            self._course,
+            counts=tuple(self._counts[first : bisect_right(self._days, day)]),
+            derived=(),
+            transfusions=tuple(
+                t for t in self._course.transfusions if t.when.last >= since and t.when.first <= day
+            ),
+            drugs=tuple(
+                d for d in self._course.drugs if d.when.last >= since and d.when.first <= day
+            ),
+        )
+        return take_baseline(cut, _COUNTED, None, self._window.days)
+
+
+class _Judge:
+    """One paper applied to one course."""
+
+    def __init__(
+        self,
+        paper: ResponsePaper,
+        policy: str | None,
+        course: Course,
+        start: When | None,
+        window_days: int,
+    ) -> None:
+        self.paper = paper
+        self.policy = policy
+        self.course = course
+        self.start = start
+        self.window_days = window_days
+        self.response = self.read(paper.response)
+        self.complete = self.read(paper.complete)
+
+    def read(self, rule: Rule) -> Rule:
+        """The rule under the red-cell policy asked for."""
+        return under_policy(rule, self.policy) if self.policy else rule
+
+    def assessment(
+        self, as_of: When | None, doses: Sequence[DrugGiven], by_drug: bool, whole: Course
+    ) -> ResponseAssessment:
+        baseline = self._baseline()
+        moments = self._moments(baseline) if baseline else []
+        reason = self._obstacle(baseline, moments)
+        if reason:
+            moments = []
+        judged = _best(self._between(moments, *self.paper.days))
+        start_sources = [d.source for d in doses] if by_drug else []
+        verdict = judged.verdict if judged else ResponseVerdict.NOT_EVALUABLE
+        first = next((m for m in moments if m.verdict in RESPONDED), None)
+        loss = first and next(
+            (m for m in moments if m.day > first.day and m.verdict is ResponseVerdict.NO_RESPONSE),
+            None,
+        )
+        kept, kept_by = self._kept(verdict, judged, moments)
+        three = self._nearest(moments, *ABOUT_3_MONTHS)
+        six = self._nearest(moments, *ABOUT_6_MONTHS)
+        current = moments[-1] if moments else None
+        best = _best(moments)
+        shown = [m for m in (judged, three, six, current, best, first, loss) if m]
+        used = self._between(moments, *self.paper.days) + shown + kept_by
+        takings = ([baseline] if baseline else []) + [m.taken for m in used]
+        counts = tuple(dict.fromkeys(c for taking in takings for c in taking.counts))
+        supporting = [s for t in takings for s in (*t.confounders, *t.dependence_sources)]
+        findings = judged.findings if judged else None
+        return ResponseAssessment(
+            paper=self.paper,
+            policy=self.policy,
+            patient=self.course.patient,
+            verdict=verdict,
+            reason=reason,
+            as_of=as_of or _last_day(self.course),
+            start=self.start,
+            baseline=baseline,
+            judged=judged,
+            at_3_months=three,
+            at_6_months=six,
+            current=current,
+            best=best,
+            lineages=tuple(self._lineage(one, findings) for one in self.paper.lineages),
+            independence=_independence(findings) if findings else None,
+            response=self.response.check(findings) if findings else None,
+            complete=self.complete.check(findings) if findings else None,
+            kept_two_years=kept,
+            relapse=self._relapse(first, moments),
+            first_response=first,
+            first_loss=loss,
+            exposure=_exposure(doses, self.course.weights),
+            counts=counts,
+            supporting=tuple(dict.fromkeys([*supporting, *start_sources])),
+            remarks=tuple(self._remarks(takings, counts, whole, doses)),
+        )
+
+    def _baseline(self) -> Baseline | None:
+        if self.start is None:
+            return None
+        start = self.start
+        everything = (*self.course.counts, *self.course.derived)
+        before = [c for c in everything if not c.when.after(start)]
+        days = [c.when.last for c in before if c.analyte in _COUNTED]
+        days = [d for d in days if d >= start.first - timedelta(days=self.window_days)]
+        if not days:
+            return None
+        known = replace(
+            self.course,
+            transfusions=tuple(t for t in self.course.transfusions if not t.when.after(start)),
+            drugs=tuple(d for d in self.course.drugs if not d.when.after(start)),
+        )
+        return _Timeline(known, before, self.window_days).at(max(days))
+
+    def _moments(self, baseline: Baseline) -> list[Moment]:
+        start = self.start
+        assert start is not None  # noqa: S101 a baseline has a start
+        later = [
+            c
+            for c in (*self.course.counts, *self.course.derived)
+            if c.when.after(start) and c.when.first >= start.last
+        ]
+        timeline = _Timeline(self.course, later, self.window_days)
+        moments = []
+        for day in timeline.days():
+            taken = timeline.at(day)
+            if taken.counts:
+                findings = replace(taken.findings, baseline=baseline.findings)
+                moments.append(Moment(day, self._verdict(findings), taken, findings))
+        return self._confirmed(moments)
+
+    def _verdict(self, findings: Findings) -> ResponseVerdict:
+        if self.complete.check(findings) is Truth.MET:
+            return ResponseVerdict.COMPLETE
+        return {
+            Truth.MET: ResponseVerdict.RESPONSE,
+            Truth.NOT_MET: ResponseVerdict.NO_RESPONSE,
+            Truth.UNKNOWN: ResponseVerdict.INDETERMINATE,
+        }[self.response.check(findings)]
+
+    def _confirmed(self, moments: list[Moment]) -> list[Moment]:
+        """Each response only as good as another assessment far enough from it confirms."""
+        apart = self.paper.confirmed_after_days
+        if not apart:
+            return moments
+
+        def rank(moment: Moment) -> int:
+            return _ORDER.index(moment.verdict)
+
+        # The best verdict up to, and from, each assessment.
+        before = [min(rank(m) for m in moments[: i + 1]) for i in range(len(moments))]
+        after = [min(rank(m) for m in moments[i:]) for i in range(len(moments))]
+        days = [m.day for m in moments]
+        confirmed = []
+        for moment in moments:
+            earlier = bisect_right(days, moment.day - timedelta(days=apart)) - 1
+            later = bisect_left(days, moment.day + timedelta(days=apart))
+            others = [before[earlier]] if earlier >= 0 else []
+            others += [after[later]] if later < len(days) else []
+            if moment.verdict in RESPONDED:
+                ranked = max(rank(moment), min(others, default=len(_ORDER)))
+                verdict = _ORDER[min(ranked, _ORDER.index(ResponseVerdict.INDETERMINATE))]
+                moment = replace(moment, verdict=verdict)  # noqa: PLW2901
+            confirmed.append(moment)
+        return confirmed
+
+    def _obstacle(self, baseline: Baseline | None, moments: list[Moment]) -> str:
+        """Why the patient is not evaluable; empty when one is."""
+        if self.start is None:
+            return (
+                "No start of treatment: send 'treatmentStart', or the MedicationAdministration "
+                "of daclizumab."
+            )
+        if baseline is None or not baseline.counts:
+            return (
+                f"No counts in the {self.window_days} days up to the start of treatment "
+                f"({self.start.text}): there is no baseline."
+            )
+        if self.paper.entry is not None:
+            entry = self.read(self.paper.entry).check(baseline.findings)
+            if entry is Truth.NOT_MET:
+                return "The baseline does not meet the definition's entry criteria."
+            if entry is Truth.UNKNOWN:
+                return (
+                    "It is not known whether the baseline meets the entry criteria: "
+                    "ask $assess-eligibility as of the start of treatment what is missing."
+                )
+        if not self._between(moments, *self.paper.days):
+            first, last = self.paper.days
+            died = self.course.died
+            death = f" The patient died ({died.text})." if died else ""
+            return f"No counts from day {first} to day {last} after the start.{death}"
+        return ""
+
+    def _between(self, moments: list[Moment], first: int, last: int) -> list[Moment]:
+        if self.start is None:
+            return []
+        start = self.start.first
+        return [m for m in moments if first <= (m.day - start).days <= last]
+
+    def _nearest(self, moments: list[Moment], first: int, about: int, last: int) -> Moment | None:
+        if self.start is None:
+            return None
+        start = self.start.first
+        inside = self._between(moments, first, last)
+        return min(inside, key=lambda m: abs((m.day - start).days - about), default=None)
+
+    def _kept(
+        self, verdict: ResponseVerdict, judged: Moment | None, moments: list[Moment]
+    ) -> tuple[Truth | None, list[Moment]]:
+        """Whether it lasted two years, and the assessments that tell."""
+        if verdict not in RESPONDED or judged is None:
+            return None, []
+        first = next(m for m in self._between(moments, *self.paper.days) if m.verdict in RESPONDED)
+        later = [m for m in moments if m.day > first.day]
+        end = next(
+            (
+                m
+                for m in later
+                if m.day >= first.day + timedelta(days=TWO_YEARS_DAYS) and m.verdict in RESPONDED
+            ),
+            None,
+        )
+        between = [m for m in later if end is None or m.day <= end.day]
+        if any(m.verdict is ResponseVerdict.NO_RESPONSE for m in between):
+            return Truth.NOT_MET, between
+        return (Truth.MET if end else Truth.UNKNOWN), between
+
+    def _relapse(self, first: Moment | None, moments: list[Moment]) -> Truth | None:
+        if self.paper.relapse is None or first is None:
+            return None
+        truths = {self.paper.relapse.check(m.findings) for m in moments if m.day > first.day}
+        if Truth.MET in truths:
+            return Truth.MET
+        return Truth.NOT_MET if truths == {Truth.NOT_MET} else Truth.UNKNOWN
+
+    def _lineage(self, lineage: Lineage, findings: Findings | None) -> LineageReport:
+        if findings is None or findings.baseline is None:
+            return LineageReport(lineage, None, None, None, None, None, None, "not evaluable")
+        affected = (
+            self.read(lineage.affected).check(findings.baseline) if lineage.affected else None
+        )
+        if affected is Truth.NOT_MET:
+            truth = None
+        else:
+            truth = self.read(lineage.responded).check(findings)
+            if affected is Truth.UNKNOWN and truth is Truth.MET:
+                truth = Truth.UNKNOWN
+        before = _one(findings.baseline.counts.get(lineage.analyte, ()))
+        after = _one(findings.counts.get(lineage.analyte, ()))
+        change, fold = _change(before, after)
+        why = _why(affected, truth, after, lineage)
+        return LineageReport(lineage, affected, truth, before, after, change, fold, why)
+
+    def _remarks(
+        self,
+        takings: list[Baseline],
+        counts: tuple[Count, ...],
+        whole: Course,
+        doses: Sequence[DrugGiven],
+    ) -> Iterator[Remark]:
+        seen = set()
+        for remark in (r for t in takings for r in t.remarks):
+            if remark.code in _TOLD and remark not in seen:
+                seen.add(remark)
+                yield remark
+        days = sorted(d.when.first for d in doses)
+        gaps = [b for a, b in pairwise(days) if (b - a).days > COURSE_GAP_DAYS]
+        if gaps:
+            yield Remark(
+                "several-courses",
+                Severity.WARNING,
+                f"More than one course of treatment (again from {gaps[0]}): judged from "
+                f"{self.start.text if self.start else ''}. To judge another one, send its "
+                "'treatmentStart'.",
+                tuple(d.source.place for d in doses if d.when.first >= gaps[0]),
+            )
+        judged = {s.place for c in counts for s in c.sources}
+        places = (s.place for c in whole.counts for s in c.sources)
+        rest = tuple(dict.fromkeys(p for p in places if p not in judged))
+        if rest:
+            yield Remark(
+                "not-judged",
+                Severity.INFORMATION,
+                "Not needed for the verdict: outside the times judged, later than the day "
+                "judged, or another result of the same days was judged.",
+                rest,
+            )
+
+
+def _one(counts: tuple[Count, ...]) -> Count | None:
+    return counts[0] if counts else None
+
+
+def _change(before: Count | None, after: Count | None) -> tuple[Decimal | None, Decimal | None]:
+    old = before.value.exact if before else None
+    new = after.value.exact if after else None
+    if old is None or new is None:
+        return None, None
+    fold = (new / old).quantize(Decimal("0.01")) if old else None
+    return EXACT.subtract(new, old), fold
+
+
+def _why(affected: Truth | None, truth: Truth | None, after: Count | None, lineage: Lineage) -> str:
+    if affected is Truth.NOT_MET:
+        return "not affected before treatment"
+    if truth is Truth.MET:
+        return "responded"
+    if truth is Truth.NOT_MET:
+        return "still affected" if lineage.affected else "did not reach the limit"
+    if after is None:
+        return "not measured"
+    if affected is Truth.UNKNOWN:
+        return "not known whether it was affected before treatment"
+    return "confounded, contradictory, or between the numbers the definition prints"
+
+
+def _best(moments: Sequence[Moment]) -> Moment | None:
+    return min(moments, key=lambda m: (_ORDER.index(m.verdict), m.day), default=None)
+
+
+def _independence(findings: Findings) -> Truth | None:
+    """Whether a dependent patient became independent; None for one who was not dependent."""
+    truths: list[Truth | None] = []
+    for product in (Product.RED_CELLS, Product.PLATELETS):
+        before = AtBaseline(TransfusionDependent(product)).check(findings)
+        if before is Truth.MET:
+            truths.append(TransfusionIndependent(product).check(findings))
+        elif before is Truth.UNKNOWN:
+            truths.append(None)
+    told = [t for t in truths if t is not None]
+    if Truth.MET in told:
+        return Truth.MET
+    if Truth.UNKNOWN in told:
+        return Truth.UNKNOWN
+    if told:
+        return Truth.NOT_MET
+    return Truth.UNKNOWN if truths else None
+
+
+def _last_day(course: Course) -> When | None:
+    counted = [c for c in course.counts if c.analyte in _COUNTED]
+    last = max(counted, key=lambda c: (c.when.last, c.when.text), default=None)
+    return last.when if last else None
+
+
+def _exposure(doses: Sequence[DrugGiven], weights: Sequence[Count]) -> Exposure | None:
+    if not doses:
+        return None
+    ordered = sorted(doses, key=lambda d: (d.when.first, d.source.place))
+    days = [d.when.first for d in ordered]
+    per_kg = [found for d in ordered if (found := _per_kg(d, weights)) is not None]
+    return Exposure(
+        doses=len(ordered),
+        first=ordered[0].when,
+        last=ordered[-1].when,
+        interval_days=tuple((b - a).days for a, b in pairwise(days)),
+        mg_per_kg=tuple(per_kg),
+    )
+
+
+def _per_kg(dose: DrugGiven, weights: Sequence[Count]) -> Decimal | None:
+    if dose.dose_mg_per_kg is not None:
+        return dose.dose_mg_per_kg
+    known = [w for w in weights if w.value.exact and w.when.last <= dose.when.last]
+    if dose.dose_mg is None or not known:
+        return None
+    weight = max(known, key=lambda w: w.when.last).value.exact
+    return (dose.dose_mg / weight).quantize(Decimal("0.01")) if weight else None
