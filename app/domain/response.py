@@ -94,9 +94,10 @@ class ResponsePaper:
     version: str
     title: str
     citation: Citation
-    lineages: tuple[Lineage, ...]
     response: Criterion
-    complete: Criterion
+    complete: Criterion | None = None
+    lineages: tuple[Lineage, ...] = ()
+    """Empty where the definition judges the counts together only."""
     entry: Rule | None = None
     """What the baseline must meet, or the patient is not evaluable."""
     relapse: Criterion | None = None
@@ -265,7 +266,7 @@ class _Judge:
         self.start = start
         self.window_days = window_days
         self.response = self.read(paper.response)
-        self.complete = self.read(paper.complete)
+        self.complete = self.read(paper.complete) if paper.complete else None
 
     def read(self, rule: Rule) -> Rule:
         """The rule under the red-cell policy asked for."""
@@ -315,7 +316,7 @@ class _Judge:
             lineages=tuple(self._lineage(one, findings) for one in self.paper.lineages),
             independence=_independence(findings) if findings else None,
             response=self.response.check(findings) if findings else None,
-            complete=self.complete.check(findings) if findings else None,
+            complete=self.complete.check(findings) if findings and self.complete else None,
             kept_two_years=kept,
             relapse=self._relapse(first, moments),
             first_response=first,
@@ -361,7 +362,7 @@ class _Judge:
         return self._confirmed(moments)
 
     def _verdict(self, findings: Findings) -> ResponseVerdict:
-        if self.complete.check(findings) is Truth.MET:
+        if self.complete and self.complete.check(findings) is Truth.MET:
             return ResponseVerdict.COMPLETE
         return {
             Truth.MET: ResponseVerdict.RESPONSE,

@@ -1,11 +1,14 @@
-"""The published definitions, a module each: data only. To add one, name it in PUBLISHED."""
+"""The published definitions, a module each: data only. To add one, name it in its list here."""
 
 from app.papers import (
     bsh,
+    camitta_2000,
     camitta_severe,
     emaa,
     howard_2004,
+    japan_childhood,
     nih_daclizumab_2003,
+    nih_eltrombopag_2012,
     nih_severe,
 )
 
@@ -17,4 +20,12 @@ PUBLISHED = (
     bsh.PAPER,
     howard_2004.PAPER,
     emaa.PAPER,
+)
+
+RESPONSES = (
+    nih_daclizumab_2003.RESPONSE,
+    camitta_2000.RESPONSE,
+    nih_eltrombopag_2012.RESPONSE,
+    nih_severe.RESPONSE,
+    japan_childhood.RESPONSE,
 )

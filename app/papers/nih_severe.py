@@ -2,7 +2,8 @@
 
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
-from app.domain.rules import Below, Criterion, at_least
+from app.domain.response import ResponsePaper
+from app.domain.rules import AtLeast, Below, Criterion, Not, all_of, any_of, at_least
 
 _SOURCE = "N Engl J Med 2017;376:1540, Methods, patients (PMC5548296)"
 
@@ -41,4 +42,35 @@ PAPER = Paper(
         ),
     ),
     also_requires=("marrow cellularity below 30%",),
+)
+
+_END_POINTS = "N Engl J Med 2017;376:1540, Methods, end points (PMC5548296)"
+_COMPLETE = Criterion(
+    code="complete",
+    title="Complete response",
+    rule=all_of(
+        AtLeast(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.0"),
+        AtLeast(Analyte.HEMOGLOBIN, "10"),
+        AtLeast(Analyte.PLATELETS, "100"),
+    ),
+    wording="absolute neutrophil count of at least 1000/uL, hemoglobin of at least 10 g/dL and "
+    "platelets of at least 100 000/uL",
+    source=_END_POINTS,
+)
+
+RESPONSE = ResponsePaper(
+    id=PAPER.id,
+    version=PAPER.version,
+    title="Response in severe aplastic anemia (NIH)",
+    citation=PAPER.citation,
+    response=Criterion(
+        code="primary-end-point",
+        title="Response, complete or partial",
+        rule=any_of(_COMPLETE, Not(PAPER.eligibility)),
+        wording="partial: no longer meets the criteria of severe aplastic anemia",
+        source=_END_POINTS,
+    ),
+    complete=_COMPLETE,
+    entry=PAPER.eligibility,
+    also_requires=("assessed at 3 and at 6 months",),
 )
