@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from app.domain.assessment import Assessment, Paper, assess_eligibility
+from app.domain.response import ResponseAssessment, ResponsePaper, assess_response
 from app.fhir.outcome import BASE, Fault, RequestError
 from app.fhir.reading import Reading, read_courses
 from app.fhir.requests import Request, read_request
-from app.fhir.writing import Json, write_assessments
-from app.papers import PUBLISHED
+from app.fhir.response import response_answer
+from app.fhir.writing import Json, eligibility_answer, write_answers
+from app.papers import PUBLISHED, RESPONSES
 
-_PAPERS = {paper.id: paper for paper in PUBLISHED}
 DEFAULT_PAPER = PUBLISHED[0]
+Published = TypeVar("Published", Paper, ResponsePaper)
 
 
 def eligibility(
@@ -24,11 +27,45 @@ def eligibility(
     """
     request, reading, assessments = assess(body, query, default_window_days)
     courses = {course.patient: course for course in reading.courses}
-    return write_assessments(
-        [(assessment, courses[assessment.patient].remarks) for assessment in assessments],
+    return write_answers(
+        [eligibility_answer(found, courses[found.patient].remarks) for found in assessments],
         reading.remarks,
         request.study,
     )
+
+
+def response(
+    body: bytes, query: Iterable[tuple[str, str]] = (), default_window_days: int = 30
+) -> Json:
+    """`$assess-response`: a Bundle or Parameters in, a Bundle of response assessments out.
+
+    Raises RequestError with the HTTP status and its faults.
+    """
+    request, reading, assessments = assess_responses(body, query, default_window_days)
+    courses = {course.patient: course for course in reading.courses}
+    return write_answers(
+        [response_answer(found, courses[found.patient].remarks) for found in assessments],
+        reading.remarks,
+        request.study,
+    )
+
+
+def assess_responses(
+    body: bytes, query: Iterable[tuple[str, str]] = (), default_window_days: int = 30
+) -> tuple[Request, Reading, list[ResponseAssessment]]:
+    """The response assessments as values: for each patient one by each definition."""
+    request = read_request(body, query)
+    papers = papers_named(request.criteria, RESPONSES)
+    reading = _courses(request)
+    window = request.window_days or default_window_days
+    assessments = [
+        assess_response(
+            paper, course, request.treatment_start, request.as_of, window, request.red_cell_policy
+        )
+        for course in reading.courses
+        for paper in papers
+    ]
+    return request, reading, assessments
 
 
 def assess(
@@ -36,10 +73,8 @@ def assess(
 ) -> tuple[Request, Reading, list[Assessment]]:
     """The eligibility assessments as values: for each patient one by each definition."""
     request = read_request(body, query)
-    papers = papers_named(request.criteria)
-    reading = read_courses(
-        request.entries, request.place, request.subject, request.transfusion_history_complete
-    )
+    papers = papers_named(request.criteria, PUBLISHED)
+    reading = _courses(request)
     window = request.window_days or default_window_days
     assessments = [
         assess_eligibility(paper, course, request.as_of, window, request.red_cell_policy)
@@ -49,20 +84,27 @@ def assess(
     return request, reading, assessments
 
 
-def papers_named(names: Iterable[str]) -> list[Paper]:
+def _courses(request: Request) -> Reading:
+    return read_courses(
+        request.entries, request.place, request.subject, request.transfusion_history_complete
+    )
+
+
+def papers_named(names: Iterable[str], published: Sequence[Published]) -> list[Published]:
     """The definitions asked for by id or canonical; 422 for one that is not published here."""
-    papers: dict[str, Paper] = {}
+    known = {paper.id: paper for paper in published}
+    papers: dict[str, Published] = {}
     for name in names:
         canonical, _, version = name.partition("|")
-        paper = _PAPERS.get(canonical.removeprefix(f"{BASE}/PlanDefinition/"))
+        paper = known.get(canonical.removeprefix(f"{BASE}/PlanDefinition/"))
         if paper is None or version not in {"", paper.version}:
             raise RequestError(
                 422,
                 Fault(
                     "not-found",
-                    f"No definition '{name[:100]}'. Known: {', '.join(_PAPERS)}.",
+                    f"No definition '{name[:100]}' for this operation. Known: {', '.join(known)}.",
                     "Parameters.parameter.where(name='criteria')",
                 ),
             )
         papers[paper.id] = paper
-    return list(papers.values()) or [DEFAULT_PAPER]
+    return list(papers.values()) or [published[0]]

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from app import operations
+from app.domain.assessment import Paper
+from app.domain.response import ResponsePaper
 from app.fhir.requests import RED_CELL_POLICIES, TRANSFUSION_HISTORIES
 from app.fhir.writing import encode
-from app.papers import PUBLISHED
+from app.papers import PUBLISHED, RESPONSES
+
+_ANC = "Neutrophils [#/volume] in Blood"
+_PLATELETS = "Platelets [#/volume] in Blood"
 
 
-def _result(name: str, code: str, display: str, value: float, unit: str) -> dict[str, Any]:
+def _result(
+    name: str, code: str, display: str, value: float, unit: str, day: str = "2024-03-05"
+) -> dict[str, Any]:
     return {
         "resource": {
             "resourceType": "Observation",
@@ -19,7 +27,7 @@ def _result(name: str, code: str, display: str, value: float, unit: str) -> dict
             "status": "final",
             "code": {"coding": [{"system": "http://loinc.org", "code": code, "display": display}]},
             "subject": {"reference": "Patient/example"},
-            "effectiveDateTime": "2024-03-05T08:30:00Z",
+            "effectiveDateTime": f"{day}T08:30:00Z",
             "valueQuantity": {
                 "value": value,
                 "unit": unit,
@@ -34,15 +42,35 @@ EXAMPLE_REQUEST: dict[str, Any] = {
     "resourceType": "Bundle",
     "type": "collection",
     "entry": [
-        _result("anc", "751-8", "Neutrophils [#/volume] in Blood", 0.9, "10*9/L"),
-        _result("platelets", "777-3", "Platelets [#/volume] in Blood", 41, "10*9/L"),
+        _result("anc", "751-8", _ANC, 0.9, "10*9/L"),
+        _result("platelets", "777-3", _PLATELETS, 41, "10*9/L"),
         _result("hemoglobin", "718-7", "Hemoglobin [Mass/volume] in Blood", 9.4, "g/dL"),
     ],
 }
 
 
-def _example_response() -> Any:
-    return json.loads(encode(operations.eligibility(json.dumps(EXAMPLE_REQUEST).encode())))
+RESPONSE_EXAMPLE: dict[str, Any] = {
+    "resourceType": "Parameters",
+    "parameter": [
+        {"name": "treatmentStart", "valueDate": "2024-03-06"},
+        {
+            "name": "data",
+            "resource": {
+                "resourceType": "Bundle",
+                "type": "collection",
+                "entry": [
+                    *EXAMPLE_REQUEST["entry"],
+                    _result("anc-2", "751-8", _ANC, 2.6, "10*9/L", "2024-06-04"),
+                    _result("platelets-2", "777-3", _PLATELETS, 52, "10*9/L", "2024-06-04"),
+                ],
+            },
+        },
+    ],
+}
+
+
+def _answered(operation: Callable[[bytes], Any], request: dict[str, Any]) -> Any:
+    return json.loads(encode(operation(json.dumps(request).encode())))
 
 
 def _parameter(name: str, text: str, **schema: Any) -> dict[str, Any]:
@@ -51,73 +79,97 @@ def _parameter(name: str, text: str, **schema: Any) -> dict[str, Any]:
 
 _OUTCOME: dict[str, Any] = {"application/fhir+json": {"schema": {"type": "object"}}}
 
-ELIGIBILITY_DOCUMENT: dict[str, Any] = {
-    "openapi_extra": {
-        "parameters": [
-            _parameter(
-                "criteria",
-                "Published definition, by id or canonical; may be repeated. Known: "
-                + ", ".join(paper.id for paper in PUBLISHED),
-                default=operations.DEFAULT_PAPER.id,
-            ),
-            _parameter("asOf", "Judge as known on that day; later results are left out."),
-            _parameter("subject", "Only this patient; also the patient of results without one."),
-            _parameter(
-                "window",
-                "Days before the newest count judged within which counts are combined.",
-                type="integer",
-                minimum=1,
-                default=30,
-            ),
-            _parameter(
-                "redCellPolicy",
-                "How the red-cell criterion is read.",
-                enum=list(RED_CELL_POLICIES),
-                default=RED_CELL_POLICIES[0],
-            ),
-            _parameter(
-                "transfusionHistory",
-                "'complete': no transfusion recorded is none given.",
-                enum=list(TRANSFUSION_HISTORIES),
-                default="unknown",
-            ),
-            _parameter("study", "Reference of a ResearchStudy: adds a ResearchSubject."),
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/fhir+json": {
-                    "schema": {"type": "object", "description": "Bundle, or Parameters"},
-                    "example": EXAMPLE_REQUEST,
-                }
+
+def _document(
+    papers: Sequence[Paper] | Sequence[ResponsePaper],
+    example: dict[str, Any],
+    operation: Callable[[bytes], Any],
+    *more: dict[str, Any],
+) -> dict[str, Any]:
+    return {
+        "openapi_extra": {
+            "parameters": [
+                _parameter(
+                    "criteria",
+                    "Published definition, by id or canonical; may be repeated. Known: "
+                    + ", ".join(paper.id for paper in papers),
+                    default=papers[0].id,
+                ),
+                *more,
+                *_PARAMETERS,
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/fhir+json": {
+                        "schema": {"type": "object", "description": "Bundle, or Parameters"},
+                        "example": example,
+                    }
+                },
             },
         },
-    },
-    "responses": {
-        200: {
-            "description": "Bundle (collection): for each patient and definition an Observation, a "
-            "GuidanceResponse, an OperationOutcome where something was set aside, and a "
-            "ResearchSubject where a study was named.",
-            "content": {
-                "application/fhir+json": {
-                    "schema": {"type": "object"},
-                    "example": _example_response(),
-                }
+        "responses": {
+            200: {
+                "description": "Bundle (collection): for each patient and definition an "
+                "Observation, a GuidanceResponse, an OperationOutcome where something was set "
+                "aside, and a ResearchSubject where a study was named.",
+                "content": {
+                    "application/fhir+json": {
+                        "schema": {"type": "object"},
+                        "example": _answered(operation, example),
+                    }
+                },
             },
+            **_ERRORS,
         },
-        **{
-            status: {"description": f"OperationOutcome: {why}", "content": _OUTCOME}
-            for status, why in {
-                400: "not JSON, not FHIR, or a bad parameter",
-                406: "no JSON accepted",
-                413: "the body is over the limit",
-                415: "the body is not JSON",
-                422: "nothing to assess, or an unknown definition",
-                500: "a fault of the service",
-            }.items()
-        },
-    },
+    }
+
+
+_PARAMETERS = (
+    _parameter("asOf", "Judge as known on that day; later results are left out."),
+    _parameter("subject", "Only this patient; also the patient of results without one."),
+    _parameter(
+        "window",
+        "Days before the newest count judged within which counts are combined.",
+        type="integer",
+        minimum=1,
+        default=30,
+    ),
+    _parameter(
+        "redCellPolicy",
+        "How the red-cell criterion is read.",
+        enum=list(RED_CELL_POLICIES),
+        default=RED_CELL_POLICIES[0],
+    ),
+    _parameter(
+        "transfusionHistory",
+        "'complete': no transfusion recorded is none given.",
+        enum=list(TRANSFUSION_HISTORIES),
+        default="unknown",
+    ),
+    _parameter("study", "Reference of a ResearchStudy: adds a ResearchSubject."),
+)
+_ERRORS = {
+    status: {"description": f"OperationOutcome: {why}", "content": _OUTCOME}
+    for status, why in {
+        400: "not JSON, not FHIR, or a bad parameter",
+        406: "no JSON accepted",
+        413: "the body is over the limit",
+        415: "the body is not JSON",
+        422: "nothing to assess, or an unknown definition",
+        500: "a fault of the service",
+    }.items()
 }
+ELIGIBILITY_DOCUMENT = _document(PUBLISHED, EXAMPLE_REQUEST, operations.eligibility)
+RESPONSE_DOCUMENT = _document(
+    RESPONSES,
+    RESPONSE_EXAMPLE,
+    operations.response,
+    _parameter(
+        "treatmentStart",
+        "Start of treatment. Default: the earliest administration of daclizumab in the data.",
+    ),
+)
 
 HOME_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>maa-assess</title>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -10,9 +11,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from app import operations
-from app.api.documents import ELIGIBILITY_DOCUMENT, HOME_PAGE
+from app.api.documents import ELIGIBILITY_DOCUMENT, HOME_PAGE, RESPONSE_DOCUMENT
 from app.api.fhir_json import fhir_response, read_body, require_json_accepted
 from app.fhir.definitions import capability_statement
+from app.fhir.writing import Json
 
 router = APIRouter()
 
@@ -26,13 +28,29 @@ router = APIRouter()
 )
 async def assess_eligibility(request: Request) -> Response:
     """A Bundle of Observations (or Parameters) in, a Bundle of sourced assessments out."""
+    return await _answer(request, operations.eligibility)
+
+
+@router.post(
+    "/fhir/$assess-response",
+    summary="Did a treated patient respond, by a published definition?",
+    operation_id="assess-response",
+    response_class=Response,
+    **RESPONSE_DOCUMENT,
+)
+async def assess_response(request: Request) -> Response:
+    """Counts before and after treatment in, a Bundle of sourced response assessments out."""
+    return await _answer(request, operations.response)
+
+
+async def _answer(request: Request, operation: Callable[..., Json]) -> Response:
     require_json_accepted(request)
     body = await read_body(request)
     settings = request.app.state.settings
     query = request.query_params.multi_items()
 
     def answer() -> Response:
-        return fhir_response(operations.eligibility(body, query, settings.window_days))
+        return fhir_response(operation(body, query, settings.window_days))
 
     # In a thread: a cohort takes seconds, and the health checks are answered meanwhile.
     return await run_in_threadpool(answer)

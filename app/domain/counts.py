@@ -190,6 +190,8 @@ class DrugGiven:
     source: Source
     dose_mg: Decimal | None = None
     dose_mg_per_kg: Decimal | None = None
+    stated: bool = False
+    """Known from a statement that it was taken: tells when, not how often."""
 
 
 class Sex(Enum):

@@ -154,6 +154,8 @@ class ResponseAssessment:
 
     paper: ResponsePaper
     policy: str | None
+    rule: Rule
+    """The paper's rule under the policy."""
     patient: Patient
     verdict: ResponseVerdict
     reason: str
@@ -302,6 +304,7 @@ class _Judge:
         return ResponseAssessment(
             paper=self.paper,
             policy=self.policy,
+            rule=self.response,
             patient=self.course.patient,
             verdict=verdict,
             reason=reason,
@@ -576,7 +579,8 @@ def _last_day(course: Course) -> When | None:
     return last.when if last else None
 
 
-def _exposure(doses: Sequence[DrugGiven], weights: Sequence[Count]) -> Exposure | None:
+def _exposure(given: Sequence[DrugGiven], weights: Sequence[Count]) -> Exposure | None:
+    doses = [d for d in given if not d.stated]
     if not doses:
         return None
     ordered = sorted(doses, key=lambda d: (d.when.first, d.source.place))

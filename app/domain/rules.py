@@ -293,9 +293,6 @@ class AtBaseline(Rule):
     def check(self, findings: Findings) -> Truth:
         return self.rule.check(findings.baseline) if findings.baseline else Truth.UNKNOWN
 
-    def parts(self) -> tuple[Rule, ...]:
-        return (self.rule,)
-
     def describe(self) -> str:
         return f"before treatment {self.rule.describe()}"
 

@@ -29,10 +29,8 @@ def capability_statement(server: str) -> dict[str, Any]:
             {
                 "mode": "server",
                 "operation": [
-                    {
-                        "name": "assess-eligibility",
-                        "definition": f"{BASE}/OperationDefinition/assess-eligibility",
-                    }
+                    {"name": name, "definition": f"{BASE}/OperationDefinition/{name}"}
+                    for name in ("assess-eligibility", "assess-response")
                 ],
             }
         ],

@@ -61,14 +61,14 @@ def narrative(assessment: Assessment, notes: Iterable[str]) -> str:
     """The assessment as an XHTML div: verdict, criteria with their counts, what counts omit."""
     rows = "".join(_row(assessment, finding) for finding in assessment.findings)
     day = f" Judged on {assessment.as_of.last}." if assessment.as_of else ""
-    paragraphs = "".join(f"<p>{_text(note)}</p>" for note in notes)
+    paragraphs = "".join(f"<p>{xhtml_text(note)}</p>" for note in notes)
     return (
         '<div xmlns="http://www.w3.org/1999/xhtml">'
-        f"<p><b>{_text(headline(assessment))}</b>{day} {_text(missing(assessment))}</p>"
+        f"<p><b>{xhtml_text(headline(assessment))}</b>{day} {xhtml_text(missing(assessment))}</p>"
         "<table><thead><tr><th>Criterion</th><th>Answer</th><th>Counts</th><th>Limit</th>"
         "<th>The paper's words</th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
-        f"<p>{_text(assessment.paper.citation.text)}</p>{paragraphs}</div>"
+        f"<p>{xhtml_text(assessment.paper.citation.text)}</p>{paragraphs}</div>"
     )
 
 
@@ -76,9 +76,9 @@ def _row(assessment: Assessment, finding: Finding) -> str:
     criterion = finding.criterion
     counts = "; ".join(_count(count) for count in counts_of(assessment, finding))
     return (
-        f"<tr><td>{_text(criterion.title)}</td><td>{_TRUTH[finding.truth]}</td>"
-        f"<td>{_text(counts) or 'no count'}</td><td>{_text(criterion.describe())}</td>"
-        f"<td>{_text(criterion.wording)} ({_text(criterion.source)})</td></tr>"
+        f"<tr><td>{xhtml_text(criterion.title)}</td><td>{_TRUTH[finding.truth]}</td>"
+        f"<td>{xhtml_text(counts) or 'no count'}</td><td>{xhtml_text(criterion.describe())}</td>"
+        f"<td>{xhtml_text(criterion.wording)} ({xhtml_text(criterion.source)})</td></tr>"
     )
 
 
@@ -93,5 +93,6 @@ def _count(count: Count) -> str:
     )
 
 
-def _text(text: str) -> str:
+def xhtml_text(text: str) -> str:
+    """Text for a place in XHTML, whatever it holds."""
     return escape(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text))

@@ -6,26 +6,31 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import ParamSpec
 
 import msgspec
 from msgspec import Raw
 
 from app.domain.counts import (
+    Analyte,
     Count,
     Course,
     Drug,
     DrugGiven,
+    Interval,
     NoTransfusion,
     Product,
     Remark,
     Severity,
+    Sex,
     Source,
     Transfusion,
     When,
 )
 from app.domain.derivation import derived_counts
 from app.fhir import codes
+from app.fhir.codes import LoincRow
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
     DECODE_BODY,
@@ -36,8 +41,10 @@ from app.fhir.resources import (
     Dated,
     DiagnosticReport,
     Entry,
+    Medicated,
     Medication,
     MedicationAdministration,
+    MedicationStatement,
     Observation,
     PatientResource,
     Procedure,
@@ -47,7 +54,7 @@ from app.fhir.resources import (
 )
 from app.fhir.subjects import Subjects
 from app.fhir.times import effective, of_period, when
-from app.fhir.values import SetAside, analyte_row, short, value_of
+from app.fhir.values import SetAside, analyte_row, dose_of, normal_range, short, value_of
 
 P = ParamSpec("P")
 # Results that stand; a result of any other status is set aside.
@@ -58,9 +65,11 @@ _READ_TYPES = {
     "Patient",
     "Procedure",
     "MedicationAdministration",
+    "MedicationStatement",
     "Medication",
 }
 _BUNDLES_DEEP = 3
+_DAYS_OF_A_YEAR = Decimal("365.25")
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +271,18 @@ def _older_version(item: Item) -> Remark:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """What a Patient resource tells beside who it is."""
+
+    sex: Sex | None = None
+    born: When | None = None
+    died: When | None = None
+
+
+_NOBODY = _Person()
+
+
 @dataclass(slots=True)
 class _Chart:
     """What has been read of one patient."""
@@ -299,6 +320,11 @@ class _Reader:
         )
         self._named = self._subjects.key(named, None) if named else None
         self._charts: dict[str, _Chart] = defaultdict(_Chart)
+        self._people = {
+            self._subjects.key_of_patient(item.resource, item.full_url): _person(item.resource)
+            for item in items
+            if isinstance(item.resource, PatientResource) and item.container is None
+        }
         self._by_reference = self._index(items)
         self._lenders = self._find_lenders(items)
 
@@ -365,7 +391,7 @@ class _Reader:
             self._charts[key]  # a patient without any result is still answered
         elif isinstance(resource, Procedure):
             self._aside_or(item, "", self._procedure, item, resource)
-        elif isinstance(resource, MedicationAdministration):
+        elif isinstance(resource, Medicated):
             self._aside_or(item, "", self._medication, item, resource)
 
     def _aside_or(
@@ -427,6 +453,7 @@ class _Reader:
             manual=row.manual,
             doubtful=row.doubtful is not None,
             specimen=_specimen(observation),
+            normal=self._normal(key, valued, row, moment),
         )
         chart = self._charts[key]
         chart.results.append(
@@ -450,6 +477,13 @@ class _Reader:
             chart.remarks.append(
                 Remark("doubtful-method", Severity.WARNING, f"{row.display}: {row.doubtful}.", here)
             )
+
+    def _normal(self, key: str, valued: Valued, row: LoincRow, moment: When) -> Interval | None:
+        person = self._people.get(key, _NOBODY)
+        age = None
+        if person.born and person.born.precise:
+            age = Decimal((moment.last - person.born.last).days) / _DAYS_OF_A_YEAR
+        return normal_range(valued, row, person.sex, age)
 
     def _date(self, item: Item) -> tuple[When, Item]:
         lending = [i for i in self._lending(item) if isinstance(i.resource, Dated)]
@@ -509,7 +543,7 @@ class _Reader:
         else:
             chart.transfusions.append(Transfusion(product, moment, source))
 
-    def _medication(self, item: Item, given: MedicationAdministration) -> None:
+    def _medication(self, item: Item, given: Medicated) -> None:
         concept = given.medicationCodeableConcept
         if concept is None and given.medicationReference is not None:
             medication = self._resolve(given.medicationReference, item)
@@ -520,8 +554,8 @@ class _Reader:
             return
         if given.modifierExtension:
             raise SetAside("modifier-extension", "A modifier extension is not understood.")
-        if given.status not in {"completed", "in-progress", "on-hold", "stopped"}:
-            if given.status == "not-done":
+        if given.status not in {"completed", "in-progress", "on-hold", "stopped", "active"}:
+            if given.status in {"not-done", "not-taken", "intended"}:
                 return
             raise SetAside(
                 "status-excluded",
@@ -538,7 +572,16 @@ class _Reader:
         if moment is None:
             raise SetAside("no-date", "The administration has no date that can be used.")
         source = Source(item.reference, item.place)
-        self._charts[self._owner(item)].drugs.append(DrugGiven(drug, moment, source))
+        dose = (
+            given.dosage.dose
+            if isinstance(given, MedicationAdministration) and given.dosage
+            else None
+        )
+        milligrams, per_kg = dose_of(dose) if dose else (None, None)
+        stated = isinstance(given, MedicationStatement)
+        self._charts[self._owner(item)].drugs.append(
+            DrugGiven(drug, moment, source, milligrams, per_kg, stated)
+        )
 
     # The end
 
@@ -553,7 +596,10 @@ class _Reader:
         )
 
     def _course(self, key: str, chart: _Chart, history_complete: bool) -> Course:
-        counts, replaced = _standing(chart.results)
+        standing, replaced = _standing(chart.results)
+        counts = tuple(c for c in standing if c.analyte is not Analyte.BODY_WEIGHT)
+        administered = {d.drug for d in chart.drugs if not d.stated}
+        person = self._people.get(key, _NOBODY)
         return Course(
             patient=self._subjects.patient(key),
             counts=counts,
@@ -561,9 +607,21 @@ class _Reader:
             transfusions=tuple(chart.transfusions),
             no_transfusions=tuple(chart.no_transfusions),
             transfusion_history_complete=history_complete,
-            drugs=tuple(chart.drugs),
+            drugs=tuple(d for d in chart.drugs if not d.stated or d.drug not in administered),
+            weights=tuple(c for c in standing if c.analyte is Analyte.BODY_WEIGHT),
+            sex=person.sex,
+            born=person.born,
+            died=person.died,
             remarks=(*chart.remarks, *replaced),
         )
+
+
+def _person(patient: PatientResource) -> _Person:
+    return _Person(
+        {"male": Sex.MALE, "female": Sex.FEMALE}.get(patient.gender or ""),
+        when(patient.birthDate) if patient.birthDate else None,
+        when(patient.deceasedDateTime) if patient.deceasedDateTime else None,
+    )
 
 
 def _contained_patient(item: Item) -> PatientResource | None:

@@ -52,6 +52,14 @@ class Range(Element):
     high: Quantity | None = None
 
 
+class ReferenceRange(Element):
+    low: Quantity | None = None
+    high: Quantity | None = None
+    type: Concept | None = None
+    appliesTo: tuple[Concept, ...] = ()
+    age: Range | None = None
+
+
 class Period(Element):
     start: str | None = None
     end: str | None = None
@@ -104,6 +112,7 @@ class Valued(Dated, kw_only=True):
     valueDateTime: Raw = ABSENT
     valuePeriod: Raw = ABSENT
     dataAbsentReason: Concept | None = None
+    referenceRange: tuple[ReferenceRange, ...] = ()
 
 
 class Component(Valued):
@@ -123,6 +132,9 @@ class DiagnosticReport(Dated, kw_only=True, tag="DiagnosticReport", tag_field="r
 
 class PatientResource(Resource, kw_only=True, tag="Patient", tag_field="resourceType"):
     identifier: tuple[Identifier, ...] = ()
+    gender: str | None = None
+    birthDate: str | None = None
+    deceasedDateTime: str | None = None
 
 
 class Procedure(Resource, kw_only=True, tag="Procedure", tag_field="resourceType"):
@@ -132,14 +144,30 @@ class Procedure(Resource, kw_only=True, tag="Procedure", tag_field="resourceType
     performedPeriod: Period | None = None
 
 
-class MedicationAdministration(
-    Resource, kw_only=True, tag="MedicationAdministration", tag_field="resourceType"
-):
+class Dosage(Element):
+    dose: Quantity | None = None
+
+
+class Medicated(Resource, kw_only=True):
+    """What the records of a drug share."""
+
     subject: Reference | None = None
     medicationCodeableConcept: Concept | None = None
     medicationReference: Reference | None = None
     effectiveDateTime: str | None = None
     effectivePeriod: Period | None = None
+
+
+class MedicationAdministration(
+    Medicated, kw_only=True, tag="MedicationAdministration", tag_field="resourceType"
+):
+    dosage: Dosage | None = None
+
+
+class MedicationStatement(
+    Medicated, kw_only=True, tag="MedicationStatement", tag_field="resourceType"
+):
+    pass
 
 
 class Medication(Resource, kw_only=True, tag="Medication", tag_field="resourceType"):
@@ -152,6 +180,7 @@ Readable = (
     | PatientResource
     | Procedure
     | MedicationAdministration
+    | MedicationStatement
     | Medication
 )
 

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 from msgspec import Raw
 
-from app.domain.counts import Analyte, Interval
+from app.domain.counts import Interval, Sex
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow, UnitRow
-from app.fhir.resources import Concept, Quantity, Valued
+from app.fhir.resources import Concept, Quantity, ReferenceRange, Valued
 
 # FHIR asks for 18 digits; a number far beyond is no laboratory's.
 _DIGITS = 64
@@ -78,14 +78,12 @@ def analyte_row(valued: Valued, panel: bool) -> LoincRow | None:
     return None
 
 
-def _one_row(rows: list[LoincRow]) -> LoincRow | None:
+def _one_row(rows: list[LoincRow]) -> LoincRow:
     if len({(row.analyte, row.dimension) for row in rows}) > 1:
         named = ", ".join(row.code for row in rows)
         raise SetAside(
             "ambiguous-code", f"The codes name more than one kind of count: {named}.", ".code"
         )
-    if rows[0].analyte is Analyte.BODY_WEIGHT:
-        return None
     return next((row for row in rows if row.doubtful), rows[0])
 
 
@@ -133,6 +131,79 @@ def value_of(valued: Valued, row: LoincRow) -> tuple[Interval, list[tuple[str, s
     if interval.exact is None:
         repairs.append(("comparator", "A value with a comparator was read as an interval."))
     return interval, repairs
+
+
+_SEXES = {
+    "male": Sex.MALE,
+    "m": Sex.MALE,
+    "248153007": Sex.MALE,
+    "female": Sex.FEMALE,
+    "f": Sex.FEMALE,
+    "248152002": Sex.FEMALE,
+}
+_YEARS = {"a": 1, "year": 1, "years": 1, "mo": 12, "month": 12, "months": 12}
+
+
+def normal_range(
+    valued: Valued, row: LoincRow, sex: Sex | None, age_years: Decimal | None
+) -> Interval | None:
+    """The laboratory's own range of normal for this patient; None where it gives none for sure.
+
+    A range for a sex or an age holds only for a patient known to be of it.
+    """
+    found = set()
+    for given in valued.referenceRange:
+        kinds = {c.code for c in given.type.coding} if given.type else set()
+        if kinds - {"normal"} or not _applies(given, sex, age_years):
+            continue
+        try:
+            low = _quantity(given.low, row)[0].exact if given.low else None
+            high = _quantity(given.high, row)[0].exact if given.high else None
+        except SetAside:
+            continue
+        if low is not None or high is not None:
+            found.add(Interval(low, high))
+    return found.pop() if len(found) == 1 else None
+
+
+_MILLIGRAMS = {"mg": Decimal(1), "g": Decimal(1000), "ug": Decimal("0.001")}
+
+
+def dose_of(quantity: Quantity) -> tuple[Decimal | None, Decimal | None]:
+    """A dose in mg and in mg/kg; None for what it does not tell."""
+    unit = quantity.code or quantity.unit or ""
+    factor = _MILLIGRAMS.get(unit.removesuffix("/kg"))
+    try:
+        dose = _decimal(quantity.value)
+    except SetAside:
+        return None, None
+    if factor is None or quantity.comparator:
+        return None, None
+    return (None, dose * factor) if unit.endswith("/kg") else (dose * factor, None)
+
+
+def _applies(given: ReferenceRange, sex: Sex | None, age_years: Decimal | None) -> bool:
+    for concept in given.appliesTo:
+        names = {(c.code or "").lower() for c in concept.coding} | {(concept.text or "").lower()}
+        named = {_SEXES[name] for name in names if name in _SEXES}
+        if named != {sex}:
+            return False
+    if given.age is None:
+        return True
+    low, high = _years(given.age.low), _years(given.age.high)
+    if age_years is None or (given.age.low and low is None) or (given.age.high and high is None):
+        return False
+    return (low is None or low <= age_years) and (high is None or age_years <= high)
+
+
+def _years(quantity: Quantity | None) -> Decimal | None:
+    unit = _YEARS.get((quantity.code or quantity.unit or "").lower()) if quantity else None
+    if quantity is None or unit is None:
+        return None
+    try:
+        return _decimal(quantity.value) / unit
+    except SetAside:
+        return None
 
 
 def _absence(valued: Valued) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from app.domain.assessment import Assessment, Finding, Verdict
+from app.domain.assessment import Assessment, Finding, Paper, Verdict
 from app.domain.counts import (
     Analyte,
     Count,
@@ -20,6 +21,7 @@ from app.domain.counts import (
     Severity,
     Source,
 )
+from app.domain.response import ResponsePaper
 from app.fhir import codes
 from app.fhir.narrative import AID, counts_of, missing, narrative
 from app.fhir.outcome import BASE, operation_outcome
@@ -49,49 +51,79 @@ def encode(resource: Json) -> bytes:
     return _ENCODE(resource)
 
 
-def canonical(assessment: Assessment) -> str:
-    """The versioned canonical of the definition an assessment applied."""
-    return f"{BASE}/PlanDefinition/{assessment.paper.id}|{assessment.paper.version}"
+def canonical(paper: Paper | ResponsePaper) -> str:
+    """The versioned canonical of a definition."""
+    return f"{BASE}/PlanDefinition/{paper.id}|{paper.version}"
 
 
-def write_assessments(
-    groups: Iterable[tuple[Assessment, Sequence[Remark]]],
-    orphans: Sequence[Remark],
-    study: str | None = None,
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One assessment as FHIR, and what the resources beside it need."""
+
+    observation: Json
+    canonical: str
+    patient: Patient
+    day: str
+    verdict: str
+    open: bool
+    note: str
+    requirements: list[Json]
+    remarks: tuple[Remark, ...]
+    enrolment: str
+
+
+def eligibility_answer(assessment: Assessment, remarks: Sequence[Remark]) -> Answer:
+    """An eligibility assessment, with the remarks made in reading its patient's data."""
+    open_verdict = assessment.verdict is Verdict.INDETERMINATE
+    return Answer(
+        observation=_observation(assessment),
+        canonical=canonical(assessment.paper),
+        patient=assessment.patient,
+        day=assessment.as_of.last.isoformat() if assessment.as_of else "",
+        verdict=assessment.verdict.value,
+        open=open_verdict,
+        note=missing(assessment) if open_verdict else "",
+        requirements=data_requirements(assessment.needs, assessment.needs_transfusion_history),
+        remarks=(*remarks, *assessment.remarks, *_policy_remarks(assessment)),
+        enrolment=_ENROLMENT[assessment.verdict],
+    )
+
+
+def write_answers(
+    answers: Iterable[Answer], orphans: Sequence[Remark], study: str | None = None
 ) -> Json:
     """A collection Bundle: for each assessment its Observation, GuidanceResponse and more.
 
-    Each assessment comes with the remarks made in reading its patient's data; `orphans` belong
-    to no patient. `study` is the reference of a ResearchStudy.
+    `orphans` are remarks that belong to no patient. `study` is the reference of a ResearchStudy.
     """
     entries: list[Json] = []
-    orphan = _entry(operation_outcome(orphans)) if orphans else None
-    for assessment, remarks in groups:
-        observation = _entry(_observation(assessment))
+    orphan = entry_of(operation_outcome(orphans)) if orphans else None
+    for answer in answers:
+        observation = entry_of(answer.observation)
         messages = [orphan] if orphan else []
         entries.append(observation)
         outcome = None
-        said = (*remarks, *assessment.remarks, *_policy_remarks(assessment))
-        if said:
-            outcome = _entry(operation_outcome(said), observation["fullUrl"])
+        if answer.remarks:
+            outcome = entry_of(operation_outcome(answer.remarks), observation["fullUrl"])
             messages.insert(0, outcome)
-        entries.append(_entry(_guidance(assessment, observation["fullUrl"], messages)))
+        entries.append(entry_of(_guidance(answer, observation["fullUrl"], messages)))
         if outcome:
             entries.append(outcome)
         if study:
-            entries.append(_entry(_research_subject(assessment, study), observation["fullUrl"]))
+            entries.append(entry_of(_research_subject(answer, study), observation["fullUrl"]))
     if orphan:
         entries.append(orphan)
     return {"resourceType": "Bundle", "type": "collection", "entry": entries}
 
 
-def _entry(resource: Json, seed: str = "") -> Json:
+def entry_of(resource: Json, seed: str = "") -> Json:
     """An entry named by its content: the same content has the same name."""
     name = uuid.uuid5(_NAMESPACE, seed + encode(resource).decode())
     return {"fullUrl": f"urn:uuid:{name}", "resource": resource}
 
 
-def _subject(patient: Patient) -> Json:
+def subject_of(patient: Patient) -> Json:
+    """The reference by which the caller knows the patient."""
     if patient.reference:
         return {"reference": patient.reference}
     identifier = {"system": patient.system, "value": patient.value}
@@ -104,10 +136,7 @@ def _observation(assessment: Assessment) -> Json:
         "resourceType": "Observation",
         "text": {"status": "generated", "div": narrative(assessment, notes)},
     }
-    extensions = [
-        {"url": SUPPORTING_INFO, "valueReference": {"reference": reference}}
-        for reference in _supporting(assessment)
-    ]
+    extensions = supporting_of(assessment.counts, assessment.supporting)
     if extensions:
         observation["extension"] = extensions
     observation |= {
@@ -122,36 +151,38 @@ def _observation(assessment: Assessment) -> Json:
             ],
             "text": assessment.paper.title,
         },
-        "subject": _subject(assessment.patient),
+        "subject": subject_of(assessment.patient),
     }
     if assessment.as_of:
         observation["effectiveDateTime"] = assessment.as_of.last.isoformat()
     observation |= {
-        "valueCodeableConcept": _coded(VERDICT_SYSTEM, assessment.verdict.value),
+        "valueCodeableConcept": coded(VERDICT_SYSTEM, assessment.verdict.value),
         "note": [{"text": note} for note in notes],
         "method": {
-            "coding": [{"system": "urn:ietf:rfc:3986", "code": canonical(assessment)}],
+            "coding": [{"system": "urn:ietf:rfc:3986", "code": canonical(assessment.paper)}],
             "text": f"{assessment.paper.citation.text} {assessment.paper.citation.url}",
         },
     }
-    sources = _derived_from(assessment.counts)
+    sources = derived_from(assessment.counts)
     if sources:
         observation["derivedFrom"] = sources
     observation["component"] = [
         *(_criterion(assessment, finding) for finding in assessment.findings),
-        *(_count(count) for count in _shown(assessment.counts)),
+        *(count_component(count) for count in shown_counts(assessment.counts)),
     ]
     return observation
 
 
-def _coded(system: str, code: str, display: str = "") -> Json:
+def coded(system: str, code: str, display: str = "") -> Json:
+    """A CodeableConcept of one coding."""
     coding = {"system": system, "code": code}
     if display:
         coding["display"] = display
     return {"coding": [coding]}
 
 
-def _reference(source: Source) -> Json:
+def reference_of(source: Source) -> Json:
+    """A reference to a source, or its place where the caller named it nothing."""
     return {"reference": source.reference} if source.reference else {"display": source.place}
 
 
@@ -159,30 +190,33 @@ def _is_report(reference: str) -> bool:
     return reference.startswith("DiagnosticReport/")
 
 
-def _derived_from(counts: Iterable[Count]) -> list[Json]:
+def derived_from(counts: Iterable[Count]) -> list[Json]:
     """Every Observation judged, and every panel that lent it something."""
     found: dict[str, Json] = {}
     for count in counts:
         for source in count.sources:
             if not _is_report(source.reference):
-                found.setdefault(source.reference or source.place, _reference(source))
+                found.setdefault(source.reference or source.place, reference_of(source))
             for lender in source.lenders:
                 if not _is_report(lender):
                     found.setdefault(lender, {"reference": lender})
     return list(found.values())
 
 
-def _supporting(assessment: Assessment) -> list[str]:
+def supporting_of(counts: Iterable[Count], supporting: Iterable[Source]) -> list[Json]:
     """Reports that hold or lend to a count judged, then transfusions and drugs that bore on it."""
     reports = [
         reference
-        for count in assessment.counts
+        for count in counts
         for source in count.sources
         for reference in (source.reference, *source.lenders)
         if _is_report(reference)
     ]
-    others = [source.reference for source in assessment.supporting if source.reference]
-    return list(dict.fromkeys(reports + others))
+    others = [source.reference for source in supporting if source.reference]
+    return [
+        {"url": SUPPORTING_INFO, "valueReference": {"reference": reference}}
+        for reference in dict.fromkeys(reports + others)
+    ]
 
 
 def _notes(assessment: Assessment) -> list[str]:
@@ -215,17 +249,17 @@ def _criterion(assessment: Assessment, finding: Finding) -> Json:
     component: Json = {}
     if sources:
         component["extension"] = [
-            {"url": DECIDED_BY, "valueReference": _reference(source)}
+            {"url": DECIDED_BY, "valueReference": reference_of(source)}
             for source in dict.fromkeys(sources)
         ]
     return component | {
-        "code": _coded(CRITERION_SYSTEM, criterion.code, criterion.title),
-        "valueCodeableConcept": _coded(TRUTH_SYSTEM, finding.truth.value),
+        "code": coded(CRITERION_SYSTEM, criterion.code, criterion.title),
+        "valueCodeableConcept": coded(TRUTH_SYSTEM, finding.truth.value),
         "referenceRange": [{"text": criterion.describe()}],
     }
 
 
-def _shown(counts: Iterable[Count]) -> list[Count]:
+def shown_counts(counts: Iterable[Count]) -> list[Count]:
     """Each count judged; in place of a bound the results it rests on."""
     shown: list[Count] = []
     for count in counts:
@@ -235,11 +269,12 @@ def _shown(counts: Iterable[Count]) -> list[Count]:
     return shown
 
 
-def _count(count: Count) -> Json:
+def count_component(count: Count) -> Json:
+    """A count judged, as a component."""
     code, display = codes.PREFERRED_LOINC[count.analyte]
     return {
         "extension": [
-            {"url": DECIDED_BY, "valueReference": _reference(source)} for source in count.sources
+            {"url": DECIDED_BY, "valueReference": reference_of(source)} for source in count.sources
         ],
         "code": {
             "coding": [{"system": LOINC, "code": code, "display": display}],
@@ -267,8 +302,7 @@ def _value(interval: Interval, analyte: Analyte) -> Json:
     }
 
 
-def _guidance(assessment: Assessment, observation: str, messages: Sequence[Json]) -> Json:
-    open_verdict = assessment.verdict is Verdict.INDETERMINATE
+def _guidance(answer: Answer, observation: str, messages: Sequence[Json]) -> Json:
     guidance: Json = {
         "resourceType": "GuidanceResponse",
         "contained": [
@@ -276,33 +310,34 @@ def _guidance(assessment: Assessment, observation: str, messages: Sequence[Json]
                 "resourceType": "Parameters",
                 "id": "output",
                 "parameter": [
-                    {"name": "verdict", "valueCode": assessment.verdict.value},
+                    {"name": "verdict", "valueCode": answer.verdict},
                     {"name": "assessment", "valueReference": {"reference": observation}},
                 ],
             }
         ],
-        "moduleCanonical": canonical(assessment),
-        "status": "data-required" if open_verdict else "success",
-        "subject": _subject(assessment.patient),
+        "moduleCanonical": answer.canonical,
+        "status": "data-required" if answer.open else "success",
+        "subject": subject_of(answer.patient),
     }
-    if assessment.as_of:
-        guidance["occurrenceDateTime"] = assessment.as_of.last.isoformat()
-    if open_verdict:
-        guidance["note"] = [{"text": missing(assessment)}]
+    if answer.day:
+        guidance["occurrenceDateTime"] = answer.day
+    if answer.note:
+        guidance["note"] = [{"text": answer.note}]
     if messages:
         guidance["evaluationMessage"] = [{"reference": m["fullUrl"]} for m in messages]
     guidance["outputParameters"] = {"reference": "#output"}
-    if open_verdict:
-        guidance["dataRequirement"] = _data_requirements(assessment)
+    if answer.open:
+        guidance["dataRequirement"] = answer.requirements
     return guidance
 
 
-def _data_requirements(assessment: Assessment) -> list[Json]:
+def data_requirements(needs: Iterable[Analyte], transfusion_history: bool) -> list[Json]:
+    """The counts, and the transfusions, that would settle an open verdict."""
     wanted = [
         ("Observation", {"system": LOINC, "code": code, "display": display})
-        for code, display in (codes.PREFERRED_LOINC[analyte] for analyte in assessment.needs)
+        for code, display in (codes.PREFERRED_LOINC[analyte] for analyte in needs)
     ]
-    if assessment.needs_transfusion_history:
+    if transfusion_history:
         wanted += (
             ("Procedure", {"system": system, "code": code})
             for (system, code), product in codes.TRANSFUSIONS.items()
@@ -314,10 +349,10 @@ def _data_requirements(assessment: Assessment) -> list[Json]:
     ]
 
 
-def _research_subject(assessment: Assessment, study: str) -> Json:
+def _research_subject(answer: Answer, study: str) -> Json:
     return {
         "resourceType": "ResearchSubject",
-        "status": _ENROLMENT[assessment.verdict],
+        "status": answer.enrolment,
         "study": {"reference": study},
-        "individual": _subject(assessment.patient),
+        "individual": subject_of(answer.patient),
     }

@@ -1,0 +1,352 @@
+"""Response assessments to FHIR R4 resources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any
+
+from app.domain.counts import Count, Product, Remark
+from app.domain.response import (
+    Exposure,
+    LineageReport,
+    Moment,
+    ResponseAssessment,
+    ResponseVerdict,
+)
+from app.domain.rules import (
+    AtBaseline,
+    Criterion,
+    FewerUnits,
+    Recovered,
+    TransfusionDependent,
+    TransfusionIndependent,
+    Truth,
+)
+from app.fhir.narrative import AID, text_of, xhtml_text
+from app.fhir.writing import (
+    ASSESSMENT_SYSTEM,
+    CRITERION_SYSTEM,
+    DECIDED_BY,
+    TRUTH_SYSTEM,
+    UCUM,
+    VERDICT_SYSTEM,
+    Answer,
+    Json,
+    canonical,
+    coded,
+    count_component,
+    data_requirements,
+    derived_from,
+    reference_of,
+    shown_counts,
+    subject_of,
+    supporting_of,
+)
+
+# Every response carries these codes; what a definition does not judge is not applicable.
+_LINEAGE_TITLES = {
+    "neutrophil-response": "Neutrophil response",
+    "platelet-response": "Platelet response",
+    "red-cell-response": "Red-cell response",
+}
+_HEADLINES = {
+    ResponseVerdict.COMPLETE: "Complete response.",
+    ResponseVerdict.RESPONSE: "Response.",
+    ResponseVerdict.NO_RESPONSE: "No response.",
+    ResponseVerdict.NOT_EVALUABLE: "Not evaluable.",
+    ResponseVerdict.INDETERMINATE: "It is not known whether the patient responded.",
+}
+_ASKS_TRANSFUSIONS = (TransfusionDependent, TransfusionIndependent, FewerUnits, AtBaseline)
+
+
+def response_answer(found: ResponseAssessment, remarks: Sequence[Remark]) -> Answer:
+    """A response assessment, with the remarks made in reading its patient's data."""
+    needs, history = _needs(found)
+    note = found.reason
+    if found.verdict is ResponseVerdict.INDETERMINATE:
+        note = missing_for_response(found)
+    return Answer(
+        observation=_observation(found),
+        canonical=canonical(found.paper),
+        patient=found.patient,
+        day=_day(found),
+        verdict=found.verdict.value,
+        open=found.verdict is ResponseVerdict.INDETERMINATE,
+        note=note,
+        requirements=data_requirements(needs, history),
+        remarks=(*remarks, *found.remarks),
+        enrolment="on-study",
+    )
+
+
+def response_headline(found: ResponseAssessment) -> str:
+    """The verdict in a sentence, with its reason where there is none."""
+    return f"{_HEADLINES[found.verdict]} {found.reason}".strip()
+
+
+def missing_for_response(found: ResponseAssessment) -> str:
+    """What would settle an open verdict."""
+    needs, history = _needs(found)
+    wanted = [f"{analyte.title} free of transfusion or growth factor" for analyte in needs]
+    if history:
+        wanted.append("the transfusions of the 8 weeks before the counts and before treatment")
+    if wanted:
+        return f"To settle it: {', '.join(wanted)}."
+    return (
+        "The counts rose above the entry limit but are not normal, and the definition prints no "
+        "number in between: ask a definition with numbers, such as nih-eltrombopag-2012."
+    )
+
+
+def _needs(found: ResponseAssessment) -> tuple[list[Any], bool]:
+    if found.judged is None or found.verdict is not ResponseVerdict.INDETERMINATE:
+        return [], False
+    findings = found.judged.findings
+    needs = []
+    history = False
+    for leaf in found.rule.undecided(findings):
+        analyte = getattr(leaf, "analyte", None)
+        if analyte is None:
+            history = history or isinstance(leaf, _ASKS_TRANSFUSIONS)
+            continue
+        if isinstance(leaf, Recovered) and leaf.product:
+            history = history or _once_dependent(found, leaf.product)
+        exact = [c for c in findings.counts.get(analyte, ()) if c.value.exact is not None]
+        if not exact and analyte not in needs:
+            needs.append(analyte)
+    return needs, history
+
+
+def _once_dependent(found: ResponseAssessment, product: Product) -> bool:
+    before = found.baseline.findings.transfusion_dependent if found.baseline else {}
+    return before.get(product) is Truth.MET
+
+
+def _day(found: ResponseAssessment) -> str:
+    return found.as_of.last.isoformat() if found.as_of else ""
+
+
+def _observation(found: ResponseAssessment) -> Json:
+    notes = _notes(found)
+    observation: Json = {
+        "resourceType": "Observation",
+        "text": {"status": "generated", "div": _narrative(found, notes)},
+    }
+    extensions = supporting_of(found.counts, found.supporting)
+    if extensions:
+        observation["extension"] = extensions
+    code = coded(ASSESSMENT_SYSTEM, "response", "Hematologic response by blood counts")
+    observation |= {
+        "status": "final",
+        "code": code | {"text": found.paper.title},
+        "subject": subject_of(found.patient),
+    }
+    if found.as_of:
+        observation["effectiveDateTime"] = _day(found)
+    observation |= {
+        "valueCodeableConcept": coded(VERDICT_SYSTEM, found.verdict.value)
+        | {"text": response_headline(found)},
+        "note": [{"text": note} for note in notes],
+        "method": {
+            "coding": [{"system": "urn:ietf:rfc:3986", "code": canonical(found.paper)}],
+            "text": f"{found.paper.citation.text} {found.paper.citation.url}",
+        },
+    }
+    sources = derived_from(found.counts)
+    if sources:
+        observation["derivedFrom"] = sources
+    observation["component"] = [
+        *_criteria(found),
+        *_assessments(found),
+        *_course(found),
+        *(count_component(count) for count in shown_counts(found.counts)),
+    ]
+    return observation
+
+
+def _criteria(found: ResponseAssessment) -> Iterator[Json]:
+    paper = found.paper
+    reports = {report.lineage.responded.code: report for report in found.lineages}
+    for code, title in _LINEAGE_TITLES.items():
+        if code in reports:
+            yield _lineage(found, reports[code])
+        else:
+            yield _truth(code, title, None)
+    yield _truth(
+        "transfusion-independence",
+        "Transfusion independence gained",
+        _known(found, found.independence),
+    )
+    yield _truth(
+        "primary-end-point", paper.response.title, _known(found, found.response), paper.response
+    )
+    complete = _known(found, found.complete) if paper.complete else None
+    yield _truth("complete", "Complete response", complete, paper.complete)
+    yield _truth("kept-two-years", "Kept for two years", found.kept_two_years)
+    if paper.relapse:
+        yield _truth("relapse", "Relapse", found.relapse, paper.relapse)
+
+
+def _known(found: ResponseAssessment, truth: Truth | None) -> Truth | None:
+    """Where nothing was judged nothing is known."""
+    return truth if found.judged else Truth.UNKNOWN
+
+
+def _truth(code: str, title: str, truth: Truth | None, criterion: Criterion | None = None) -> Json:
+    component: Json = {
+        "code": coded(CRITERION_SYSTEM, code, title),
+        "valueCodeableConcept": coded(TRUTH_SYSTEM, truth.value if truth else "not-applicable"),
+    }
+    if criterion:
+        component["referenceRange"] = [{"text": criterion.describe()}]
+    return component
+
+
+def _lineage(found: ResponseAssessment, report: LineageReport) -> Json:
+    criterion = report.lineage.responded
+    component = _truth(criterion.code, criterion.title, _known(found, report.truth), criterion)
+    component["valueCodeableConcept"]["text"] = lineage_text(report)
+    counts = [c for c in (report.before, report.after) if c]
+    sources = dict.fromkeys(s for count in counts for s in count.sources)
+    if sources:
+        references = [{"url": DECIDED_BY, "valueReference": reference_of(s)} for s in sources]
+        component = {"extension": references} | component
+    return component
+
+
+def lineage_text(report: LineageReport) -> str:
+    """Before, now, the change, and why it counts as it does."""
+    said = [report.why]
+    for name, count in (("before", report.before), ("judged", report.after)):
+        if count:
+            said.append(f"{name} {_value(count)}")
+    if report.change is not None:
+        said.append(f"change {report.change:+f} {report.lineage.analyte.unit}")
+    if report.fold is not None:
+        said.append(f"{report.fold}-fold")
+    return "; ".join(said)
+
+
+def _value(count: Count) -> str:
+    return f"{count.analyte.short} {text_of(count.value)} {count.analyte.unit} of {count.when.text}"
+
+
+def _assessments(found: ResponseAssessment) -> Iterator[Json]:
+    for code, title, moment in moments_of(found):
+        verdict = moment.verdict if moment else ResponseVerdict.NOT_EVALUABLE
+        yield {
+            "code": coded(CRITERION_SYSTEM, code, title),
+            "valueCodeableConcept": coded(VERDICT_SYSTEM, verdict.value),
+        }
+        if moment:
+            yield _dated(f"{code}-date", f"{title}, date", moment)
+
+
+def moments_of(found: ResponseAssessment) -> list[tuple[str, str, Moment | None]]:
+    """The assessments told beside the verdict: code, title, and the assessment."""
+    return [
+        ("response-at-3-months", "Response at 3 months", found.at_3_months),
+        ("response-at-6-months", "Response at 6 months", found.at_6_months),
+        ("current-response", "Current response", found.current),
+        ("best-response", "Best response", found.best),
+    ]
+
+
+def _dated(code: str, title: str, moment: Moment) -> Json:
+    return {
+        "code": coded(CRITERION_SYSTEM, code, title),
+        "valueDateTime": moment.day.isoformat(),
+    }
+
+
+def _course(found: ResponseAssessment) -> Iterator[Json]:
+    """Time to response, first loss, and the protocol's drug as it was given."""
+    if found.first_response and found.start:
+        days = (found.first_response.day - found.start.first).days
+        yield {
+            "code": coded(CRITERION_SYSTEM, "time-to-response", "Time to response"),
+            "valueQuantity": {"value": days, "unit": "d", "system": UCUM, "code": "d"},
+        }
+    if found.first_loss:
+        yield _dated("first-loss-date", "First loss of response, date", found.first_loss)
+    if found.exposure:
+        yield {
+            "code": coded(CRITERION_SYSTEM, "daclizumab-exposure", "Daclizumab as given"),
+            "valueString": exposure_text(found.exposure),
+        }
+
+
+def exposure_text(exposure: Exposure) -> str:
+    """The drug as it was given, beside the trial's plan: information only."""
+    said = [f"{exposure.doses} doses from {exposure.first.text} to {exposure.last.text}"]
+    if exposure.interval_days:
+        said.append("every " + _spread([Decimal(d) for d in exposure.interval_days]) + " days")
+    if exposure.mg_per_kg:
+        said.append(_spread(exposure.mg_per_kg) + " mg/kg")
+    return "; ".join(said) + " (the trial planned 1 mg/kg every 14 days for 3 months)"
+
+
+def _spread(values: Sequence[Decimal]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:f}" if low == high else f"{low:f} to {high:f}"
+
+
+def _notes(found: ResponseAssessment) -> list[str]:
+    paper = found.paper
+    notes = [AID]
+    if not paper.verified:
+        notes.append("Unverified: the wording of this definition was not seen in its source.")
+    if found.reason:
+        notes.append(found.reason)
+    if found.verdict is ResponseVerdict.INDETERMINATE:
+        notes.append(missing_for_response(found))
+    notes += (f"{text[0].upper()}{text[1:]}." for text in paper.also_requires)
+    if found.policy:
+        notes.append(f"Red cells were judged under the policy '{found.policy}'.")
+    return notes
+
+
+def _narrative(found: ResponseAssessment, notes: Iterable[str]) -> str:
+    rows = "".join(_row(report) for report in found.lineages)
+    moments = "".join(
+        f"<li>{xhtml_text(title)}: {moment.verdict.value} ({moment.day})</li>"
+        for _, title, moment in moments_of(found)
+        if moment
+    )
+    start = f" Treatment started {found.start.text}." if found.start else ""
+    day = f" Judged on the counts of {found.judged.day}." if found.judged else ""
+    kept = found.kept_two_years.value if found.kept_two_years else "not applicable"
+    exposure = f"<p>{xhtml_text(exposure_text(found.exposure))}</p>" if found.exposure else ""
+    criteria = "".join(
+        f"<p>{xhtml_text(one.title)}: {xhtml_text(one.describe())}. "
+        f"The paper: {xhtml_text(one.wording)} ({xhtml_text(one.source)})</p>"
+        for one in (found.paper.response, found.paper.complete)
+        if one
+    )
+    table = (
+        "<table><thead><tr><th>Lineage</th><th>Answer</th><th>Counts</th><th>Rule</th>"
+        f"<th>The paper's words</th></tr></thead><tbody>{rows}</tbody></table>"
+        if rows
+        else ""
+    )
+    return (
+        '<div xmlns="http://www.w3.org/1999/xhtml">'
+        f"<p><b>{xhtml_text(response_headline(found))}</b>{xhtml_text(start + day)}</p>{table}"
+        + (f"<ul>{moments}<li>Kept for two years: {kept}</li></ul>" if moments else "")
+        + criteria
+        + exposure
+        + f"<p>{xhtml_text(found.paper.citation.text)}</p>"
+        + "".join(f"<p>{xhtml_text(note)}</p>" for note in notes)
+        + "</div>"
+    )
+
+
+def _row(report: LineageReport) -> str:
+    criterion = report.lineage.responded
+    answer = report.truth.value.replace("-", " ") if report.truth else "not applicable"
+    return (
+        f"<tr><td>{xhtml_text(criterion.title)}</td><td>{answer}</td>"
+        f"<td>{xhtml_text(lineage_text(report))}</td><td>{xhtml_text(criterion.describe())}</td>"
+        f"<td>{xhtml_text(criterion.wording)} ({xhtml_text(criterion.source)})</td></tr>"
+    )
