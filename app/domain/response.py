@@ -318,7 +318,7 @@ class _Judge:
             best=best,
             lineages=tuple(self._lineage(one, findings) for one in self.paper.lineages),
             independence=_independence(findings) if findings else None,
-            response=self.response.check(findings) if findings else None,
+            response=self._end_point(judged),
             complete=self.complete.check(findings) if findings and self.complete else None,
             kept_two_years=kept,
             relapse=self._relapse(first, moments),
@@ -329,6 +329,14 @@ class _Judge:
             supporting=tuple(dict.fromkeys([*supporting, *start_sources])),
             remarks=tuple(self._remarks(takings, counts, whole, doses)),
         )
+
+    def _end_point(self, judged: Moment | None) -> Truth | None:
+        """The end point as the verdict says it: a response nothing confirms is not known."""
+        if judged is None:
+            return None
+        truth = self.response.check(judged.findings)
+        unconfirmed = truth is Truth.MET and judged.verdict not in RESPONDED
+        return Truth.UNKNOWN if unconfirmed else truth
 
     def _baseline(self) -> Baseline | None:
         if self.start is None:

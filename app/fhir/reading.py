@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import ParamSpec
@@ -434,6 +435,15 @@ class _Reader:
         row = analyte_row(valued, panel=bool(observation.component or observation.hasMember))
         if row is None:
             return
+        if row.analyte is Analyte.BODY_WEIGHT:
+            with suppress(SetAside):
+                self._result(item, observation, valued, row, path)
+            return
+        self._result(item, observation, valued, row, path)
+
+    def _result(
+        self, item: Item, observation: Observation, valued: Valued, row: LoincRow, path: str
+    ) -> None:
         _refuse_what_does_not_stand(item, observation, valued)
         interval, repairs = value_of(valued, row)
         moment, dating = self._date(item)

@@ -22,6 +22,7 @@ from app.domain.rules import (
     TransfusionDependent,
     TransfusionIndependent,
     Truth,
+    criteria_of,
 )
 from app.fhir.narrative import AID, text_of, xhtml_text
 from app.fhir.writing import (
@@ -88,6 +89,9 @@ def response_headline(found: ResponseAssessment) -> str:
 def missing_for_response(found: ResponseAssessment) -> str:
     """What would settle an open verdict."""
     needs, history = _needs(found)
+    if _unconfirmed(found):
+        days = found.paper.confirmed_after_days
+        return f"To settle it: counts at least {days} days apart that confirm the response."
     wanted = [f"{analyte.title} free of transfusion or growth factor" for analyte in needs]
     if history:
         wanted.append("the transfusions of the 8 weeks before the counts and before treatment")
@@ -103,6 +107,8 @@ def _needs(found: ResponseAssessment) -> tuple[list[Any], bool]:
     if found.judged is None or found.verdict is not ResponseVerdict.INDETERMINATE:
         return [], False
     findings = found.judged.findings
+    if _unconfirmed(found):
+        return [one.lineage.analyte for one in found.lineages], False
     needs = []
     history = False
     for leaf in found.rule.undecided(findings):
@@ -116,6 +122,21 @@ def _needs(found: ResponseAssessment) -> tuple[list[Any], bool]:
         if not exact and analyte not in needs:
             needs.append(analyte)
     return needs, history
+
+
+def _unconfirmed(found: ResponseAssessment) -> bool:
+    """Whether the counts show a response and only its confirmation is missing."""
+    judged = found.judged
+    return judged is not None and found.rule.check(judged.findings) is Truth.MET
+
+
+def _rule_text(found: ResponseAssessment, criterion: Criterion) -> str:
+    """The rule in words; where it is made of the lineages' rules, their names."""
+    lineages = {one.lineage.responded.code for one in found.lineages}
+    named = criteria_of(criterion.rule)
+    if lineages & {one.code for one in named}:
+        return "at least one of: " + ", ".join(one.title for one in named)
+    return criterion.describe()
 
 
 def _once_dependent(found: ResponseAssessment, product: Product) -> bool:
@@ -179,13 +200,17 @@ def _criteria(found: ResponseAssessment) -> Iterator[Json]:
         _known(found, found.independence),
     )
     yield _truth(
-        "primary-end-point", paper.response.title, _known(found, found.response), paper.response
+        "primary-end-point",
+        paper.response.title,
+        _known(found, found.response),
+        _rule_text(found, paper.response),
     )
     complete = _known(found, found.complete) if paper.complete else None
-    yield _truth("complete", "Complete response", complete, paper.complete)
+    rule = paper.complete.describe() if paper.complete else ""
+    yield _truth("complete", "Complete response", complete, rule)
     yield _truth("kept-two-years", "Kept for two years", found.kept_two_years)
     if paper.relapse:
-        yield _truth("relapse", "Relapse", found.relapse, paper.relapse)
+        yield _truth("relapse", "Relapse", found.relapse, paper.relapse.describe())
 
 
 def _known(found: ResponseAssessment, truth: Truth | None) -> Truth | None:
@@ -193,19 +218,21 @@ def _known(found: ResponseAssessment, truth: Truth | None) -> Truth | None:
     return truth if found.judged else Truth.UNKNOWN
 
 
-def _truth(code: str, title: str, truth: Truth | None, criterion: Criterion | None = None) -> Json:
+def _truth(code: str, title: str, truth: Truth | None, rule: str = "") -> Json:
     component: Json = {
         "code": coded(CRITERION_SYSTEM, code, title),
         "valueCodeableConcept": coded(TRUTH_SYSTEM, truth.value if truth else "not-applicable"),
     }
-    if criterion:
-        component["referenceRange"] = [{"text": criterion.describe()}]
+    if rule:
+        component["referenceRange"] = [{"text": rule}]
     return component
 
 
 def _lineage(found: ResponseAssessment, report: LineageReport) -> Json:
     criterion = report.lineage.responded
-    component = _truth(criterion.code, criterion.title, _known(found, report.truth), criterion)
+    component = _truth(
+        criterion.code, criterion.title, _known(found, report.truth), criterion.describe()
+    )
     component["valueCodeableConcept"]["text"] = lineage_text(report)
     counts = [c for c in (report.before, report.after) if c]
     sources = dict.fromkeys(s for count in counts for s in count.sources)
@@ -319,7 +346,7 @@ def _narrative(found: ResponseAssessment, notes: Iterable[str]) -> str:
     kept = found.kept_two_years.value if found.kept_two_years else "not applicable"
     exposure = f"<p>{xhtml_text(exposure_text(found.exposure))}</p>" if found.exposure else ""
     criteria = "".join(
-        f"<p>{xhtml_text(one.title)}: {xhtml_text(one.describe())}. "
+        f"<p>{xhtml_text(one.title)}: {xhtml_text(_rule_text(found, one))}. "
         f"The paper: {xhtml_text(one.wording)} ({xhtml_text(one.source)})</p>"
         for one in (found.paper.response, found.paper.complete)
         if one

@@ -83,7 +83,9 @@ def eligibility_answer(assessment: Assessment, remarks: Sequence[Remark]) -> Ans
         verdict=assessment.verdict.value,
         open=open_verdict,
         note=missing(assessment) if open_verdict else "",
-        requirements=data_requirements(assessment.needs, assessment.needs_transfusion_history),
+        requirements=data_requirements(assessment.needs, assessment.needs_transfusion_history)
+        if open_verdict
+        else [],
         remarks=(*remarks, *assessment.remarks, *_policy_remarks(assessment)),
         enrolment=_ENROLMENT[assessment.verdict],
     )
@@ -326,7 +328,7 @@ def _guidance(answer: Answer, observation: str, messages: Sequence[Json]) -> Jso
     if messages:
         guidance["evaluationMessage"] = [{"reference": m["fullUrl"]} for m in messages]
     guidance["outputParameters"] = {"reference": "#output"}
-    if answer.open:
+    if answer.requirements:
         guidance["dataRequirement"] = answer.requirements
     return guidance
 
