@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
@@ -54,7 +55,8 @@ def _needed(
     if not all(telling.values()):
         # Results that contradict each other fit no single value: ask for all.
         return asked
-    fixed = {analyte: telling[analyte][:1] for analyte, is_known in known_of.items() if is_known}
+    # A count not asked for still tells what it told before.
+    fixed = {analyte: (_span(counts),) for analyte, counts in telling.items()}
     needed = asked
     for analyte in asked:
         others = tuple(other for other in needed if other is not analyte)
@@ -65,6 +67,11 @@ def _needed(
         ):
             needed = others
     return needed
+
+
+def _span(counts: tuple[Count, ...]) -> Count:
+    values = [count.value.exact or Decimal(0) for count in counts]
+    return replace(counts[0], value=Interval(min(values), max(values)))
 
 
 def _telling(
