@@ -1,4 +1,4 @@
-"""The command line: assess a file, serve, print the OpenAPI document."""
+"""The command line: assess files, serve, print the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -6,22 +6,33 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from app import operations
 from app.domain.assessment import Assessment
+from app.domain.cohort import Cohort
+from app.domain.counts import Remark
+from app.domain.response import ResponseAssessment, ResponseVerdict
 from app.domain.rules import Truth
+from app.fhir.measure import cohort_lines, named
 from app.fhir.narrative import AID, counts_of, headline, missing, text_of
 from app.fhir.outcome import RequestError
+from app.fhir.response import lineage_text, moments_of, response_headline
 from app.fhir.writing import encode
 
 # Characters that steer a terminal: control characters and those that turn its writing direction.
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_VERDICT_STYLES = {
+    ResponseVerdict.COMPLETE: "green",
+    ResponseVerdict.RESPONSE: "green",
+    ResponseVerdict.NO_RESPONSE: "red",
+}
 _STYLES = {Truth.MET: "green", Truth.NOT_MET: "red", Truth.UNKNOWN: "yellow"}
 
 
@@ -41,14 +52,23 @@ def _parser() -> argparse.ArgumentParser:
         "eligibility", help="assess the Bundle in a file ('-' for standard input)"
     )
     eligibility.add_argument("file", metavar="FILE")
-    eligibility.add_argument("--criteria", action="append", default=[], metavar="ID")
-    eligibility.add_argument("--as-of", dest="asOf", metavar="DATE")
-    eligibility.add_argument("--subject", metavar="REFERENCE")
-    eligibility.add_argument("--window", metavar="DAYS")
-    eligibility.add_argument("--red-cell-policy", dest="redCellPolicy", metavar="POLICY")
-    eligibility.add_argument("--transfusion-history", dest="transfusionHistory", metavar="KNOWN")
-    eligibility.add_argument("--json", action="store_true", help="print the FHIR answer")
-    eligibility.set_defaults(run=_eligibility)
+    eligibility.set_defaults(run=_assess, operation=operations.eligibility, show=_print_eligibility)
+    response = commands.add_parser("response", help="did the treated patients in a file respond")
+    response.add_argument("file", metavar="FILE")
+    response.set_defaults(run=_assess, operation=operations.response, show=_print_responses)
+    cohort = commands.add_parser("cohort", help="the end point over a file, or a directory of them")
+    cohort.add_argument("file", metavar="DIRECTORY|FILE")
+    cohort.set_defaults(run=_cohort)
+    for command in (eligibility, response, cohort):
+        command.add_argument("--criteria", action="append", default=[], metavar="ID")
+        command.add_argument("--as-of", dest="asOf", metavar="DATE")
+        command.add_argument("--subject", metavar="REFERENCE")
+        command.add_argument("--window", metavar="DAYS")
+        command.add_argument("--red-cell-policy", dest="redCellPolicy", metavar="POLICY")
+        command.add_argument("--transfusion-history", dest="transfusionHistory", metavar="KNOWN")
+        command.add_argument("--json", action="store_true", help="print the FHIR answer")
+        if command is not eligibility:
+            command.add_argument("--treatment-start", dest="treatmentStart", metavar="DATE")
     serve = commands.add_parser("serve", help="serve over HTTP")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000)
@@ -58,43 +78,152 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _eligibility(options: argparse.Namespace) -> int:
-    names = ("asOf", "subject", "window", "redCellPolicy", "transfusionHistory")
+def _query(options: argparse.Namespace) -> list[tuple[str, str]]:
+    names = (
+        "asOf",
+        "subject",
+        "window",
+        "redCellPolicy",
+        "transfusionHistory",
+        "treatmentStart",
+    )
     query = [("criteria", name) for name in options.criteria]
-    query += [(name, getattr(options, name)) for name in names if getattr(options, name)]
+    return query + [(n, getattr(options, n)) for n in names if getattr(options, n, None)]
+
+
+def _assess(options: argparse.Namespace) -> int:
+    query = _query(options)
     try:
         body = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
     except OSError as error:
-        sys.stderr.write(f"maa-assess: {options.file}: {error.strerror}\n")
-        return 2
+        return _unreadable(options.file, error)
     try:
         if options.json:
-            sys.stdout.write(encode(operations.eligibility(body, query)).decode() + "\n")
+            sys.stdout.write(encode(options.operation(body, query)).decode() + "\n")
         else:
-            _print_assessments(body, query)
+            options.show(body, query)
     except RequestError as error:
-        for issue in error.outcome()["issue"]:
-            place = " ".join(issue.get("expression", []))
-            line = f"{issue['severity']}: {issue['diagnostics']} {place}".rstrip()
-            sys.stderr.write(_harmless(line) + "\n")
+        _print_faults(error)
         return 1
     return 0
 
 
-def _print_assessments(body: bytes, query: list[tuple[str, str]]) -> None:
-    _, reading, assessments = operations.assess(body, query)
+def _unreadable(path: str, error: OSError) -> int:
+    sys.stderr.write(f"maa-assess: {path}: {error.strerror}\n")
+    return 2
+
+
+def _print_faults(error: RequestError, file: str = "") -> None:
+    for issue in error.outcome()["issue"]:
+        place = " ".join(issue.get("expression", []))
+        line = f"{file}{issue['severity']}: {issue['diagnostics']} {place}".rstrip()
+        sys.stderr.write(_harmless(line) + "\n")
+
+
+def _cohort(options: argparse.Namespace) -> int:
+    """Every file's patients as one cohort; a file that cannot be assessed is named, and counts."""
+    path = Path(options.file)
+    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    found: list[ResponseAssessment] = []
+    remarks: list[Remark] = []
+    failed = 0
+    for file in track(files, "Assessing", console=Console(stderr=True), transient=True):
+        try:
+            _, reading, assessments = operations.assess_responses(
+                file.read_bytes(), _query(options)
+            )
+        except OSError as error:
+            return _unreadable(str(file), error)
+        except RequestError as error:
+            failed += 1
+            _print_faults(error, f"{file}: ")
+            continue
+        found += assessments
+        remarks += (*reading.remarks, *(r for c in reading.courses for r in c.remarks))
+    if not found:
+        sys.stderr.write("maa-assess: nobody to assess\n")
+        return 1
+    if options.json:
+        report = operations.cohort_report(found, remarks)
+        sys.stdout.write(encode(report).decode() + "\n")
+    else:
+        _print_cohort(found)
+    return 1 if failed else 0
+
+
+def _console() -> Console:
     # Nothing in the data is markup, a name of an emoji or a sequence for the terminal.
-    console = Console(markup=False, emoji=False, highlight=False)
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def _print_cohort(found: list[ResponseAssessment]) -> None:
+    console = _console()
+    for paper in dict.fromkeys(one.paper for one in found):
+        cohort = Cohort(tuple(one for one in found if one.paper is paper))
+        table = Table("patient", "start", "verdict", "lineages", "kept 2 years", "why not")
+        table.title = paper.id
+        for one in cohort.patients:
+            lineages = (r.lineage.analyte.short for r in one.lineages if r.truth is Truth.MET)
+            table.add_row(
+                _harmless(named(one.patient)),
+                str(one.start.first) if one.start else "",
+                Text(one.verdict.value, _VERDICT_STYLES.get(one.verdict, "yellow")),
+                ", ".join(lineages),
+                one.kept_two_years.value if one.kept_two_years else "",
+                _harmless(one.reason),
+            )
+        console.print(table)
+        for line in cohort_lines(cohort):
+            console.print(_harmless(line))
+    console.print(AID, style="dim")
+
+
+def _print_responses(body: bytes, query: list[tuple[str, str]]) -> None:
+    _, reading, assessments = operations.assess_responses(body, query)
+    console = _console()
+    courses = {course.patient: course for course in reading.courses}
+    for one in assessments:
+        title = f"{named(one.patient)}: {one.verdict.value} ({one.paper.id})"
+        table = Table("criterion", "answer", "counts", "rule", title_justify="left")
+        table.title = Text(_harmless(title))
+        for report in one.lineages:
+            truth = report.truth
+            table.add_row(
+                report.lineage.responded.title,
+                Text(truth.value, _STYLES[truth]) if truth else "not applicable",
+                lineage_text(report),
+                report.lineage.responded.describe(),
+            )
+        if one.lineages:
+            console.print(table)
+        else:
+            console.print(table.title)
+        console.print(_harmless(response_headline(one)))
+        for _, name, moment in moments_of(one):
+            if moment:
+                console.print(f"{name}: {moment.verdict.value} ({moment.day})")
+        _print_remarks(console, (*courses[one.patient].remarks, *one.remarks))
+        console.print()
+    _print_remarks(console, reading.remarks)
+    console.print(AID, style="dim")
+
+
+def _print_remarks(console: Console, remarks: Iterable[Remark]) -> None:
+    for remark in remarks:
+        places = ", ".join(remark.places[:3]) + (" ..." if len(remark.places) > 3 else "")
+        console.print(_harmless(f"{remark.code}: {remark.text} {places}"), style="dim")
+
+
+def _print_eligibility(body: bytes, query: list[tuple[str, str]]) -> None:
+    _, reading, assessments = operations.assess(body, query)
+    console = _console()
     remarks = {course.patient: course.remarks for course in reading.courses}
     for assessment in assessments:
         console.print(_table(assessment))
         console.print(_harmless(f"{headline(assessment)} {missing(assessment)}".rstrip()))
-        for remark in (*remarks[assessment.patient], *assessment.remarks):
-            places = ", ".join(remark.places[:3]) + (" ..." if len(remark.places) > 3 else "")
-            console.print(_harmless(f"{remark.code}: {remark.text} {places}"), style="dim")
+        _print_remarks(console, (*remarks[assessment.patient], *assessment.remarks))
         console.print()
-    for remark in reading.remarks:
-        console.print(_harmless(f"{remark.code}: {remark.text} {', '.join(remark.places)}"))
+    _print_remarks(console, reading.remarks)
     console.print(AID, style="dim")
 
 

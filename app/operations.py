@@ -6,12 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from app.domain.assessment import Assessment, Paper, assess_eligibility
+from app.domain.cohort import Cohort
+from app.domain.counts import Remark, When
 from app.domain.response import ResponseAssessment, ResponsePaper, assess_response
+from app.fhir.measure import measure_report
 from app.fhir.outcome import BASE, Fault, RequestError
 from app.fhir.reading import Reading, read_courses
 from app.fhir.requests import Request, read_request
 from app.fhir.response import response_answer
-from app.fhir.writing import Json, eligibility_answer, write_answers
+from app.fhir.writing import Json, canonical, eligibility_answer, write_answers
 from app.papers import PUBLISHED, RESPONSES
 
 DEFAULT_PAPER = PUBLISHED[0]
@@ -50,11 +53,46 @@ def response(
     )
 
 
-def assess_responses(
+def evaluate_measure(
     body: bytes, query: Iterable[tuple[str, str]] = (), default_window_days: int = 30
+) -> Json:
+    """`$evaluate-measure`: a cohort's data in `additionalData` in, its MeasureReport out.
+
+    Raises RequestError with the HTTP status and its faults.
+    """
+    request, reading, assessments = assess_responses(body, query, default_window_days, measure=True)
+    report_type = request.report_type or ("subject" if request.subject else "population")
+    if report_type == "subject" and len(assessments) != 1:
+        text = "One patient and one definition are reported: name the patient with 'subject'."
+        raise RequestError(422, Fault("required", text))
+    remarks = [remark for course in reading.courses for remark in course.remarks]
+    return cohort_report(
+        assessments, [*reading.remarks, *remarks], report_type, request.period_start
+    )
+
+
+def cohort_report(
+    assessments: Sequence[ResponseAssessment],
+    remarks: Sequence[Remark],
+    report_type: str = "population",
+    since: When | None = None,
+) -> Json:
+    """Assessments by one definition as a MeasureReport; RequestError 422 for more than one."""
+    if len({found.paper for found in assessments}) > 1:
+        raise RequestError(422, Fault("required", "A measure applies one definition: 'criteria'."))
+    return measure_report(
+        Cohort(tuple(assessments)), canonical(assessments[0].paper), report_type, remarks, since
+    )
+
+
+def assess_responses(
+    body: bytes,
+    query: Iterable[tuple[str, str]] = (),
+    default_window_days: int = 30,
+    measure: bool = False,
 ) -> tuple[Request, Reading, list[ResponseAssessment]]:
     """The response assessments as values: for each patient one by each definition."""
-    request = read_request(body, query)
+    request = read_request(body, query, measure)
     papers = papers_named(request.criteria, RESPONSES)
     reading = _courses(request)
     window = request.window_days or default_window_days
@@ -95,8 +133,8 @@ def papers_named(names: Iterable[str], published: Sequence[Published]) -> list[P
     known = {paper.id: paper for paper in published}
     papers: dict[str, Published] = {}
     for name in names:
-        canonical, _, version = name.partition("|")
-        paper = known.get(canonical.removeprefix(f"{BASE}/PlanDefinition/"))
+        url, _, version = name.partition("|")
+        paper = known.get(url.removeprefix(f"{BASE}/PlanDefinition/"))
         if paper is None or version not in {"", paper.version}:
             raise RequestError(
                 422,

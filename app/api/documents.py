@@ -9,7 +9,7 @@ from typing import Any
 from app import operations
 from app.domain.assessment import Paper
 from app.domain.response import ResponsePaper
-from app.fhir.requests import RED_CELL_POLICIES, TRANSFUSION_HISTORIES
+from app.fhir.requests import RED_CELL_POLICIES, REPORT_TYPES, TRANSFUSION_HISTORIES
 from app.fhir.writing import encode
 from app.papers import PUBLISHED, RESPONSES
 
@@ -67,6 +67,14 @@ RESPONSE_EXAMPLE: dict[str, Any] = {
         },
     ],
 }
+MEASURE_EXAMPLE: dict[str, Any] = {
+    "resourceType": "Parameters",
+    "parameter": [
+        {"name": "reportType", "valueCode": "population"},
+        RESPONSE_EXAMPLE["parameter"][0],
+        {"name": "additionalData", "resource": RESPONSE_EXAMPLE["parameter"][1]["resource"]},
+    ],
+}
 
 
 def _answered(operation: Callable[[bytes], Any], request: dict[str, Any]) -> Any:
@@ -85,6 +93,9 @@ def _document(
     example: dict[str, Any],
     operation: Callable[[bytes], Any],
     *more: dict[str, Any],
+    answer: str = "Bundle (collection): for each patient and definition an Observation, a "
+    "GuidanceResponse, an OperationOutcome where something was set aside, and a ResearchSubject "
+    "where a study was named.",
 ) -> dict[str, Any]:
     return {
         "openapi_extra": {
@@ -110,9 +121,7 @@ def _document(
         },
         "responses": {
             200: {
-                "description": "Bundle (collection): for each patient and definition an "
-                "Observation, a GuidanceResponse, an OperationOutcome where something was set "
-                "aside, and a ResearchSubject where a study was named.",
+                "description": answer,
                 "content": {
                     "application/fhir+json": {
                         "schema": {"type": "object"},
@@ -161,14 +170,23 @@ _ERRORS = {
     }.items()
 }
 ELIGIBILITY_DOCUMENT = _document(PUBLISHED, EXAMPLE_REQUEST, operations.eligibility)
-RESPONSE_DOCUMENT = _document(
+_TREATMENT_START = _parameter(
+    "treatmentStart",
+    "Start of treatment. Default: the earliest administration of daclizumab in the data.",
+)
+RESPONSE_DOCUMENT = _document(RESPONSES, RESPONSE_EXAMPLE, operations.response, _TREATMENT_START)
+MEASURE_DOCUMENT = _document(
     RESPONSES,
-    RESPONSE_EXAMPLE,
-    operations.response,
+    MEASURE_EXAMPLE,
+    operations.evaluate_measure,
     _parameter(
-        "treatmentStart",
-        "Start of treatment. Default: the earliest administration of daclizumab in the data.",
+        "reportType",
+        "The whole cohort, one patient, or the cohort with its patients by name.",
+        enum=list(REPORT_TYPES),
+        default=REPORT_TYPES[0],
     ),
+    _TREATMENT_START,
+    answer="MeasureReport: who was treated, evaluable, and responded, with the exact 95% interval.",
 )
 
 HOME_PAGE = """<!doctype html>

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from app import operations
-from app.api.documents import ELIGIBILITY_DOCUMENT, HOME_PAGE, RESPONSE_DOCUMENT
+from app.api.documents import ELIGIBILITY_DOCUMENT, HOME_PAGE, MEASURE_DOCUMENT, RESPONSE_DOCUMENT
 from app.api.fhir_json import fhir_response, read_body, require_json_accepted
 from app.fhir.definitions import capability_statement
 from app.fhir.writing import Json
@@ -41,6 +41,18 @@ async def assess_eligibility(request: Request) -> Response:
 async def assess_response(request: Request) -> Response:
     """Counts before and after treatment in, a Bundle of sourced response assessments out."""
     return await _answer(request, operations.response)
+
+
+@router.post(
+    "/fhir/Measure/maa-hematologic-response/$evaluate-measure",
+    summary="How many of a cohort responded?",
+    operation_id="evaluate-measure",
+    response_class=Response,
+    **MEASURE_DOCUMENT,
+)
+async def evaluate_measure(request: Request) -> Response:
+    """A cohort's data as `additionalData` in, a MeasureReport out; nothing is stored."""
+    return await _answer(request, operations.evaluate_measure)
 
 
 async def _answer(request: Request, operation: Callable[..., Json]) -> Response:

@@ -32,6 +32,18 @@ def capability_statement(server: str) -> dict[str, Any]:
                     {"name": name, "definition": f"{BASE}/OperationDefinition/{name}"}
                     for name in ("assess-eligibility", "assess-response")
                 ],
+                "resource": [
+                    {
+                        "type": "Measure",
+                        "operation": [
+                            {
+                                "name": "evaluate-measure",
+                                "definition": "http://hl7.org/fhir/OperationDefinition/"
+                                "Measure-evaluate-measure",
+                            }
+                        ],
+                    }
+                ],
             }
         ],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from app.domain.counts import When
@@ -16,6 +16,7 @@ from app.fhir.times import when
 
 RED_CELL_POLICIES = ("both", "reticulocytes-when-transfused", "reticulocytes-only")
 TRANSFUSION_HISTORIES = ("complete", "unknown")
+REPORT_TYPES = ("population", "subject", "subject-list")
 _LONGEST_WINDOW_DAYS = 36_500
 
 
@@ -33,6 +34,8 @@ class Request:
     red_cell_policy: str | None = None
     transfusion_history_complete: bool = False
     study: str | None = None
+    report_type: str | None = None
+    period_start: When | None = None
 
 
 T = TypeVar("T")
@@ -40,8 +43,11 @@ Given = tuple[str | Reference, str]
 """A parameter's value and the place it stands at."""
 
 
-def read_request(body: bytes, query: Iterable[tuple[str, str]] = ()) -> Request:
-    """The operation's input. Raises RequestError 400 for what is malformed, naming the place."""
+def read_request(body: bytes, query: Iterable[tuple[str, str]] = (), data: str = "data") -> Request:
+    """The operation's input. Raises RequestError 400 for what is malformed, naming the place.
+
+    `data` is the name of the parameter that holds the Bundle.
+    """
     given: dict[str, list[Given]] = {}
     for name, text in query:
         if not name.startswith("_"):
@@ -52,32 +58,32 @@ def read_request(body: bytes, query: Iterable[tuple[str, str]] = ()) -> Request:
     if decoded.resourceType == "Bundle":
         entries, place = decoded.entry, "Bundle"
     elif decoded.resourceType == "Parameters":
-        entries, place = _data(decoded.parameter, given)
+        entries, place = _data(decoded.parameter, given, "additionalData" if measure else "data")
     else:
         raise RequestError(
             400,
             Fault(
                 "invalid",
-                "Send a Bundle, or Parameters with the Bundle as 'data'; a single resource goes "
+                "Send a Bundle, or Parameters with the Bundle in it; a single resource goes "
                 "into a Bundle of type 'collection' as its entry.",
                 "resourceType",
             ),
         )
-    return _request(entries, place, given)
+    return _request(entries, place, given, measure)
 
 
 def _data(
-    parameters: Sequence[Parameter], given: dict[str, list[Given]]
+    parameters: Sequence[Parameter], given: dict[str, list[Given]], name: str
 ) -> tuple[tuple[Entry, ...], str]:
     data: list[tuple[tuple[Entry, ...], str]] = []
     for index, parameter in enumerate(parameters):
         place = f"Parameters.parameter[{index}]"
-        if parameter.name == "data":
+        if parameter.name == name:
             inner = (
                 decode_body(parameter.resource, f"{place}.resource") if parameter.resource else None
             )
             if inner is None or inner.resourceType != "Bundle":
-                raise RequestError(400, Fault("invalid", "'data' is a Bundle.", place))
+                raise RequestError(400, Fault("invalid", f"'{name}' is a Bundle.", place))
             data.append((inner.entry, f"{place}.resource"))
             continue
         value = parameter.value()
@@ -87,12 +93,14 @@ def _data(
             )
         given.setdefault(parameter.name, []).append((value, place))
     if len(data) != 1:
-        text = "Parameters need 'data', once: the Bundle to assess."
+        text = f"Parameters need '{name}', once: the Bundle to assess."
         raise RequestError(400 if data else 422, Fault("required", text, "Parameters.parameter"))
     return data[0]
 
 
-def _request(entries: tuple[Entry, ...], place: str, given: dict[str, list[Given]]) -> Request:
+def _request(
+    entries: tuple[Entry, ...], place: str, given: dict[str, list[Given]], measure: bool
+) -> Request:
     faults: list[Fault] = []
 
     def one(name: str, read: Callable[[str | Reference], T | None], remedy: str) -> T | None:
@@ -130,6 +138,15 @@ def _request(entries: tuple[Entry, ...], place: str, given: dict[str, list[Given
         transfusion_history_complete=history == "complete",
         study=one("study", _reference, "a reference such as ResearchStudy/123"),
     )
+    if measure:
+        request = replace(
+            request,
+            report_type=one(
+                "reportType", _one_of(REPORT_TYPES), "one of " + ", ".join(REPORT_TYPES)
+            ),
+            period_start=one("periodStart", _when, "a date such as 2024-03-05"),
+            as_of=one("periodEnd", _when, "a date such as 2024-03-05") or request.as_of,
+        )
     for name, values in given.items():
         faults.append(
             Fault("not-supported", f"No parameter has the name '{name[:60]}'.", values[0][1])

@@ -1,0 +1,86 @@
+"""The end point of a cohort: who was treated, who could be judged, who responded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from app.domain.response import RESPONDED, ResponseAssessment, ResponseVerdict
+from app.domain.rules import Truth
+
+Kind = Callable[[ResponseAssessment], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Assessments of one definition, one for each patient."""
+
+    patients: tuple[ResponseAssessment, ...]
+
+    @property
+    def treated(self) -> tuple[ResponseAssessment, ...]:
+        """Those with a start of treatment: the initial population and the denominator."""
+        return tuple(p for p in self.patients if p.start is not None)
+
+    @property
+    def not_evaluable(self) -> tuple[ResponseAssessment, ...]:
+        """Treated, and excluded from the denominator."""
+        return tuple(p for p in self.treated if p.verdict is ResponseVerdict.NOT_EVALUABLE)
+
+    @property
+    def evaluable(self) -> tuple[ResponseAssessment, ...]:
+        """Treated and judged, whatever came out."""
+        return tuple(p for p in self.treated if p.verdict is not ResponseVerdict.NOT_EVALUABLE)
+
+    @property
+    def responders(self) -> tuple[ResponseAssessment, ...]:
+        """The numerator."""
+        return tuple(p for p in self.evaluable if p.verdict in RESPONDED)
+
+    @property
+    def undecided(self) -> tuple[ResponseAssessment, ...]:
+        """In the denominator, and not known to have responded."""
+        return tuple(p for p in self.evaluable if p.verdict is ResponseVerdict.INDETERMINATE)
+
+
+def depth(found: ResponseAssessment) -> str:
+    """Complete, or in how many lineages; else the verdict itself."""
+    if found.verdict is not ResponseVerdict.RESPONSE:
+        return str(found.verdict.value)
+    lineages = sum(report.truth is Truth.MET for report in found.lineages)
+    if lineages == 0:
+        return "not-by-lineage"
+    return "single-lineage" if lineages == 1 else "multi-lineage"
+
+
+def _truth(truth: Truth | None) -> str:
+    return truth.value if truth else "not-applicable"
+
+
+def _lineage(code: str) -> Kind:
+    def of(found: ResponseAssessment) -> str:
+        truths = {report.lineage.responded.code: report.truth for report in found.lineages}
+        return _truth(truths.get(code))
+
+    return of
+
+
+# Each stratifier: its code, its title, and the stratum a patient falls in.
+STRATIFIERS: tuple[tuple[str, str, Kind], ...] = (
+    ("depth", "Complete, single-lineage or multi-lineage", depth),
+    (
+        "transfusion-independence",
+        "Transfusion independence gained",
+        lambda found: _truth(found.independence),
+    ),
+    ("neutrophil-response", "Neutrophil response", _lineage("neutrophil-response")),
+    ("platelet-response", "Platelet response", _lineage("platelet-response")),
+    ("red-cell-response", "Red-cell response", _lineage("red-cell-response")),
+    ("kept-two-years", "Kept for two years", lambda found: _truth(found.kept_two_years)),
+)
+
+
+def strata(cohort: Cohort, kind: Kind) -> Iterator[tuple[str, Cohort]]:
+    """The cohort's evaluable patients by kind, in the order of the kinds' names."""
+    for name in sorted({kind(found) for found in cohort.evaluable}):
+        yield name, Cohort(tuple(p for p in cohort.evaluable if kind(p) == name))
