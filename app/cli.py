@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -173,6 +174,11 @@ def _print_cohort(found: list[ResponseAssessment]) -> None:
                 _harmless(one.reason),
             )
         console.print(table)
+        twice = [p for p, n in Counter(one.patient for one in cohort.patients).items() if n > 1]
+        for patient in twice:
+            console.print(
+                _harmless(f"{named(patient)} stands in more than one file: counted once for each.")
+            )
         for line in cohort_lines(cohort):
             console.print(_harmless(line))
     console.print(AID, style="dim")

@@ -43,10 +43,12 @@ Given = tuple[str | Reference, str]
 """A parameter's value and the place it stands at."""
 
 
-def read_request(body: bytes, query: Iterable[tuple[str, str]] = (), data: str = "data") -> Request:
+def read_request(
+    body: bytes, query: Iterable[tuple[str, str]] = (), measure: bool = False
+) -> Request:
     """The operation's input. Raises RequestError 400 for what is malformed, naming the place.
 
-    `data` is the name of the parameter that holds the Bundle.
+    A `measure` has its data as `additionalData`, a report type, and a period.
     """
     given: dict[str, list[Given]] = {}
     for name, text in query:
