@@ -124,7 +124,7 @@ def _print_faults(error: RequestError, file: str = "") -> None:
 def _cohort(options: argparse.Namespace) -> int:
     """Every file's patients as one cohort; a file that cannot be assessed is named, and counts."""
     path = Path(options.file)
-    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     found: list[ResponseAssessment] = []
     remarks: list[Remark] = []
     failed = 0
@@ -161,7 +161,7 @@ def _print_cohort(found: list[ResponseAssessment]) -> None:
     console = _console()
     for paper in dict.fromkeys(one.paper for one in found):
         cohort = Cohort(tuple(one for one in found if one.paper is paper))
-        table = Table("patient", "start", "verdict", "lineages", "kept 2 years", "why not")
+        table = Table("patient", "start", "verdict", "lineages", "kept 2 years")
         table.title = paper.id
         for one in cohort.patients:
             lineages = (r.lineage.analyte.short for r in one.lineages if r.truth is Truth.MET)
@@ -171,7 +171,6 @@ def _print_cohort(found: list[ResponseAssessment]) -> None:
                 Text(one.verdict.value, _VERDICT_STYLES.get(one.verdict, "yellow")),
                 ", ".join(lineages),
                 one.kept_two_years.value if one.kept_two_years else "",
-                _harmless(one.reason),
             )
         console.print(table)
         twice = [p for p, n in Counter(one.patient for one in cohort.patients).items() if n > 1]

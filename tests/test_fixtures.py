@@ -21,6 +21,8 @@ EXPECTED = tomllib.loads((FIXTURES / "expected.toml").read_text("utf-8"))
 README = (FIXTURES / "README.md").read_text("utf-8")
 
 Json = dict[str, Any]
+# A cohort with a test of its own.
+COHORT = "daclizumab-2003"
 
 # R4 words ref-1 so that a reference by identifier alone comes to nothing, where R5 lets it pass.
 REF_1_BY_IDENTIFIER = re.compile(r"\.(subject|individual): ref-1: ")
@@ -177,7 +179,7 @@ def test_the_table_gives_the_verdicts_the_judgement_gives(story: str) -> None:
 
 
 def test_the_table_lists_exactly_the_stories_there_are() -> None:
-    folders = {path.name for path in FIXTURES.iterdir() if path.is_dir()}
+    folders = {path.name for path in FIXTURES.iterdir() if path.is_dir()} - {COHORT}
     assert set(tabled()) == folders == set(STORIES) == set(EXPECTED)
 
 

@@ -678,6 +678,11 @@ def test_metadata_is_valid_and_names_exactly_the_operations_that_answer(
     assert statement["implementation"]["url"] == f"{str(http.base_url).rstrip('/')}/fhir"
     (rest,) = statement["rest"]
     named = {f"/fhir/${operation['name']}" for operation in rest["operation"]}
+    named |= {
+        f"/fhir/Measure/maa-hematologic-response/${operation['name']}"
+        for resource in rest["resource"]
+        for operation in resource["operation"]
+    }
     paths = http.get("/openapi.json").json()["paths"]
     assert named == {path for path in paths if "$" in path and "{" not in path}
     for operation in rest["operation"]:

@@ -479,7 +479,8 @@ class _Judge:
 
     def _lineage(self, lineage: Lineage, findings: Findings | None) -> LineageReport:
         if findings is None or findings.baseline is None:
-            return LineageReport(lineage, None, None, None, None, None, None, "not evaluable")
+            nothing = (None, None, None, None)
+            return LineageReport(lineage, None, Truth.UNKNOWN, *nothing, "not evaluable")
         affected = (
             self.read(lineage.affected).check(findings.baseline) if lineage.affected else None
         )
