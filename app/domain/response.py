@@ -75,6 +75,12 @@ class ResponseVerdict(Enum):
 _ORDER = list(ResponseVerdict)
 RESPONDED = {ResponseVerdict.COMPLETE, ResponseVerdict.RESPONSE}
 
+_END_POINT = {
+    ResponseVerdict.COMPLETE: Truth.MET,
+    ResponseVerdict.RESPONSE: Truth.MET,
+    ResponseVerdict.NO_RESPONSE: Truth.NOT_MET,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
@@ -331,12 +337,8 @@ class _Judge:
         )
 
     def _end_point(self, judged: Moment | None) -> Truth | None:
-        """The end point as the verdict says it: a response nothing confirms is not known."""
-        if judged is None:
-            return None
-        truth = self.response.check(judged.findings)
-        unconfirmed = truth is Truth.MET and judged.verdict not in RESPONDED
-        return Truth.UNKNOWN if unconfirmed else truth
+        """The end point as the verdict says it."""
+        return _END_POINT.get(judged.verdict, Truth.UNKNOWN) if judged else None
 
     def _baseline(self) -> Baseline | None:
         if self.start is None:

@@ -262,8 +262,10 @@ class Rise(Rule):
         for old in before:
             for new in findings.counts.get(self.analyte, ()):
                 rise = _difference(new.value, old.value.times(Decimal(self.times)))
-                open_ = _at_most(rise, limit) if self.more_than else _below(rise, limit)
-                truths.add(_negation(open_))
+                short = _at_most(rise, limit) if self.more_than else _below(rise, limit)
+                if self.times > 1 and _no_rise(new.value, old.value):
+                    short = Truth.MET  # twice nothing is nothing
+                truths.add(_negation(short))
         return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
 
     def describe(self) -> str:
@@ -271,6 +273,10 @@ class Rise(Rule):
         if self.times > 1:
             return f"{self.analyte.short} at least {self.times} times the baseline"
         return f"{self.analyte.short} {sign} {self.number} {self.analyte.unit} over the baseline"
+
+
+def _no_rise(new: Interval, old: Interval) -> bool:
+    return _at_most(_difference(new, old), Decimal(0)) is Truth.MET
 
 
 def _difference(new: Interval, old: Interval) -> Interval:

@@ -85,7 +85,6 @@ RESPONSE = ResponsePaper(
         code="primary-end-point",
         title="Response, complete or partial",
         rule=any_of(
-            _COMPLETE,
             *(all_of(AtBaseline(Not(Normal(one.analyte))), one.responded) for one in _LINEAGES),
         ),
         wording="transfusion independence, or doubling or normalisation of at least one line, or "

@@ -41,7 +41,7 @@ RESPONSE = ResponsePaper(
     response=Criterion(
         code="primary-end-point",
         title="Response, complete or partial",
-        rule=any_of(_COMPLETE, all_of(_COUNTS, _NO_TRANSFUSION)),
+        rule=all_of(_COUNTS, _NO_TRANSFUSION),
         wording="partial: neutrophils > 1.0, platelets > 30 x 10^9/L, hemoglobin > 8 g/dL, no "
         "transfusion",
         source=_SOURCE,

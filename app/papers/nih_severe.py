@@ -3,7 +3,7 @@
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
 from app.domain.response import ResponsePaper
-from app.domain.rules import AtLeast, Below, Criterion, Not, all_of, any_of, at_least
+from app.domain.rules import AtLeast, Below, Criterion, Not, all_of, at_least
 
 _SOURCE = "N Engl J Med 2017;376:1540, Methods, patients (PMC5548296)"
 
@@ -66,7 +66,7 @@ RESPONSE = ResponsePaper(
     response=Criterion(
         code="primary-end-point",
         title="Response, complete or partial",
-        rule=any_of(_COMPLETE, Not(PAPER.eligibility)),
+        rule=Not(PAPER.eligibility),
         wording="partial: no longer meets the criteria of severe aplastic anemia",
         source=_END_POINTS,
     ),
