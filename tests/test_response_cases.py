@@ -204,8 +204,8 @@ def lineage_variants(lineage: Lineage) -> Iterator[tuple[str, Lineage]]:
         yield f"affected, {what}", replace(lineage, affected=rule)
 
 
-# Whoever rises by more than 0.5 from below 0.5, or by more than 20 from below 20, has doubled: these
-# words of Camitta's add nobody, so no case can tell their numbers.
+# Whoever rises by more than 0.5 from below 0.5, or by more than 20 from below 20, has doubled:
+# these words of Camitta's add nobody, so no case can tell their numbers.
 IMPLIED_BY_DOUBLING = re.compile(r"(neutrophil|platelet)-response: 2 [01] ")
 
 EVERY_VARIANT = [

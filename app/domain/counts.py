@@ -192,6 +192,8 @@ class DrugGiven:
     dose_mg_per_kg: Decimal | None = None
     stated: bool = False
     """Known from a statement that it was taken: tells when, not how often."""
+    began: When | None = None
+    """The first moment of a period in which it was given."""
 
 
 class Sex(Enum):

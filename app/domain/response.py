@@ -208,7 +208,7 @@ def assess_response(
     doses = [d for d in known.drugs if d.drug is Drug.DACLIZUMAB]
     by_drug = start is None
     if start is None and doses:
-        start = min((d.when for d in doses), key=lambda w: (w.first, w.last, w.text))
+        start = min((d.began or d.when for d in doses), key=lambda w: (w.first, w.last, w.text))
     judge = _Judge(paper, policy, known, start, window_days)
     return judge.assessment(as_of, doses, by_drug, course)
 

@@ -589,8 +589,10 @@ class _Reader:
         )
         milligrams, per_kg = dose_of(dose) if dose else (None, None)
         stated = isinstance(given, MedicationStatement)
+        period = given.effectivePeriod
+        began = when(period.start) if period and period.start else None
         self._charts[self._owner(item)].drugs.append(
-            DrugGiven(drug, moment, source, milligrams, per_kg, stated)
+            DrugGiven(drug, moment, source, milligrams, per_kg, stated, began)
         )
 
     # The end

@@ -1,0 +1,448 @@
+"""$assess-response over real HTTP, properties over many charts, and what can be wrong with one."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import date, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.fhir.writing import SUPPORTING_INFO, encode
+from app.operations import response as assess_response
+from app.papers import RESPONSES
+from tests.conformance import faults
+
+START = date(2001, 3, 1)
+ADDRESS = "/fhir/$assess-response"
+LOINC = {
+    "anc": ("751-8", "10*9/L"),
+    "platelets": ("777-3", "10*9/L"),
+    "hemoglobin": ("718-7", "g/dL"),
+    "arc": ("60474-4", "10*9/L"),
+}
+BEST_FIRST = ["complete-response", "response", "indeterminate", "no-response", "not-evaluable"]
+LOW = {"anc": 0.8, "platelets": 40, "hemoglobin": 8.0, "arc": 30}
+NORMAL = {"anc": 3.0, "platelets": 200, "hemoglobin": 14.5, "arc": 80}
+Json = dict[str, Any]
+
+
+def day(number: int, start: date = START) -> str:
+    return str(start + timedelta(days=number))
+
+
+def named(kind: str, name: str) -> Json:
+    return {"resourceType": kind, "id": name, "subject": {"reference": "Patient/p"}}
+
+
+def count(name: str, number: int, value: float, start: date = START) -> Json:
+    code, unit = LOINC[name]
+    return named("Observation", f"{name}{number:+}".replace("+", "-plus-")) | {
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
+        "effectiveDateTime": day(number, start),
+        "valueQuantity": {
+            "value": value,
+            "unit": unit,
+            "system": "http://unitsofmeasure.org",
+            "code": unit,
+        },
+    }
+
+
+def counts(number: int, values: dict[str, float], start: date = START) -> list[Json]:
+    return [count(name, number, value, start) for name, value in values.items()]
+
+
+def dose(number: int, start: date = START, **more: Any) -> Json:
+    given_ = named("MedicationAdministration", f"dose-{number}") | {
+        "status": "completed",
+        "medicationCodeableConcept": {"text": "daclizumab"},
+        "effectiveDateTime": day(number, start),
+    }
+    return given_ | more
+
+
+def transfusion(code: str, number: int, status: str = "completed", **more: Any) -> Json:
+    coding = {"system": "http://snomed.info/sct", "code": code}
+    return named("Procedure", f"transfusion-{code}-{number}-{status}") | {
+        "status": status,
+        "code": {"coding": [coding]},
+        "performedDateTime": day(number),
+        **more,
+    }
+
+
+RED_CELLS, PLATELETS = "116863004", "12719002"
+
+
+def bundle(*resources: Json) -> bytes:
+    entries = [{"resource": one} for one in resources]
+    body = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    return json.dumps(body).encode()
+
+
+def assessed(body: bytes, **query: str) -> Json:
+    """The response Observation; every answer is valid FHIR."""
+    answer = json.loads(encode(assess_response(body, list(query.items()))))
+    assert faults(answer, resolve=False) == []
+    found: Json = answer["entry"][0]["resource"]
+    return found
+
+
+def verdict(found: Json) -> str:
+    code: str = found["valueCodeableConcept"]["coding"][0]["code"]
+    return code
+
+
+def part(found: Json, code: str) -> str:
+    """A component's code, or its date."""
+    (one,) = (c for c in found["component"] if c["code"]["coding"][0]["code"] == code)
+    value: str = (
+        one["valueDateTime"]
+        if "valueDateTime" in one
+        else one["valueCodeableConcept"]["coding"][0]["code"]
+    )
+    return value
+
+
+def reason(found: Json) -> str:
+    text: str = found["valueCodeableConcept"]["text"]
+    return text
+
+
+# Over HTTP
+
+
+def test_an_answer_names_its_lineages_its_times_and_its_evidence(http: httpx.Client) -> None:
+    body = bundle(
+        *counts(0, LOW),
+        dose(0, dosage={"dose": {"value": 1, "unit": "mg/kg"}}),
+        dose(14),
+        *counts(91, LOW | {"anc": 2.4}),
+        *counts(182, LOW | {"anc": 2.6}),
+    )
+    headers = {"content-type": "application/fhir+json"}
+    answer = http.post(ADDRESS, content=body, headers=headers)
+    assert answer.status_code == httpx.codes.OK
+    assert faults(answer.json(), resolve=False) == []
+    found = answer.json()["entry"][0]["resource"]
+    assert found["code"]["coding"][0]["code"] == "response"
+    assert verdict(found) == "response"
+    assert part(found, "neutrophil-response") == "met"
+    assert part(found, "platelet-response") == "not-met"
+    assert part(found, "red-cell-response") == "not-met"
+    assert part(found, "primary-end-point") == "met"
+    assert part(found, "complete") == "not-met"
+    assert part(found, "kept-two-years") == "unknown"
+    assert part(found, "response-at-3-months") == "response"
+    assert part(found, "response-at-3-months-date") == day(91)
+    assert part(found, "response-at-6-months-date") == day(182)
+    assert part(found, "current-response-date") == day(182)
+    assert part(found, "best-response-date") == day(91)
+    assert "2 doses" in str(found["component"])
+    references = {one["reference"] for one in found["derivedFrom"]}
+    assert references >= {"Observation/anc-plus-0", "Observation/anc-plus-91"}
+    assert {e["valueReference"]["reference"] for e in found["extension"]} == {
+        "MedicationAdministration/dose-0",
+        "MedicationAdministration/dose-14",
+    }
+
+
+def test_several_definitions_stand_side_by_side_and_the_unverified_say_so() -> None:
+    body = bundle(*counts(0, LOW), *counts(91, NORMAL))
+    query = [("criteria", paper.id) for paper in RESPONSES] + [("treatmentStart", day(0))]
+    answer = json.loads(encode(assess_response(body, query)))
+    found = [
+        e["resource"] for e in answer["entry"] if e["resource"]["resourceType"] == "Observation"
+    ]
+    assert [one["method"]["coding"][0]["code"].split("/")[-1] for one in found] == [
+        f"{paper.id}|{paper.version}" for paper in RESPONSES
+    ]
+    for paper, one in zip(RESPONSES, found, strict=True):
+        said = any("Unverified" in note["text"] for note in one["note"])
+        assert said is not paper.verified
+        assert ("Unverified" in one["text"]["div"]) is not paper.verified
+
+
+def test_the_time_to_response_and_its_loss_are_dated() -> None:
+    body = bundle(
+        *counts(0, LOW), *counts(91, LOW | {"anc": 3.0}), *counts(182, LOW), *counts(300, LOW)
+    )
+    found = assessed(body, treatmentStart=day(0))
+    assert part(found, "first-loss-date") == day(182)
+    (took,) = (
+        c for c in found["component"] if c["code"]["coding"][0]["code"] == "time-to-response"
+    )
+    assert took["valueQuantity"]["value"] == 91
+
+
+def test_the_drug_as_given_is_told_beside_the_plan() -> None:
+    weight = count("anc", -3, 70) | {
+        "id": "weight",
+        "code": {"coding": [{"system": "http://loinc.org", "code": "29463-7"}]},
+        "valueQuantity": {
+            "value": 70,
+            "unit": "kg",
+            "system": "http://unitsofmeasure.org",
+            "code": "kg",
+        },
+    }
+    doses = [
+        dose(n, dosage={"dose": {"value": 70, "unit": "mg", "code": "mg"}}) for n in (0, 14, 30)
+    ]
+    found = assessed(bundle(weight, *counts(0, LOW), *doses, *counts(91, LOW)))
+    (told,) = (
+        c for c in found["component"] if c["code"]["coding"][0]["code"] == "daclizumab-exposure"
+    )
+    assert told["valueString"].startswith(
+        f"3 doses from {day(0)} to {day(30)}; every 14 to 16 days; 1.00 mg/kg"
+    )
+
+
+def test_a_statement_tells_the_start_only_where_no_administration_does() -> None:
+    statement = named("MedicationStatement", "said") | {
+        "status": "completed",
+        "medicationCodeableConcept": {"text": "Zenapax"},
+        "effectivePeriod": {"start": day(-20), "end": day(90)},
+    }
+    chart = (*counts(-21, LOW), *counts(-1, LOW), *counts(70, LOW), *counts(91, LOW))
+    assert part(assessed(bundle(statement, *chart)), "response-at-3-months-date") == day(70)
+    both = assessed(bundle(statement, dose(0), *chart))
+    assert part(both, "response-at-3-months-date") == day(91)
+
+
+def test_the_laboratorys_own_range_decides_what_is_normal() -> None:
+    anc = count("anc", 91, 1.6)
+    unit = {"unit": "10*9/L", "system": "http://unitsofmeasure.org", "code": "10*9/L"}
+    ranges = [{"low": {"value": 1.5} | unit, "high": {"value": 7.0} | unit}]
+    chart = (*counts(0, LOW), *counts(91, {"platelets": 40, "hemoglobin": 8, "arc": 30}))
+    start = {"treatmentStart": day(0)}
+    assert verdict(assessed(bundle(*chart, anc), **start)) == "indeterminate"
+    assert (
+        verdict(assessed(bundle(*chart, anc | {"referenceRange": ranges}), **start)) == "response"
+    )
+    women = [ranges[0] | {"appliesTo": [{"text": "female"}]}]
+    ranged = anc | {"referenceRange": women}
+    assert verdict(assessed(bundle(*chart, ranged), **start)) == "indeterminate"
+    patient = {"resourceType": "Patient", "id": "p", "gender": "female"}
+    assert verdict(assessed(bundle(patient, *chart, ranged), **start)) == "response"
+
+
+# What can be wrong
+
+
+@pytest.mark.parametrize(
+    ("chart", "query", "why"),
+    [
+        ([*counts(0, LOW), *counts(91, NORMAL)], {}, "No start of treatment"),
+        ([*counts(0, LOW)], {"treatmentStart": day(0)}, "No counts from day 60"),
+        ([*counts(0, LOW)], {"treatmentStart": day(20)}, "No counts from day 60"),
+        ([*counts(0, LOW)], {"treatmentStart": day(40)}, "there is no baseline"),
+        ([*counts(91, NORMAL)], {"treatmentStart": day(0)}, "there is no baseline"),
+        (
+            [*counts(0, NORMAL), *counts(91, NORMAL)],
+            {"treatmentStart": day(0)},
+            "does not meet the definition's entry criteria",
+        ),
+        (
+            [count("anc", 0, 0.8), *counts(91, NORMAL)],
+            {"treatmentStart": day(0)},
+            "not known whether the baseline",
+        ),
+        (
+            [
+                {"resourceType": "Patient", "id": "p", "deceasedDateTime": day(30)},
+                *counts(0, LOW),
+                *counts(20, LOW),
+            ],
+            {"treatmentStart": day(0)},
+            f"The patient died ({day(30)})",
+        ),
+    ],
+)
+def test_a_patient_who_cannot_be_judged_is_told_why(
+    chart: list[Json], query: dict[str, str], why: str
+) -> None:
+    found = assessed(bundle(*chart), **query)
+    assert verdict(found) == "not-evaluable"
+    assert why in reason(found)
+    assert why.split("(")[0] in found["text"]["div"].replace("&#x27;", "'")
+    assert part(found, "primary-end-point") == "unknown"
+
+
+def issues(body: bytes, **query: str) -> dict[str, Json]:
+    answer = json.loads(encode(assess_response(body, list(query.items()))))
+    outcomes = (e["resource"] for e in answer["entry"])
+    return {
+        issue["details"]["coding"][0]["code"]: issue
+        for outcome in outcomes
+        if outcome["resourceType"] == "OperationOutcome"
+        for issue in outcome["issue"]
+    }
+
+
+def test_of_two_courses_the_first_is_judged_and_the_second_named() -> None:
+    chart = (
+        *(one for number in (0, 91, 195) for one in counts(number, LOW)),
+        *(dose(number) for number in (0, 14, 200)),
+        *counts(290, NORMAL),
+    )
+    found = assessed(bundle(*chart))
+    assert verdict(found) == "no-response"
+    assert day(200) in issues(bundle(*chart))["several-courses"]["diagnostics"]
+    assert verdict(assessed(bundle(*chart), treatmentStart=day(200))) == "complete-response"
+
+
+def test_counts_only_under_transfusion_settle_nothing_and_say_so() -> None:
+    chart = (*counts(0, LOW), *counts(91, LOW | {"platelets": 200}), transfusion(PLATELETS, 90))
+    found = assessed(bundle(*chart), treatmentStart=day(0))
+    assert (verdict(found), part(found, "platelet-response")) == ("indeterminate", "unknown")
+    assert "transfusion-window" in issues(bundle(*chart), treatmentStart=day(0))
+
+
+def test_contradictory_counts_of_one_day_are_no_response_and_no_failure() -> None:
+    other = count("anc", 91, 3.0) | {"id": "other"}
+    chart = (*counts(0, LOW), *counts(91, LOW), other)
+    found = assessed(bundle(*chart), treatmentStart=day(0))
+    assert (verdict(found), part(found, "neutrophil-response")) == ("indeterminate", "unknown")
+
+
+def test_a_period_that_ends_before_it_starts_is_set_aside() -> None:
+    backwards = transfusion(RED_CELLS, 50, "not-done") | {
+        "performedPeriod": {"start": day(90), "end": day(30)}
+    }
+    del backwards["performedDateTime"]
+    chart = (*counts(0, LOW), *counts(91, LOW), backwards)
+    assert "no-date" in issues(bundle(*chart), treatmentStart=day(0))
+
+
+def test_a_count_dated_by_its_year_alone_is_not_placed() -> None:
+    vague = count("anc", 91, 3.0) | {"effectiveDateTime": "2001"}
+    chart = (*counts(0, LOW), *counts(91, {"platelets": 40, "hemoglobin": 8, "arc": 30}), vague)
+    assert verdict(assessed(bundle(*chart), treatmentStart=day(0))) == "indeterminate"
+    assert "not-judged" in issues(bundle(*chart), treatmentStart=day(0))
+
+
+def test_later_than_the_day_judged_does_not_count() -> None:
+    body = bundle(*counts(0, LOW), *counts(91, LOW), *counts(120, NORMAL))
+    start = {"treatmentStart": day(0)}
+    assert verdict(assessed(body, **start)) == "complete-response"
+    assert verdict(assessed(body, asOf=day(100), **start)) == "no-response"
+
+
+def test_twenty_years_of_weekly_counts_are_judged() -> None:
+    chart = [one for n in range(0, 7300, 7) for one in counts(n, LOW | {"anc": 0.8 + n / 2000})]
+    began = time.monotonic()
+    found = assessed(bundle(dose(0), *chart))
+    assert verdict(found) == "no-response"
+    assert part(found, "current-response-date") == day(7294)
+    # Not a measurement: only that no assessment looks at every other one.
+    assert time.monotonic() - began < 60
+
+
+# Properties
+
+values = st.fixed_dictionaries(
+    {
+        "anc": st.sampled_from([0.4, 0.8, 1.2, 1.3, 2.0, 3.0]),
+        "platelets": st.sampled_from([15, 40, 70, 71, 150, 200]),
+        "hemoglobin": st.sampled_from([7.0, 8.5, 8.6, 11.5, 14.0]),
+        "arc": st.sampled_from([30, 60, 61, 90]),
+    }
+)
+visits = st.lists(
+    st.tuples(st.sampled_from([-1, 30, 59, 60, 91, 120, 183, 300, 500, 850]), values),
+    max_size=6,
+    unique_by=lambda visit: visit[0],
+)
+supports = st.lists(
+    st.tuples(
+        st.sampled_from([RED_CELLS, PLATELETS, "116859006"]),
+        st.sampled_from([-50, -40, -30, -20, -10, 50, 85, 90, 115, 180]),
+    ),
+    max_size=8,
+    unique=True,
+)
+papers = st.sampled_from([paper.id for paper in RESPONSES])
+Visits = list[tuple[int, dict[str, float]]]
+
+
+def chart_of(seen: Visits, given_: list[tuple[str, int]]) -> list[Json]:
+    return [
+        *(one for number, found in seen for one in counts(number, found)),
+        *(transfusion(code, number) for code, number in given_),
+    ]
+
+
+@given(values, visits, supports, papers, st.sampled_from(["complete", "unknown"]))
+def test_the_answers_own_evidence_is_enough(
+    first: dict[str, float], seen: Visits, given_: list[tuple[str, int]], paper: str, history: str
+) -> None:
+    chart = [*counts(-2, first), *chart_of(seen, given_), dose(0)]
+    query = {"criteria": paper, "transfusionHistory": history}
+    found = assessed(bundle(*chart), **query)
+    names = {one["reference"] for one in found.get("derivedFrom", [])}
+    names |= {
+        one["valueReference"]["reference"]
+        for one in found.get("extension", [])
+        if one["url"] == SUPPORTING_INFO
+    }
+    named_only = [one for one in chart if f"{one['resourceType']}/{one['id']}" in names]
+    again = assessed(bundle(*named_only), **query)
+    assert verdict(again) == verdict(found)
+    assert part(again, "kept-two-years") == part(found, "kept-two-years")
+
+
+@given(values, visits, supports, papers, st.integers(860, 900))
+def test_a_later_normal_count_never_worsens_the_best_response(
+    first: dict[str, float], seen: Visits, given_: list[tuple[str, int]], paper: str, later: int
+) -> None:
+    chart = [*counts(-2, first), *chart_of(seen, given_)]
+    query = {"criteria": paper, "treatmentStart": day(0)}
+    before = assessed(bundle(*chart), **query)
+    after = assessed(bundle(*chart, *counts(later, NORMAL)), **query)
+    best = [BEST_FIRST.index(part(one, "best-response")) for one in (after, before)]
+    assert best[0] <= best[1]
+
+
+@given(values, visits, papers)
+def test_another_year_changes_nothing_but_dates(
+    first: dict[str, float], seen: Visits, paper: str
+) -> None:
+    moved = START + timedelta(days=365)
+    codes = []
+    for start in (START, moved):
+        chart = [one for number, found in seen for one in counts(number, found, start)]
+        body = bundle(*counts(-2, first, start), dose(0, start), *chart)
+        found = assessed(body, criteria=paper)
+        codes.append(
+            [verdict(found)]
+            + [
+                (c["code"]["coding"][0]["code"], c["valueCodeableConcept"]["coding"])
+                for c in found["component"]
+                if "valueCodeableConcept" in c
+            ]
+        )
+    assert codes[0] == codes[1]
+
+
+@given(values, visits, supports)
+def test_a_lineage_that_was_not_affected_never_responds(
+    first: dict[str, float], seen: Visits, given_: list[tuple[str, int]]
+) -> None:
+    seen = [visit for visit in seen if visit[0] != -1]
+    body = bundle(*counts(-1, first), *chart_of(seen, given_))
+    found = assessed(body, treatmentStart=day(0))
+    if verdict(found) == "not-evaluable":
+        return
+    if first["anc"] > 1.2:
+        assert part(found, "neutrophil-response") == "not-applicable"
+    if first["platelets"] > 70 and not any(code != RED_CELLS for code, _ in given_):
+        assert part(found, "platelet-response") == "not-applicable"
+    if first["arc"] > 60:
+        assert part(found, "red-cell-response") == "not-applicable"
