@@ -145,7 +145,11 @@ def _cohort(options: argparse.Namespace) -> int:
         sys.stderr.write("maa-assess: nobody to assess\n")
         return 1
     if options.json:
-        report = operations.cohort_report(found, remarks)
+        try:
+            report = operations.cohort_report(found, remarks)
+        except RequestError as error:
+            _print_faults(error)
+            return 1
         sys.stdout.write(encode(report).decode() + "\n")
     else:
         _print_cohort(found)

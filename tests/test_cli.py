@@ -19,6 +19,7 @@ from app.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 FHIR_JSON = "application/fhir+json"
+COHORT = Path(__file__).parent.parent / "fixtures" / "daclizumab-2003"
 ESCAPE = "\x1b"
 
 
@@ -207,3 +208,47 @@ def test_no_sequence_in_the_data_steers_the_terminal(
     assert "urn:a\N{REPLACEMENT CHARACTER}" in out
     assert main(["eligibility", file, "--criteria", f"a{steering}b"]) == 1
     assert f"a{steering}b" not in capsys.readouterr().err
+
+
+def test_a_response_is_told_by_lineage_with_its_times(capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(COHORT / "bundle.json")
+    assert main(["response", file, "--subject", "Patient/mAA-03"]) == 0
+    out = capsys.readouterr().out
+    assert "Patient/mAA-03: response (nih-daclizumab-2003)" in out
+    assert "Neutrophil" in out
+    assert "Response at 3 months: response (2000-01-19)" in out
+    assert main(["response", file, "--subject", "Patient/mAA-03", "--as-of", "1999-10-25"]) == 0
+    assert "No counts from day 60 to day 183" in capsys.readouterr().out
+
+
+def test_a_directory_is_one_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cohort", str(COHORT)]) == 0
+    out = capsys.readouterr().out
+    assert "17 treated, 1 not evaluable, 16 evaluable, 6 responded." in out
+    assert "37.5% (38%)" in out
+    assert "Not evaluable: Patient/mAA-17." in out
+    assert main(["cohort", str(COHORT), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["group"][0]["measureScore"]["value"] == 0.375
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "cohort.json").write_bytes((COHORT / "bundle.json").read_bytes())
+    assert main(["cohort", str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert "broken.json: error: Not JSON" in told.err
+    assert "17 treated" in told.out
+
+
+@pytest.mark.parametrize("kind", ["empty", "missing", "eligibility only", "two definitions"])
+def test_a_cohort_of_nobody_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    arguments = {
+        "empty": [str(tmp_path)],
+        "missing": [str(tmp_path / "nothing.json")],
+        "eligibility only": [str(COHORT), "--criteria", "emaa"],
+        "two definitions": [
+            *(str(COHORT), "--json", "--criteria", "nih-severe"),
+            *("--criteria", "japan-childhood"),
+        ],
+    }[kind]
+    assert main(["cohort", *arguments]) in {1, 2}
+    assert capsys.readouterr().err
