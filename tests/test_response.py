@@ -310,6 +310,21 @@ def test_contradictory_counts_of_one_day_are_no_response_and_no_failure() -> Non
     chart = (*counts(0, LOW), *counts(91, LOW), other)
     found = assessed(bundle(*chart), treatmentStart=day(0))
     assert (verdict(found), part(found, "neutrophil-response")) == ("indeterminate", "unknown")
+    assert "contradiction" in issues(bundle(*chart), treatmentStart=day(0))
+
+
+def test_a_start_known_by_its_month_has_its_baseline_before_the_month() -> None:
+    chart = (*counts(-9, LOW), *counts(12, NORMAL), *counts(91, LOW))
+    found = assessed(bundle(*chart), treatmentStart="2001-03")
+    assert verdict(found) == "no-response"
+    assert part(found, "current-response-date") == day(91)
+
+
+def test_who_was_not_seen_in_time_is_not_evaluable_and_later_ones_are_still_told() -> None:
+    found = assessed(bundle(*counts(0, LOW), *counts(300, NORMAL)), treatmentStart=day(0))
+    assert verdict(found) == "not-evaluable"
+    assert part(found, "current-response") == "complete-response"
+    assert part(found, "best-response-date") == day(300)
 
 
 def test_a_period_that_ends_before_it_starts_is_set_aside() -> None:

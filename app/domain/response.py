@@ -285,10 +285,12 @@ class _Judge:
     ) -> ResponseAssessment:
         baseline = self._baseline()
         moments = self._moments(baseline) if baseline else []
-        reason = self._obstacle(baseline, moments)
+        reason = self._obstacle(baseline)
         if reason:
             moments = []
         judged = _best(self._between(moments, *self.paper.days))
+        if not reason and judged is None:
+            reason = self._nothing_in_time()
         start_sources = [d.source for d in doses] if by_drug else []
         verdict = judged.verdict if judged else ResponseVerdict.NOT_EVALUABLE
         first = next((m for m in moments if m.verdict in RESPONDED), None)
@@ -333,7 +335,7 @@ class _Judge:
             exposure=_exposure(doses, self.course.weights),
             counts=counts,
             supporting=tuple(dict.fromkeys([*supporting, *start_sources])),
-            remarks=tuple(self._remarks(takings, counts, whole, doses)),
+            remarks=tuple(self._remarks(takings, counts, whole, doses, judged)),
         )
 
     def _end_point(self, judged: Moment | None) -> Truth | None:
@@ -345,7 +347,11 @@ class _Judge:
             return None
         start = self.start
         everything = (*self.course.counts, *self.course.derived)
-        before = [c for c in everything if not c.when.after(start)]
+        before = [
+            c
+            for c in everything
+            if not c.when.after(start) and (start.precise or c.when.last <= start.first)
+        ]
         days = [c.when.last for c in before if c.analyte in _COUNTED]
         days = [d for d in days if d >= start.first - timedelta(days=self.window_days)]
         if not days:
@@ -409,8 +415,8 @@ class _Judge:
             confirmed.append(moment)
         return confirmed
 
-    def _obstacle(self, baseline: Baseline | None, moments: list[Moment]) -> str:
-        """Why the patient is not evaluable; empty when one is."""
+    def _obstacle(self, baseline: Baseline | None) -> str:
+        """What is wrong with the baseline; empty when it can be judged against."""
         if self.start is None:
             return (
                 "No start of treatment: send 'treatmentStart', or the MedicationAdministration "
@@ -430,12 +436,13 @@ class _Judge:
                     "It is not known whether the baseline meets the entry criteria: "
                     "ask $assess-eligibility as of the start of treatment what is missing."
                 )
-        if not self._between(moments, *self.paper.days):
-            first, last = self.paper.days
-            died = self.course.died
-            death = f" The patient died ({died.text})." if died else ""
-            return f"No counts from day {first} to day {last} after the start.{death}"
         return ""
+
+    def _nothing_in_time(self) -> str:
+        first, last = self.paper.days
+        died = self.course.died
+        death = f" The patient died ({died.text})." if died else ""
+        return f"No counts from day {first} to day {last} after the start.{death}"
 
     def _between(self, moments: list[Moment], first: int, last: int) -> list[Moment]:
         if self.start is None:
@@ -469,7 +476,8 @@ class _Judge:
         between = [m for m in later if end is None or m.day <= end.day]
         if any(m.verdict is ResponseVerdict.NO_RESPONSE for m in between):
             return Truth.NOT_MET, between
-        return (Truth.MET if end else Truth.UNKNOWN), between
+        kept = end is not None and all(m.verdict in RESPONDED for m in between)
+        return (Truth.MET if kept else Truth.UNKNOWN), between
 
     def _relapse(self, first: Moment | None, moments: list[Moment]) -> Truth | None:
         if self.paper.relapse is None or first is None:
@@ -504,12 +512,17 @@ class _Judge:
         counts: tuple[Count, ...],
         whole: Course,
         doses: Sequence[DrugGiven],
+        judged: Moment | None,
     ) -> Iterator[Remark]:
         seen = set()
         for remark in (r for t in takings for r in t.remarks):
             if remark.code in _TOLD and remark not in seen:
                 seen.add(remark)
                 yield remark
+        if judged:
+            yield from _contradictions(self.response, judged.findings)
+        if takings and self.paper.entry:
+            yield from _contradictions(self.paper.entry, takings[0].findings)
         days = sorted(d.when.first for d in doses)
         gaps = [b for a, b in pairwise(days) if (b - a).days > COURSE_GAP_DAYS]
         if gaps:
@@ -521,9 +534,9 @@ class _Judge:
                 "'treatmentStart'.",
                 tuple(d.source.place for d in doses if d.when.first >= gaps[0]),
             )
-        judged = {s.place for c in counts for s in c.sources}
+        used = {s.place for c in counts for s in c.sources}
         places = (s.place for c in whole.counts for s in c.sources)
-        rest = tuple(dict.fromkeys(p for p in places if p not in judged))
+        rest = tuple(dict.fromkeys(p for p in places if p not in used))
         if rest:
             yield Remark(
                 "not-judged",
@@ -532,6 +545,25 @@ class _Judge:
                 "judged, or another result of the same days was judged.",
                 rest,
             )
+
+
+def _contradictions(rule: Rule, findings: Findings) -> Iterator[Remark]:
+    """Counts of one moment that answer the rule differently."""
+    for analyte, counts in findings.counts.items():
+        if len(counts) < 2:
+            continue
+        leaves = [leaf for leaf in rule.leaves() if getattr(leaf, "analyte", None) is analyte]
+        for leaf in leaves:
+            alone = (replace(findings, counts={analyte: (count,)}) for count in counts)
+            if {Truth.MET, Truth.NOT_MET} <= {leaf.check(one) for one in alone}:
+                yield Remark(
+                    "contradiction",
+                    Severity.WARNING,
+                    f"Results of one moment disagree on {leaf.describe()}: {analyte.title} is not "
+                    "known. Correct or repeat the count.",
+                    tuple(s.place for count in counts for s in count.sources),
+                )
+                break
 
 
 def _one(counts: tuple[Count, ...]) -> Count | None:
