@@ -17,7 +17,6 @@ from app.fhir.response import response_answer
 from app.fhir.writing import Json, canonical, eligibility_answer, write_answers
 from app.papers import PUBLISHED, RESPONSES
 
-DEFAULT_PAPER = PUBLISHED[0]
 Published = TypeVar("Published", Paper, ResponsePaper)
 
 
