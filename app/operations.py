@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from app.domain.assessment import Assessment, Paper, assess_eligibility
@@ -14,9 +14,10 @@ from app.fhir.outcome import BASE, Fault, RequestError
 from app.fhir.reading import Reading, read_courses
 from app.fhir.requests import Request, read_request
 from app.fhir.response import response_answer
-from app.fhir.writing import Json, canonical, eligibility_answer, write_answers
+from app.fhir.writing import Answer, Json, canonical, eligibility_answer, write_answers
 from app.papers import PUBLISHED, RESPONSES
 
+Assessed = TypeVar("Assessed", Assessment, ResponseAssessment)
 Published = TypeVar("Published", Paper, ResponsePaper)
 
 
@@ -27,13 +28,7 @@ def eligibility(
 
     Raises RequestError with the HTTP status and its faults.
     """
-    request, reading, assessments = assess(body, query, default_window_days)
-    courses = {course.patient: course for course in reading.courses}
-    return write_answers(
-        [eligibility_answer(found, courses[found.patient].remarks) for found in assessments],
-        reading.remarks,
-        request.study,
-    )
+    return _written(assess(body, query, default_window_days), eligibility_answer)
 
 
 def response(
@@ -43,13 +38,17 @@ def response(
 
     Raises RequestError with the HTTP status and its faults.
     """
-    request, reading, assessments = assess_responses(body, query, default_window_days)
-    courses = {course.patient: course for course in reading.courses}
-    return write_answers(
-        [response_answer(found, courses[found.patient].remarks) for found in assessments],
-        reading.remarks,
-        request.study,
-    )
+    return _written(assess_responses(body, query, default_window_days), response_answer)
+
+
+def _written(
+    assessed: tuple[Request, Reading, list[Assessed]],
+    answer: Callable[[Assessed, Sequence[Remark]], Answer],
+) -> Json:
+    request, reading, assessments = assessed
+    remarks = {course.patient: course.remarks for course in reading.courses}
+    answers = [answer(found, remarks[found.patient]) for found in assessments]
+    return write_answers(answers, reading.remarks, request.study)
 
 
 def evaluate_measure(
@@ -92,9 +91,7 @@ def assess_responses(
 ) -> tuple[Request, Reading, list[ResponseAssessment]]:
     """The response assessments as values: for each patient one by each definition."""
     request = read_request(body, query, measure)
-    papers = papers_named(request.criteria, RESPONSES)
-    reading = _courses(request)
-    window = request.window_days or default_window_days
+    papers, reading, window = _asked(request, RESPONSES, default_window_days)
     assessments = [
         assess_response(
             paper, course, request.treatment_start, request.as_of, window, request.red_cell_policy
@@ -110,9 +107,7 @@ def assess(
 ) -> tuple[Request, Reading, list[Assessment]]:
     """The eligibility assessments as values: for each patient one by each definition."""
     request = read_request(body, query)
-    papers = papers_named(request.criteria, PUBLISHED)
-    reading = _courses(request)
-    window = request.window_days or default_window_days
+    papers, reading, window = _asked(request, PUBLISHED, default_window_days)
     assessments = [
         assess_eligibility(paper, course, request.as_of, window, request.red_cell_policy)
         for course in reading.courses
@@ -121,10 +116,15 @@ def assess(
     return request, reading, assessments
 
 
-def _courses(request: Request) -> Reading:
-    return read_courses(
+def _asked(
+    request: Request, published: Sequence[Published], default_window_days: int
+) -> tuple[list[Published], Reading, int]:
+    """The definitions and the window asked for, and the patients' courses."""
+    papers = papers_named(request.criteria, published)
+    reading = read_courses(
         request.entries, request.place, request.subject, request.transfusion_history_complete
     )
+    return papers, reading, request.window_days or default_window_days
 
 
 def papers_named(names: Iterable[str], published: Sequence[Published]) -> list[Published]:

@@ -30,6 +30,7 @@ from app.domain.rules import (
     Criterion,
     Findings,
     Limit,
+    OfOneAnalyte,
     Rule,
     TransfusionDependent,
     Truth,
@@ -40,6 +41,7 @@ from app.domain.rules import (
 # Transfusion dependence: NIH NCT01891994, at least 4 units in the 8 weeks before.
 DEPENDENCE_UNITS = 4
 DEPENDENCE_DAYS = 56
+ADULT_DAYS = 6575  # 18 years
 # Our own reading, said in the answer wherever it bears on a count.
 CONFOUNDED_DAYS = {
     Product.PLATELETS: 7,
@@ -153,7 +155,9 @@ def assess_eligibility(
         policy = paper.red_cell_policies[0]
     rule, criteria = reading(paper, policy)
     analytes = analytes_of(rule)
-    baseline = take_baseline(course, analytes, as_of, window_days)
+    everything = (*course.counts, *course.derived)
+    known, later = _split(everything, lambda c: not (as_of and c.when.after(as_of)))
+    baseline = take_baseline(course, known, analytes, window_days, as_of)
     findings = baseline.findings
     truth = rule.check(findings)
     undecided = tuple(rule.undecided(findings))
@@ -171,7 +175,11 @@ def assess_eligibility(
         needs=counts_needed(rule, findings),
         needs_transfusion_history=any(isinstance(leaf, TransfusionDependent) for leaf in undecided),
         other_policies=_other_policies(paper, policy, truth, findings),
-        remarks=(*baseline.remarks, *_contradictions(rule, findings)),
+        remarks=(
+            *baseline.remarks,
+            *_left_out(baseline, known, later, as_of, window_days),
+            *contradictions(rule, findings),
+        ),
     )
 
 
@@ -186,10 +194,12 @@ def _other_policies(
     return tuple((other, _VERDICTS[found]) for other, found in verdicts if found is not truth)
 
 
-def _contradictions(rule: Rule, findings: Findings) -> Iterator[Remark]:
+def contradictions(rule: Rule, findings: Findings) -> Iterator[Remark]:
+    """Results of one moment that answer a rule differently, each analyte once."""
     seen = set()
-    for leaf in rule.leaves():
-        if isinstance(leaf, Limit) and leaf.contradicted(findings) and leaf.analyte not in seen:
+    leaves = (leaf for leaf in rule.leaves() if isinstance(leaf, OfOneAnalyte))
+    for leaf in leaves:
+        if leaf.analyte not in seen and leaf.contradicted(findings):
             seen.add(leaf.analyte)
             yield Remark(
                 "contradiction",
@@ -209,6 +219,8 @@ class Baseline:
     """The counts of one window, and what bears on them."""
 
     day: When | None
+    first_day: date
+    """Where the window begins."""
     counts: tuple[Count, ...]
     findings: Findings
     confounders: tuple[Source, ...]
@@ -217,17 +229,20 @@ class Baseline:
 
 
 def take_baseline(
-    course: Course, analytes: frozenset[Analyte], as_of: When | None, window_days: int
+    course: Course,
+    counts: Iterable[Count],
+    analytes: frozenset[Analyte],
+    window_days: int,
+    as_of: When | None = None,
 ) -> Baseline:
-    """The newest count of each analyte, none later than `as_of` or outside the window."""
+    """The newest of the counts for each analyte, none outside the window.
+
+    The course tells what bears on them; of that nothing later than `as_of` is looked at.
+    """
     window = timedelta(days=window_days)
-    known, later = _split(
-        (*course.counts, *course.derived), lambda c: not (as_of and c.when.after(as_of))
-    )
-    dated, vague = _split(known, lambda c: c.when.last - c.when.first <= window)
     pools: dict[Analyte, list[Count]] = {analyte: [] for analyte in Analyte if analyte in analytes}
-    for count in dated:
-        if count.analyte in pools:
+    for count in counts:
+        if count.analyte in pools and _placed(count, window_days):
             pools[count.analyte].append(count)
     newest = max((c.when.last for pool in pools.values() for c in _tellers(pool)), default=date.max)
     start = newest - min(window, newest - date.min)
@@ -236,20 +251,26 @@ def take_baseline(
         inside = [c for c in pool if start <= c.when.first and c.when.last <= newest]
         if inside:
             chosen[analyte] = _newest(_tellers(inside))
-    counts = tuple(count for some in chosen.values() for count in some)
+    used = tuple(count for some in chosen.values() for count in some)
     supported, confounders, remarks = _confounded(course, chosen, as_of)
     dependent, independent, units, sources = _dependence(course, newest, as_of)
-    last = max(counts, key=_moment, default=None)
+    last = max(used, key=_moment, default=None)
     return Baseline(
         day=last.when if last else None,
-        counts=counts,
+        first_day=start,
+        counts=used,
         findings=Findings(
             supported, dependent, independent, units, course.sex, _child(course, newest)
         ),
         confounders=confounders,
         dependence_sources=sources,
-        remarks=(*remarks, *_left_out(counts, later, vague, known, start, as_of, window_days)),
+        remarks=remarks,
     )
+
+
+def _placed(count: Count, window_days: int) -> bool:
+    """Whether its date is precise enough to say that it belongs to a window."""
+    return (count.when.last - count.when.first).days <= window_days
 
 
 def _split(
@@ -365,7 +386,7 @@ def _under_support(count: Count, support: Transfusion | DrugGiven, code: str) ->
 
 def _child(course: Course, day: date) -> bool:
     """Whether the patient may have been under 18 years old on the day."""
-    return course.born is not None and course.born.last.toordinal() > day.toordinal() - 6575
+    return course.born is not None and course.born.last.toordinal() > day.toordinal() - ADULT_DAYS
 
 
 def _dependence(
@@ -418,17 +439,17 @@ def _dependence(
 
 
 def _left_out(
-    used: Sequence[Count],
-    later: Sequence[Count],
-    vague: Sequence[Count],
+    baseline: Baseline,
     known: Sequence[Count],
-    start: date,
+    later: Sequence[Count],
     as_of: When | None,
     window_days: int,
 ) -> Iterator[Remark]:
     """What was not judged, each kind of reason once, with every place."""
+    used = baseline.counts
+    vague = [count for count in known if not _placed(count, window_days)]
     told = {place for count in used for place in _places((count,))}
-    outside = [c for c in known if used and c.when.first < start]
+    outside = [c for c in known if used and c.when.first < baseline.first_day]
     paired = {place for count in known if count.parts for place in _places((count,))}
     unpaired = [
         c for c in known if c.analyte in NEVER_ALONE and not paired.issuperset(_places((c,)))

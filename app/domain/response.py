@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from app.domain.assessment import (
     CONFOUNDED_DAYS,
     DEPENDENCE_DAYS,
     Baseline,
     Citation,
+    contradictions,
     take_baseline,
 )
 from app.domain.counts import (
@@ -35,6 +36,7 @@ from app.domain.rules import (
     AtBaseline,
     Criterion,
     Findings,
+    OfOneAnalyte,
     Rule,
     TransfusionDependent,
     TransfusionIndependent,
@@ -57,9 +59,6 @@ _COUNTED = frozenset(
     }
 )
 
-# Of each assessment only what bore on a count is told; the rest would repeat itself.
-_TOLD = {"transfusion-window", "growth-factor-window"}
-
 
 class ResponseVerdict(Enum):
     """What a response assessment comes to."""
@@ -73,6 +72,7 @@ class ResponseVerdict(Enum):
 
 # The best first.
 _ORDER = list(ResponseVerdict)
+_OPEN = _ORDER.index(ResponseVerdict.INDETERMINATE)
 RESPONDED = {ResponseVerdict.COMPLETE, ResponseVerdict.RESPONSE}
 
 _END_POINT = {
@@ -121,6 +121,8 @@ class Moment:
     """The verdict on the counts of one window."""
 
     day: date
+    days_after: int
+    """Since the start of treatment."""
     verdict: ResponseVerdict
     taken: Baseline
     findings: Findings
@@ -160,8 +162,6 @@ class ResponseAssessment:
 
     paper: ResponsePaper
     policy: str | None
-    rule: Rule
-    """The paper's rule under the policy."""
     patient: Patient
     verdict: ResponseVerdict
     reason: str
@@ -176,8 +176,10 @@ class ResponseAssessment:
     best: Moment | None
     lineages: tuple[LineageReport, ...]
     independence: Truth | None
-    response: Truth | None
+    """None where the patient did not depend on transfusions."""
+    response: Truth
     complete: Truth | None
+    """None where the definition has none."""
     kept_two_years: Truth | None
     relapse: Truth | None
     first_response: Moment | None
@@ -185,6 +187,12 @@ class ResponseAssessment:
     exposure: Exposure | None
     counts: tuple[Count, ...]
     supporting: tuple[Source, ...]
+    needs: tuple[Analyte, ...]
+    """The counts that would settle an open verdict."""
+    needs_transfusions: tuple[Product, ...]
+    """The transfusions that would."""
+    unconfirmed: bool
+    """Whether only the confirmation of a response is missing."""
     remarks: tuple[Remark, ...]
 
 
@@ -245,8 +253,6 @@ class _Timeline:
         since = day - self._reach
         cut = replace(
             self._course,
-            counts=tuple(self._counts[first : bisect_right(self._days, day)]),
-            derived=(),
             transfusions=tuple(
                 t for t in self._course.transfusions if t.when.last >= since and t.when.first <= day
             ),
@@ -254,7 +260,8 @@ class _Timeline:
                 d for d in self._course.drugs if d.when.last >= since and d.when.first <= day
             ),
         )
-        return take_baseline(cut, _COUNTED, None, self._window.days)
+        counts = self._counts[first : bisect_right(self._days, day)]
+        return take_baseline(cut, counts, _COUNTED, self._window.days)
 
 
 class _Judge:
@@ -288,7 +295,7 @@ class _Judge:
         reason = self._obstacle(baseline)
         if reason:
             moments = []
-        judged = _best(self._between(moments, *self.paper.days))
+        judged = _best(_between(moments, *self.paper.days))
         if not reason and judged is None:
             reason = self._nothing_in_time()
         start_sources = [d.source for d in doses] if by_drug else []
@@ -298,21 +305,21 @@ class _Judge:
             (m for m in moments if m.day > first.day and m.verdict is ResponseVerdict.NO_RESPONSE),
             None,
         )
-        kept, kept_by = self._kept(verdict, judged, moments)
-        three = self._nearest(moments, *ABOUT_3_MONTHS)
-        six = self._nearest(moments, *ABOUT_6_MONTHS)
+        kept, kept_by = self._kept(moments)
+        three = _nearest(moments, *ABOUT_3_MONTHS)
+        six = _nearest(moments, *ABOUT_6_MONTHS)
         current = moments[-1] if moments else None
         best = _best(moments)
         shown = [m for m in (judged, three, six, current, best, first, loss) if m]
-        used = self._between(moments, *self.paper.days) + shown + kept_by
+        used = _between(moments, *self.paper.days) + shown + kept_by
         takings = ([baseline] if baseline else []) + [m.taken for m in used]
         counts = tuple(dict.fromkeys(c for taking in takings for c in taking.counts))
         supporting = [s for t in takings for s in (*t.confounders, *t.dependence_sources)]
         findings = judged.findings if judged else None
+        needs, needs_transfusions, unconfirmed = self._needs(judged)
         return ResponseAssessment(
             paper=self.paper,
             policy=self.policy,
-            rule=self.response,
             patient=self.course.patient,
             verdict=verdict,
             reason=reason,
@@ -325,9 +332,9 @@ class _Judge:
             current=current,
             best=best,
             lineages=tuple(self._lineage(one, findings) for one in self.paper.lineages),
-            independence=_independence(findings) if findings else None,
-            response=self._end_point(judged),
-            complete=self.complete.check(findings) if findings and self.complete else None,
+            independence=_independence(findings) if findings else Truth.UNKNOWN,
+            response=_END_POINT.get(verdict, Truth.UNKNOWN),
+            complete=self._complete(findings),
             kept_two_years=kept,
             relapse=self._relapse(first, moments),
             first_response=first,
@@ -335,12 +342,35 @@ class _Judge:
             exposure=_exposure(doses, self.course.weights),
             counts=counts,
             supporting=tuple(dict.fromkeys([*supporting, *start_sources])),
+            needs=needs,
+            needs_transfusions=needs_transfusions,
+            unconfirmed=unconfirmed,
             remarks=tuple(self._remarks(takings, counts, whole, doses, judged)),
         )
 
-    def _end_point(self, judged: Moment | None) -> Truth | None:
-        """The end point as the verdict says it."""
-        return _END_POINT.get(judged.verdict, Truth.UNKNOWN) if judged else None
+    def _complete(self, findings: Findings | None) -> Truth | None:
+        if self.complete is None:
+            return None
+        return self.complete.check(findings) if findings else Truth.UNKNOWN
+
+    def _needs(
+        self, judged: Moment | None
+    ) -> tuple[tuple[Analyte, ...], tuple[Product, ...], bool]:
+        """What would settle an open verdict: counts, transfusions, or a confirmation alone."""
+        if judged is None or judged.verdict is not ResponseVerdict.INDETERMINATE:
+            return (), (), False
+        findings = judged.findings
+        if self.response.check(findings) is Truth.MET:
+            return tuple(one.analyte for one in self.paper.lineages), (), True
+        needs: dict[Analyte, None] = {}
+        transfusions: dict[Product, None] = {}
+        for leaf in self.response.undecided(findings):
+            if isinstance(leaf, OfOneAnalyte):
+                counts = findings.counts.get(leaf.analyte, ())
+                if all(count.value.exact is None for count in counts):
+                    needs[leaf.analyte] = None
+            transfusions |= dict.fromkeys(leaf.transfusions_asked(findings))
+        return tuple(needs), tuple(transfusions), False
 
     def _baseline(self) -> Baseline | None:
         if self.start is None:
@@ -377,7 +407,8 @@ class _Judge:
             taken = timeline.at(day)
             if taken.counts:
                 findings = replace(taken.findings, baseline=baseline.findings)
-                moments.append(Moment(day, self._verdict(findings), taken, findings))
+                days_after = (day - start.first).days
+                moments.append(Moment(day, days_after, self._verdict(findings), taken, findings))
         return self._confirmed(moments)
 
     def _verdict(self, findings: Findings) -> ResponseVerdict:
@@ -394,25 +425,15 @@ class _Judge:
         apart = self.paper.confirmed_after_days
         if not apart:
             return moments
-
-        def rank(moment: Moment) -> int:
-            return _ORDER.index(moment.verdict)
-
-        # The best verdict up to, and from, each assessment.
-        before = [min(rank(m) for m in moments[: i + 1]) for i in range(len(moments))]
-        after = [min(rank(m) for m in moments[i:]) for i in range(len(moments))]
-        days = [m.day for m in moments]
+        days = [m.days_after for m in moments]
+        ranks = [_ORDER.index(m.verdict) for m in moments]
+        # The best of the first k assessments, and of those from the k-th; at least open.
+        before = list(accumulate(ranks, min, initial=_OPEN))
+        after = list(accumulate(reversed(ranks), min, initial=_OPEN))[::-1]
         confirmed = []
-        for moment in moments:
-            earlier = bisect_right(days, moment.day - timedelta(days=apart)) - 1
-            later = bisect_left(days, moment.day + timedelta(days=apart))
-            others = [before[earlier]] if earlier >= 0 else []
-            others += [after[later]] if later < len(days) else []
-            if moment.verdict in RESPONDED:
-                ranked = max(rank(moment), min(others, default=len(_ORDER)))
-                verdict = _ORDER[min(ranked, _ORDER.index(ResponseVerdict.INDETERMINATE))]
-                moment = replace(moment, verdict=verdict)  # noqa: PLW2901
-            confirmed.append(moment)
+        for moment, day, rank in zip(moments, days, ranks, strict=True):
+            others = before[bisect_right(days, day - apart)], after[bisect_left(days, day + apart)]
+            confirmed.append(replace(moment, verdict=_ORDER[max(rank, min(others))]))
         return confirmed
 
     def _obstacle(self, baseline: Baseline | None) -> str:
@@ -444,32 +465,18 @@ class _Judge:
         death = f" The patient died ({died.text})." if died else ""
         return f"No counts from day {first} to day {last} after the start.{death}"
 
-    def _between(self, moments: list[Moment], first: int, last: int) -> list[Moment]:
-        if self.start is None:
-            return []
-        start = self.start.first
-        return [m for m in moments if first <= (m.day - start).days <= last]
-
-    def _nearest(self, moments: list[Moment], first: int, about: int, last: int) -> Moment | None:
-        if self.start is None:
-            return None
-        start = self.start.first
-        inside = self._between(moments, first, last)
-        return min(inside, key=lambda m: abs((m.day - start).days - about), default=None)
-
-    def _kept(
-        self, verdict: ResponseVerdict, judged: Moment | None, moments: list[Moment]
-    ) -> tuple[Truth | None, list[Moment]]:
-        """Whether it lasted two years, and the assessments that tell."""
-        if verdict not in RESPONDED or judged is None:
+    def _kept(self, moments: list[Moment]) -> tuple[Truth | None, list[Moment]]:
+        """Whether the response lasted two years, and the assessments that tell."""
+        in_time = _between(moments, *self.paper.days)
+        first = next((m for m in in_time if m.verdict in RESPONDED), None)
+        if first is None:
             return None, []
-        first = next(m for m in self._between(moments, *self.paper.days) if m.verdict in RESPONDED)
         later = [m for m in moments if m.day > first.day]
         end = next(
             (
                 m
                 for m in later
-                if m.day >= first.day + timedelta(days=TWO_YEARS_DAYS) and m.verdict in RESPONDED
+                if m.days_after >= first.days_after + TWO_YEARS_DAYS and m.verdict in RESPONDED
             ),
             None,
         )
@@ -514,15 +521,11 @@ class _Judge:
         doses: Sequence[DrugGiven],
         judged: Moment | None,
     ) -> Iterator[Remark]:
-        seen = set()
-        for remark in (r for t in takings for r in t.remarks):
-            if remark.code in _TOLD and remark not in seen:
-                seen.add(remark)
-                yield remark
+        yield from dict.fromkeys(remark for taking in takings for remark in taking.remarks)
         if judged:
-            yield from _contradictions(self.response, judged.findings)
+            yield from contradictions(self.response, judged.findings)
         if takings and self.paper.entry:
-            yield from _contradictions(self.paper.entry, takings[0].findings)
+            yield from contradictions(self.paper.entry, takings[0].findings)
         days = sorted(d.when.first for d in doses)
         gaps = [b for a, b in pairwise(days) if (b - a).days > COURSE_GAP_DAYS]
         if gaps:
@@ -545,25 +548,6 @@ class _Judge:
                 "judged, or another result of the same days was judged.",
                 rest,
             )
-
-
-def _contradictions(rule: Rule, findings: Findings) -> Iterator[Remark]:
-    """Counts of one moment that answer the rule differently."""
-    for analyte, counts in findings.counts.items():
-        if len(counts) < 2:
-            continue
-        leaves = [leaf for leaf in rule.leaves() if getattr(leaf, "analyte", None) is analyte]
-        for leaf in leaves:
-            alone = (replace(findings, counts={analyte: (count,)}) for count in counts)
-            if {Truth.MET, Truth.NOT_MET} <= {leaf.check(one) for one in alone}:
-                yield Remark(
-                    "contradiction",
-                    Severity.WARNING,
-                    f"Results of one moment disagree on {leaf.describe()}: {analyte.title} is not "
-                    "known. Correct or repeat the count.",
-                    tuple(s.place for count in counts for s in count.sources),
-                )
-                break
 
 
 def _one(counts: tuple[Count, ...]) -> Count | None:
@@ -595,6 +579,15 @@ def _why(affected: Truth | None, truth: Truth | None, after: Count | None, linea
 
 def _best(moments: Sequence[Moment]) -> Moment | None:
     return min(moments, key=lambda m: (_ORDER.index(m.verdict), m.day), default=None)
+
+
+def _between(moments: Iterable[Moment], first: int, last: int) -> list[Moment]:
+    return [m for m in moments if first <= m.days_after <= last]
+
+
+def _nearest(moments: Iterable[Moment], first: int, about: int, last: int) -> Moment | None:
+    inside = _between(moments, first, last)
+    return min(inside, key=lambda m: abs(m.days_after - about), default=None)
 
 
 def _independence(findings: Findings) -> Truth | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import Enum
 
@@ -57,6 +57,10 @@ class Rule:
         """The rule in words and numbers, as a clinician would write it."""
         raise NotImplementedError
 
+    def transfusions_asked(self, findings: Findings) -> tuple[Product, ...]:  # noqa: ARG002
+        """The products whose transfusions would settle this rule."""
+        return ()
+
     def leaves(self) -> Iterator[Rule]:
         """The rules at the bottom, left to right."""
         if not self.parts():
@@ -74,13 +78,27 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit(Rule):
+class OfOneAnalyte(Rule):
+    """A statement about one analyte, count by count."""
+
+    analyte: Analyte
+
+    def contradicted(self, findings: Findings) -> bool:
+        """Whether counts of one moment answer differently."""
+        counts = findings.counts.get(self.analyte, ())
+        if len(counts) < 2:
+            return False
+        alone = (replace(findings, counts={self.analyte: (count,)}) for count in counts)
+        return {Truth.MET, Truth.NOT_MET} <= {self.check(one) for one in alone}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit(OfOneAnalyte):
     """One analyte against one published number, in the analyte's own unit.
 
     `manual` is the number that holds instead for cells counted by hand.
     """
 
-    analyte: Analyte
     number: str
     manual: str | None = None
 
@@ -100,11 +118,6 @@ class Limit(Rule):
         truths = {self.of_count(count) for count in findings.counts.get(self.analyte, ())}
         truths.discard(Truth.UNKNOWN)
         return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
-
-    def contradicted(self, findings: Findings) -> bool:
-        """Whether counts of one moment stand on either side of the limit."""
-        truths = {self.of_count(count) for count in findings.counts.get(self.analyte, ())}
-        return {Truth.MET, Truth.NOT_MET} <= truths
 
     def describe(self) -> str:
         """For example: ANC <= 1.2 10*9/L."""
@@ -171,10 +184,18 @@ class Above(Limit):
 
 
 @dataclass(frozen=True, slots=True)
-class TransfusionDependent(Rule):
-    """The patient depended on transfusions of the product in the weeks before."""
+class OfOneProduct(Rule):
+    """A statement about the transfusions of one product."""
 
     product: Product
+
+    def transfusions_asked(self, findings: Findings) -> tuple[Product, ...]:  # noqa: ARG002
+        return (self.product,)
+
+
+@dataclass(frozen=True, slots=True)
+class TransfusionDependent(OfOneProduct):
+    """The patient depended on transfusions of the product in the weeks before."""
 
     def check(self, findings: Findings) -> Truth:
         return findings.transfusion_dependent.get(self.product, Truth.UNKNOWN)
@@ -203,10 +224,8 @@ NORMAL_HEMOGLOBIN = {Sex.MALE: ("13.5", "17.5"), Sex.FEMALE: ("11.5", "15.5")}
 
 
 @dataclass(frozen=True, slots=True)
-class Normal(Rule):
+class Normal(OfOneAnalyte):
     """The count is normal: by the laboratory's own range, else by the table for adults."""
-
-    analyte: Analyte
 
     def check(self, findings: Findings) -> Truth:
         truths = {_normal(count, findings) for count in findings.counts.get(self.analyte, ())}
@@ -247,10 +266,9 @@ def _within(interval: Interval, low: Decimal | None, high: Decimal | None) -> Tr
 
 
 @dataclass(frozen=True, slots=True)
-class Rise(Rule):
+class Rise(OfOneAnalyte):
     """The count rose over `times` the baseline by the number: at least, or by more."""
 
-    analyte: Analyte
     number: str
     more_than: bool = False
     times: int = 1
@@ -299,15 +317,20 @@ class AtBaseline(Rule):
     def check(self, findings: Findings) -> Truth:
         return self.rule.check(findings.baseline) if findings.baseline else Truth.UNKNOWN
 
+    def transfusions_asked(self, findings: Findings) -> tuple[Product, ...]:
+        before = findings.baseline
+        if before is None:
+            return ()
+        undecided = self.rule.undecided(before)
+        return tuple(p for leaf in undecided for p in leaf.transfusions_asked(before))
+
     def describe(self) -> str:
         return f"before treatment {self.rule.describe()}"
 
 
 @dataclass(frozen=True, slots=True)
-class TransfusionIndependent(Rule):
+class TransfusionIndependent(OfOneProduct):
     """Nothing of the product was transfused in the weeks before, by evidence."""
-
-    product: Product
 
     def check(self, findings: Findings) -> Truth:
         return findings.transfusion_independent.get(self.product, Truth.UNKNOWN)
@@ -317,10 +340,9 @@ class TransfusionIndependent(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class FewerUnits(Rule):
+class FewerUnits(OfOneProduct):
     """At least so many units fewer than in the same weeks before treatment."""
 
-    product: Product
     number: str
 
     def check(self, findings: Findings) -> Truth:
@@ -335,13 +357,12 @@ class FewerUnits(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered(Rule):
+class Recovered(OfOneAnalyte):
     """A lineage recovered, did not, or stands between where a paper prints no number.
 
     Met by a normal count or by transfusion independence gained; not met while still depressed.
     """
 
-    analyte: Analyte
     depressed: Rule
     product: Product | None = None
 
@@ -354,12 +375,17 @@ class Recovered(Rule):
         return Truth.UNKNOWN
 
     def _gained(self, findings: Findings) -> Truth:
-        if self.product is None or findings.baseline is None:
+        """Whoever is not known to have depended on transfusions cannot become independent."""
+        if self.product is None:
             return Truth.NOT_MET
-        before = TransfusionDependent(self.product).check(findings.baseline)
-        if before is not Truth.MET:
+        if AtBaseline(TransfusionDependent(self.product)).check(findings) is not Truth.MET:
             return Truth.NOT_MET
         return TransfusionIndependent(self.product).check(findings)
+
+    def transfusions_asked(self, findings: Findings) -> tuple[Product, ...]:
+        if self.product and self._gained(findings) is Truth.UNKNOWN:
+            return (self.product,)
+        return ()
 
     def leaves(self) -> Iterator[Rule]:
         yield Normal(self.analyte)
@@ -433,6 +459,11 @@ class Not(Rule):
         return f"not ({self.rule.describe()})"
 
 
+def independence_gained(product: Product) -> Rule:
+    """A patient who depended on transfusions of the product no longer does."""
+    return all_of(AtBaseline(TransfusionDependent(product)), TransfusionIndependent(product))
+
+
 @dataclass(frozen=True, slots=True)
 class Criterion(Rule):
     """A rule a paper names: its code, its title, the paper's words and where they stand.
@@ -475,10 +506,8 @@ def under_policy(rule: Rule, policy: str) -> Rule:
         return Criterion(rule.code, rule.title, reading, rule.wording, rule.source, rule.policies)
     if isinstance(rule, AtLeastOf):
         return AtLeastOf(rule.n, tuple(under_policy(part, policy) for part in rule.rules))
-    if isinstance(rule, Not):
-        return Not(under_policy(rule.rule, policy))
-    if isinstance(rule, AtBaseline):
-        return AtBaseline(under_policy(rule.rule, policy))
+    if isinstance(rule, Not | AtBaseline):
+        return replace(rule, rule=under_policy(rule.rule, policy))
     if isinstance(rule, Recovered):
-        return Recovered(rule.analyte, under_policy(rule.depressed, policy), rule.product)
+        return replace(rule, depressed=under_policy(rule.depressed, policy))
     return rule

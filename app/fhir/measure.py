@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from scipy.special import betaincinv
-
 from app.domain.cohort import STRATIFIERS, Cohort, strata
 from app.domain.counts import Patient, Remark, When
 from app.domain.response import ResponseAssessment
@@ -28,6 +26,8 @@ _CONFIDENCE = 0.95
 
 def clopper_pearson(successes: int, trials: int) -> tuple[Decimal, Decimal]:
     """The exact 95% interval of a proportion, to four decimals."""
+    from scipy.special import betaincinv  # noqa: PLC0415 slow to import, for cohorts alone
+
     tail = (1 - _CONFIDENCE) / 2
     failures = trials - successes
     low = betaincinv(successes, failures + 1, tail) if successes else 0.0
@@ -56,7 +56,7 @@ def measure_report(
         "resourceType": "MeasureReport",
         "text": {"status": "generated", "div": _narrative(cohort)},
     }
-    contained = list(lists)
+    contained = lists
     extensions: list[Json] = [{"url": DEFINITION, "valueCanonical": definition}]
     extensions += (_excluded(one) for one in cohort.not_evaluable)
     if remarks:
@@ -97,22 +97,20 @@ def _group(cohort: Cohort, lists: list[Json] | None) -> Json:
     score = _score(cohort)
     if score:
         group["measureScore"] = score
-    group["stratifier"] = [
-        {
-            "code": [coded(STRATIFIER_SYSTEM, code, title)],
-            "stratum": [
-                {
-                    "value": coded(STRATIFIER_SYSTEM, name),
-                    "population": _populations(part, None),
-                }
-                for name, part in strata(cohort, kind)
-            ],
-        }
-        for code, title, kind in STRATIFIERS
-        if cohort.evaluable
-    ]
-    if not group["stratifier"]:
-        del group["stratifier"]
+    if cohort.evaluable:
+        group["stratifier"] = [
+            {
+                "code": [coded(STRATIFIER_SYSTEM, code, title)],
+                "stratum": [
+                    {
+                        "value": coded(STRATIFIER_SYSTEM, name),
+                        "population": _populations(part, None),
+                    }
+                    for name, part in strata(cohort, kind)
+                ],
+            }
+            for code, title, kind in STRATIFIERS
+        ]
     return group
 
 

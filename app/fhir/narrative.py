@@ -8,9 +8,10 @@ from html import escape
 
 from app.domain.assessment import Assessment, Finding, Verdict
 from app.domain.counts import Count, Interval, Kind
-from app.domain.rules import Limit, Truth
+from app.domain.rules import Criterion, Limit, Truth
 
 AID = "Research criteria, applied to blood counts: a decision aid, not a diagnosis."
+UNVERIFIED = "Unverified: the wording of this definition was not seen in its source."
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TRUTH = {Truth.MET: "met", Truth.NOT_MET: "not met", Truth.UNKNOWN: "unknown"}
 
@@ -77,8 +78,15 @@ def _row(assessment: Assessment, finding: Finding) -> str:
     counts = "; ".join(_count(count) for count in counts_of(assessment, finding))
     return (
         f"<tr><td>{xhtml_text(criterion.title)}</td><td>{_TRUTH[finding.truth]}</td>"
-        f"<td>{xhtml_text(counts) or 'no count'}</td><td>{xhtml_text(criterion.describe())}</td>"
-        f"<td>{xhtml_text(criterion.wording)} ({xhtml_text(criterion.source)})</td></tr>"
+        f"<td>{xhtml_text(counts) or 'no count'}</td>{rule_cells(criterion)}</tr>"
+    )
+
+
+def rule_cells(criterion: Criterion) -> str:
+    """The last two cells of a criterion's row: the rule, and the paper's words."""
+    return (
+        f"<td>{xhtml_text(criterion.describe())}</td>"
+        f"<td>{xhtml_text(criterion.wording)} ({xhtml_text(criterion.source)})</td>"
     )
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import Any
 
-from app.domain.counts import Count, Product, Remark
+from app.domain.counts import Count, Remark
 from app.domain.response import (
     Exposure,
     LineageReport,
@@ -15,16 +14,11 @@ from app.domain.response import (
     ResponseVerdict,
 )
 from app.domain.rules import (
-    AtBaseline,
     Criterion,
-    FewerUnits,
-    Recovered,
-    TransfusionDependent,
-    TransfusionIndependent,
     Truth,
     criteria_of,
 )
-from app.fhir.narrative import AID, text_of, xhtml_text
+from app.fhir.narrative import rule_cells, text_of, xhtml_text
 from app.fhir.writing import (
     ASSESSMENT_SYSTEM,
     CRITERION_SYSTEM,
@@ -34,15 +28,14 @@ from app.fhir.writing import (
     VERDICT_SYSTEM,
     Answer,
     Json,
+    assessment_observation,
     canonical,
     coded,
-    count_component,
     data_requirements,
-    derived_from,
+    day_of,
+    policy_note,
     reference_of,
-    shown_counts,
-    subject_of,
-    supporting_of,
+    standing_notes,
 )
 
 # Every response carries these codes; what a definition does not judge is not applicable.
@@ -58,24 +51,19 @@ _HEADLINES = {
     ResponseVerdict.NOT_EVALUABLE: "Not evaluable.",
     ResponseVerdict.INDETERMINATE: "It is not known whether the patient responded.",
 }
-_ASKS_TRANSFUSIONS = (TransfusionDependent, TransfusionIndependent, FewerUnits, AtBaseline)
 
 
 def response_answer(found: ResponseAssessment, remarks: Sequence[Remark]) -> Answer:
     """A response assessment, with the remarks made in reading its patient's data."""
-    needs, history = _needs(found)
-    note = found.reason
-    if found.verdict is ResponseVerdict.INDETERMINATE:
-        note = missing_for_response(found)
     return Answer(
         observation=_observation(found),
         canonical=canonical(found.paper),
         patient=found.patient,
-        day=_day(found),
+        day=day_of(found),
         verdict=found.verdict.value,
         open=found.verdict is ResponseVerdict.INDETERMINATE,
-        note=note,
-        requirements=data_requirements(needs, history),
+        note=found.reason or missing_for_response(found),
+        requirements=data_requirements(found.needs, found.needs_transfusions),
         remarks=(*remarks, *found.remarks),
         enrolment="on-study",
     )
@@ -87,13 +75,14 @@ def response_headline(found: ResponseAssessment) -> str:
 
 
 def missing_for_response(found: ResponseAssessment) -> str:
-    """What would settle an open verdict."""
-    needs, history = _needs(found)
-    if _unconfirmed(found):
+    """What would settle an open verdict; empty when it is settled."""
+    if found.verdict is not ResponseVerdict.INDETERMINATE:
+        return ""
+    if found.unconfirmed:
         days = found.paper.confirmed_after_days
         return f"To settle it: counts at least {days} days apart that confirm the response."
-    wanted = [f"{analyte.title} free of transfusion or growth factor" for analyte in needs]
-    if history:
+    wanted = [f"{analyte.title} free of transfusion or growth factor" for analyte in found.needs]
+    if found.needs_transfusions:
         wanted.append("the transfusions of the 8 weeks before the counts and before treatment")
     if wanted:
         return f"To settle it: {', '.join(wanted)}."
@@ -101,33 +90,6 @@ def missing_for_response(found: ResponseAssessment) -> str:
         "The counts rose above the entry limit but are not normal, and the definition prints no "
         "number in between: ask a definition with numbers, such as nih-eltrombopag-2012."
     )
-
-
-def _needs(found: ResponseAssessment) -> tuple[list[Any], bool]:
-    if found.judged is None or found.verdict is not ResponseVerdict.INDETERMINATE:
-        return [], False
-    findings = found.judged.findings
-    if _unconfirmed(found):
-        return [one.lineage.analyte for one in found.lineages], False
-    needs = []
-    history = False
-    for leaf in found.rule.undecided(findings):
-        analyte = getattr(leaf, "analyte", None)
-        if analyte is None:
-            history = history or isinstance(leaf, _ASKS_TRANSFUSIONS)
-            continue
-        if isinstance(leaf, Recovered) and leaf.product:
-            history = history or _once_dependent(found, leaf.product)
-        exact = [c for c in findings.counts.get(analyte, ()) if c.value.exact is not None]
-        if not exact and analyte not in needs:
-            needs.append(analyte)
-    return needs, history
-
-
-def _unconfirmed(found: ResponseAssessment) -> bool:
-    """Whether the counts show a response and only its confirmation is missing."""
-    judged = found.judged
-    return judged is not None and found.rule.check(judged.findings) is Truth.MET
 
 
 def _rule_text(found: ResponseAssessment, criterion: Criterion) -> str:
@@ -139,51 +101,17 @@ def _rule_text(found: ResponseAssessment, criterion: Criterion) -> str:
     return criterion.describe()
 
 
-def _once_dependent(found: ResponseAssessment, product: Product) -> bool:
-    before = found.baseline.findings.transfusion_dependent if found.baseline else {}
-    return before.get(product) is Truth.MET
-
-
-def _day(found: ResponseAssessment) -> str:
-    return found.as_of.last.isoformat() if found.as_of else ""
-
-
 def _observation(found: ResponseAssessment) -> Json:
     notes = _notes(found)
-    observation: Json = {
-        "resourceType": "Observation",
-        "text": {"status": "generated", "div": _narrative(found, notes)},
-    }
-    extensions = supporting_of(found.counts, found.supporting)
-    if extensions:
-        observation["extension"] = extensions
-    code = coded(ASSESSMENT_SYSTEM, "response", "Hematologic response by blood counts")
-    observation |= {
-        "status": "final",
-        "code": code | {"text": found.paper.title},
-        "subject": subject_of(found.patient),
-    }
-    if found.as_of:
-        observation["effectiveDateTime"] = _day(found)
-    observation |= {
-        "valueCodeableConcept": coded(VERDICT_SYSTEM, found.verdict.value)
-        | {"text": response_headline(found)},
-        "note": [{"text": note} for note in notes],
-        "method": {
-            "coding": [{"system": "urn:ietf:rfc:3986", "code": canonical(found.paper)}],
-            "text": f"{found.paper.citation.text} {found.paper.citation.url}",
-        },
-    }
-    sources = derived_from(found.counts)
-    if sources:
-        observation["derivedFrom"] = sources
-    observation["component"] = [
-        *_criteria(found),
-        *_assessments(found),
-        *_course(found),
-        *(count_component(count) for count in shown_counts(found.counts)),
-    ]
-    return observation
+    verdict = coded(VERDICT_SYSTEM, found.verdict.value) | {"text": response_headline(found)}
+    return assessment_observation(
+        found,
+        coded(ASSESSMENT_SYSTEM, "response", "Hematologic response by blood counts"),
+        verdict,
+        _narrative(found, notes),
+        notes,
+        [*_criteria(found), *_assessments(found), *_course(found)],
+    )
 
 
 def _criteria(found: ResponseAssessment) -> Iterator[Json]:
@@ -191,31 +119,21 @@ def _criteria(found: ResponseAssessment) -> Iterator[Json]:
     reports = {report.lineage.responded.code: report for report in found.lineages}
     for code, title in _LINEAGE_TITLES.items():
         if code in reports:
-            yield _lineage(found, reports[code])
+            yield _lineage(reports[code])
         else:
             yield _truth(code, title, None)
-    yield _truth(
-        "transfusion-independence",
-        "Transfusion independence gained",
-        _known(found, found.independence),
-    )
+    yield _truth("transfusion-independence", "Transfusion independence gained", found.independence)
     yield _truth(
         "primary-end-point",
         paper.response.title,
-        _known(found, found.response),
+        found.response,
         _rule_text(found, paper.response),
     )
-    complete = _known(found, found.complete) if paper.complete else None
     rule = paper.complete.describe() if paper.complete else ""
-    yield _truth("complete", "Complete response", complete, rule)
+    yield _truth("complete", "Complete response", found.complete, rule)
     yield _truth("kept-two-years", "Kept for two years", found.kept_two_years)
     if paper.relapse:
         yield _truth("relapse", "Relapse", found.relapse, paper.relapse.describe())
-
-
-def _known(found: ResponseAssessment, truth: Truth | None) -> Truth | None:
-    """Where nothing was judged nothing is known."""
-    return truth if found.judged else Truth.UNKNOWN
 
 
 def _truth(code: str, title: str, truth: Truth | None, rule: str = "") -> Json:
@@ -228,11 +146,9 @@ def _truth(code: str, title: str, truth: Truth | None, rule: str = "") -> Json:
     return component
 
 
-def _lineage(found: ResponseAssessment, report: LineageReport) -> Json:
+def _lineage(report: LineageReport) -> Json:
     criterion = report.lineage.responded
-    component = _truth(
-        criterion.code, criterion.title, _known(found, report.truth), criterion.describe()
-    )
+    component = _truth(criterion.code, criterion.title, report.truth, criterion.describe())
     component["valueCodeableConcept"]["text"] = lineage_text(report)
     counts = [c for c in (report.before, report.after) if c]
     sources = dict.fromkeys(s for count in counts for s in count.sources)
@@ -289,8 +205,8 @@ def _dated(code: str, title: str, moment: Moment) -> Json:
 
 def _course(found: ResponseAssessment) -> Iterator[Json]:
     """Time to response, first loss, and the protocol's drug as it was given."""
-    if found.first_response and found.start:
-        days = (found.first_response.day - found.start.first).days
+    if found.first_response:
+        days = found.first_response.days_after
         yield {
             "code": coded(CRITERION_SYSTEM, "time-to-response", "Time to response"),
             "valueQuantity": {"value": days, "unit": "d", "system": UCUM, "code": "d"},
@@ -321,16 +237,11 @@ def _spread(values: Sequence[Decimal]) -> str:
 
 def _notes(found: ResponseAssessment) -> list[str]:
     paper = found.paper
-    notes = [AID]
-    if not paper.verified:
-        notes.append("Unverified: the wording of this definition was not seen in its source.")
-    if found.reason:
-        notes.append(found.reason)
-    if found.verdict is ResponseVerdict.INDETERMINATE:
-        notes.append(missing_for_response(found))
+    notes = standing_notes(paper)
+    notes += filter(None, (found.reason, missing_for_response(found)))
     notes += (f"{text[0].upper()}{text[1:]}." for text in paper.also_requires)
     if found.policy:
-        notes.append(f"Red cells were judged under the policy '{found.policy}'.")
+        notes.append(policy_note(found.policy))
     return notes
 
 
@@ -374,6 +285,5 @@ def _row(report: LineageReport) -> str:
     answer = report.truth.value.replace("-", " ") if report.truth else "not applicable"
     return (
         f"<tr><td>{xhtml_text(criterion.title)}</td><td>{answer}</td>"
-        f"<td>{xhtml_text(lineage_text(report))}</td><td>{xhtml_text(criterion.describe())}</td>"
-        f"<td>{xhtml_text(criterion.wording)} ({xhtml_text(criterion.source)})</td></tr>"
+        f"<td>{xhtml_text(lineage_text(report))}</td>{rule_cells(criterion)}</tr>"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,9 @@ from app.domain.counts import (
     Severity,
     Source,
 )
-from app.domain.response import ResponsePaper
+from app.domain.response import ResponseAssessment, ResponsePaper
 from app.fhir import codes
-from app.fhir.narrative import AID, counts_of, missing, narrative
+from app.fhir.narrative import AID, UNVERIFIED, counts_of, missing, narrative
 from app.fhir.outcome import BASE, operation_outcome
 
 Json = dict[str, Any]
@@ -79,11 +79,14 @@ def eligibility_answer(assessment: Assessment, remarks: Sequence[Remark]) -> Ans
         observation=_observation(assessment),
         canonical=canonical(assessment.paper),
         patient=assessment.patient,
-        day=assessment.as_of.last.isoformat() if assessment.as_of else "",
+        day=day_of(assessment),
         verdict=assessment.verdict.value,
         open=open_verdict,
         note=missing(assessment) if open_verdict else "",
-        requirements=data_requirements(assessment.needs, assessment.needs_transfusion_history)
+        requirements=data_requirements(
+            assessment.needs,
+            (Product.RED_CELLS,) if assessment.needs_transfusion_history else (),
+        )
         if open_verdict
         else [],
         remarks=(*remarks, *assessment.remarks, *_policy_remarks(assessment)),
@@ -99,26 +102,26 @@ def write_answers(
     `orphans` are remarks that belong to no patient. `study` is the reference of a ResearchStudy.
     """
     entries: list[Json] = []
-    orphan = entry_of(operation_outcome(orphans)) if orphans else None
+    orphan = _entry_of(operation_outcome(orphans)) if orphans else None
     for answer in answers:
-        observation = entry_of(answer.observation)
+        observation = _entry_of(answer.observation)
         messages = [orphan] if orphan else []
         entries.append(observation)
         outcome = None
         if answer.remarks:
-            outcome = entry_of(operation_outcome(answer.remarks), observation["fullUrl"])
+            outcome = _entry_of(operation_outcome(answer.remarks), observation["fullUrl"])
             messages.insert(0, outcome)
-        entries.append(entry_of(_guidance(answer, observation["fullUrl"], messages)))
+        entries.append(_entry_of(_guidance(answer, observation["fullUrl"], messages)))
         if outcome:
             entries.append(outcome)
         if study:
-            entries.append(entry_of(_research_subject(answer, study), observation["fullUrl"]))
+            entries.append(_entry_of(_research_subject(answer, study), observation["fullUrl"]))
     if orphan:
         entries.append(orphan)
     return {"resourceType": "Bundle", "type": "collection", "entry": entries}
 
 
-def entry_of(resource: Json, seed: str = "") -> Json:
+def _entry_of(resource: Json, seed: str = "") -> Json:
     """An entry named by its content: the same content has the same name."""
     name = uuid.uuid5(_NAMESPACE, seed + encode(resource).decode())
     return {"fullUrl": f"urn:uuid:{name}", "resource": resource}
@@ -134,45 +137,59 @@ def subject_of(patient: Patient) -> Json:
 
 def _observation(assessment: Assessment) -> Json:
     notes = _notes(assessment)
+    code = coded(ASSESSMENT_SYSTEM, "eligibility", "Eligibility by blood counts")
+    return assessment_observation(
+        assessment,
+        code,
+        coded(VERDICT_SYSTEM, assessment.verdict.value),
+        narrative(assessment, notes),
+        notes,
+        [_criterion(assessment, finding) for finding in assessment.findings],
+    )
+
+
+def assessment_observation(
+    assessment: Assessment | ResponseAssessment,
+    code: Json,
+    verdict: Json,
+    div: str,
+    notes: Iterable[str],
+    components: Iterable[Json],
+) -> Json:
+    """The Observation every assessment is: its verdict, evidence, components, then its counts."""
     observation: Json = {
         "resourceType": "Observation",
-        "text": {"status": "generated", "div": narrative(assessment, notes)},
+        "text": {"status": "generated", "div": div},
     }
-    extensions = supporting_of(assessment.counts, assessment.supporting)
+    extensions = _supporting_of(assessment.counts, assessment.supporting)
     if extensions:
         observation["extension"] = extensions
     observation |= {
         "status": "final",
-        "code": {
-            "coding": [
-                {
-                    "system": ASSESSMENT_SYSTEM,
-                    "code": "eligibility",
-                    "display": "Eligibility by blood counts",
-                }
-            ],
-            "text": assessment.paper.title,
-        },
+        "code": code | {"text": assessment.paper.title},
         "subject": subject_of(assessment.patient),
     }
     if assessment.as_of:
-        observation["effectiveDateTime"] = assessment.as_of.last.isoformat()
+        observation["effectiveDateTime"] = day_of(assessment)
     observation |= {
-        "valueCodeableConcept": coded(VERDICT_SYSTEM, assessment.verdict.value),
+        "valueCodeableConcept": verdict,
         "note": [{"text": note} for note in notes],
         "method": {
             "coding": [{"system": "urn:ietf:rfc:3986", "code": canonical(assessment.paper)}],
             "text": f"{assessment.paper.citation.text} {assessment.paper.citation.url}",
         },
     }
-    sources = derived_from(assessment.counts)
+    sources = _derived_from(assessment.counts)
     if sources:
         observation["derivedFrom"] = sources
-    observation["component"] = [
-        *(_criterion(assessment, finding) for finding in assessment.findings),
-        *(count_component(count) for count in shown_counts(assessment.counts)),
-    ]
+    counts = (_count_component(count) for count in _shown_counts(assessment.counts))
+    observation["component"] = [*components, *counts]
     return observation
+
+
+def day_of(assessment: Assessment | ResponseAssessment) -> str:
+    """The day judged; empty where there is none."""
+    return assessment.as_of.last.isoformat() if assessment.as_of else ""
 
 
 def coded(system: str, code: str, display: str = "") -> Json:
@@ -192,7 +209,7 @@ def _is_report(reference: str) -> bool:
     return reference.startswith("DiagnosticReport/")
 
 
-def derived_from(counts: Iterable[Count]) -> list[Json]:
+def _derived_from(counts: Iterable[Count]) -> list[Json]:
     """Every Observation judged, and every panel that lent it something."""
     found: dict[str, Json] = {}
     for count in counts:
@@ -205,7 +222,7 @@ def derived_from(counts: Iterable[Count]) -> list[Json]:
     return list(found.values())
 
 
-def supporting_of(counts: Iterable[Count], supporting: Iterable[Source]) -> list[Json]:
+def _supporting_of(counts: Iterable[Count], supporting: Iterable[Source]) -> list[Json]:
     """Reports that hold or lend to a count judged, then transfusions and drugs that bore on it."""
     reports = [
         reference
@@ -221,14 +238,22 @@ def supporting_of(counts: Iterable[Count], supporting: Iterable[Source]) -> list
     ]
 
 
+def standing_notes(paper: Paper | ResponsePaper) -> list[str]:
+    """What is said wherever a definition is applied."""
+    return [AID] if paper.verified else [AID, UNVERIFIED]
+
+
+def policy_note(policy: str) -> str:
+    """The red-cell policy in words."""
+    return f"Red cells were judged under the policy '{policy}'."
+
+
 def _notes(assessment: Assessment) -> list[str]:
     paper = assessment.paper
-    notes = [AID]
-    if not paper.verified:
-        notes.append("Unverified: the wording of this definition was not seen in its source.")
+    notes = standing_notes(paper)
     notes.append("Also required, and not told by counts: " + "; ".join(paper.also_requires) + ".")
     if assessment.policy:
-        notes.append(f"Red cells were judged under the policy '{assessment.policy}'.")
+        notes.append(policy_note(assessment.policy))
     notes += (remark.text for remark in _policy_remarks(assessment))
     return notes
 
@@ -261,7 +286,7 @@ def _criterion(assessment: Assessment, finding: Finding) -> Json:
     }
 
 
-def shown_counts(counts: Iterable[Count]) -> list[Count]:
+def _shown_counts(counts: Iterable[Count]) -> list[Count]:
     """Each count judged; in place of a bound the results it rests on."""
     shown: list[Count] = []
     for count in counts:
@@ -271,7 +296,7 @@ def shown_counts(counts: Iterable[Count]) -> list[Count]:
     return shown
 
 
-def count_component(count: Count) -> Json:
+def _count_component(count: Count) -> Json:
     """A count judged, as a component."""
     code, display = codes.PREFERRED_LOINC[count.analyte]
     return {
@@ -333,18 +358,17 @@ def _guidance(answer: Answer, observation: str, messages: Sequence[Json]) -> Jso
     return guidance
 
 
-def data_requirements(needs: Iterable[Analyte], transfusion_history: bool) -> list[Json]:
+def data_requirements(needs: Iterable[Analyte], transfusions: Collection[Product]) -> list[Json]:
     """The counts, and the transfusions, that would settle an open verdict."""
     wanted = [
         ("Observation", {"system": LOINC, "code": code, "display": display})
         for code, display in (codes.PREFERRED_LOINC[analyte] for analyte in needs)
     ]
-    if transfusion_history:
-        wanted += (
-            ("Procedure", {"system": system, "code": code})
-            for (system, code), product in codes.TRANSFUSIONS.items()
-            if product is Product.RED_CELLS
-        )
+    wanted += (
+        ("Procedure", {"system": system, "code": code})
+        for (system, code), product in codes.TRANSFUSIONS.items()
+        if product in transfusions
+    )
     return [
         {"type": kind, "codeFilter": [{"path": "code", "code": [coding]}]}
         for kind, coding in wanted

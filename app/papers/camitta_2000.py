@@ -12,10 +12,9 @@ from app.domain.rules import (
     Not,
     Rise,
     Rule,
-    TransfusionDependent,
-    TransfusionIndependent,
     all_of,
     any_of,
+    independence_gained,
 )
 
 _SOURCE = "Acta Haematol 2000;103:16, as the field knows it: not read again by us"
@@ -29,9 +28,7 @@ def _line(analyte: Analyte, if_below: str, rise: str, product: Product | None) -
         all_of(AtBaseline(Below(analyte, if_below)), Rise(analyte, rise, more_than=True)),
     ]
     if product:
-        ways.append(
-            all_of(AtBaseline(TransfusionDependent(product)), TransfusionIndependent(product))
-        )
+        ways.append(independence_gained(product))
     return any_of(*ways)
 
 

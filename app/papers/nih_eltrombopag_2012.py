@@ -9,10 +9,9 @@ from app.domain.rules import (
     Criterion,
     FewerUnits,
     Rise,
-    TransfusionDependent,
-    TransfusionIndependent,
     all_of,
     any_of,
+    independence_gained,
 )
 
 _SOURCE = "N Engl J Med 2012;367:11, end points, as the field knows them: not read again by us"
@@ -33,10 +32,7 @@ _PLATELETS = Criterion(
     title="Platelet response",
     rule=any_of(
         Rise(Analyte.PLATELETS, "20"),
-        all_of(
-            AtBaseline(TransfusionDependent(Product.PLATELETS)),
-            TransfusionIndependent(Product.PLATELETS),
-        ),
+        independence_gained(Product.PLATELETS),
     ),
     wording="a rise of 20 x 10^9/L or more, or independence of platelet transfusions for 8 weeks",
     source=_SOURCE,
