@@ -22,9 +22,15 @@ from app.domain.counts import Remark
 from app.domain.response import ResponseAssessment, ResponseVerdict
 from app.domain.rules import Truth
 from app.fhir.measure import cohort_lines, named
-from app.fhir.narrative import AID, counts_of, headline, missing, text_of
+from app.fhir.narrative import AID, UNVERIFIED, counts_of, headline, missing, text_of
 from app.fhir.outcome import RequestError
-from app.fhir.response import lineage_text, moments_of, response_headline
+from app.fhir.response import (
+    lineage_text,
+    missing_for_response,
+    moments_of,
+    response_headline,
+    transfusions_text,
+)
 from app.fhir.writing import encode
 
 # Characters that steer a terminal: control characters and those that turn its writing direction.
@@ -184,7 +190,6 @@ def _print_cohort(found: list[ResponseAssessment]) -> None:
             )
         for line in cohort_lines(cohort):
             console.print(_harmless(line))
-    console.print(AID, style="dim")
 
 
 def _print_responses(body: bytes, query: list[tuple[str, str]]) -> None:
@@ -207,7 +212,11 @@ def _print_responses(body: bytes, query: list[tuple[str, str]]) -> None:
             console.print(table)
         else:
             console.print(table.title)
-        console.print(_harmless(response_headline(one)))
+        console.print(_harmless(f"{response_headline(one)} {missing_for_response(one)}".rstrip()))
+        if transfusions := transfusions_text(one):
+            console.print(transfusions)
+        if not one.paper.verified:
+            console.print(UNVERIFIED)
         for _, name, moment in moments_of(one):
             if moment:
                 console.print(f"{name}: {moment.verdict.value} ({moment.day})")

@@ -221,6 +221,17 @@ def test_a_response_is_told_by_lineage_with_its_times(capsys: pytest.CaptureFixt
     assert "No counts from day 60 to day 183" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["response", "cohort"])
+def test_an_unverified_definition_says_so_on_the_terminal(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(COHORT / "bundle.json")
+    assert main([command, file, "--criteria", "camitta-2000-non-severe"]) == 0
+    assert "Unverified" in capsys.readouterr().out
+    assert main([command, file]) == 0
+    assert "Unverified" not in capsys.readouterr().out
+
+
 def test_a_directory_is_one_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cohort", str(COHORT)]) == 0
     out = capsys.readouterr().out

@@ -181,6 +181,67 @@ def test_the_time_to_response_and_its_loss_are_dated() -> None:
     assert took["valueQuantity"]["value"] == 91
 
 
+def text_of(found: Json, code: str) -> str:
+    (one,) = (c for c in found["component"] if c["code"]["coding"][0]["code"] == code)
+    text: str = one["valueCodeableConcept"]["text"]
+    return text
+
+
+def test_a_count_under_support_is_shown_as_reported_and_explained() -> None:
+    chart = (*counts(0, LOW), *counts(91, LOW | {"hemoglobin": 14}), transfusion(RED_CELLS, 80))
+    said = text_of(assessed(bundle(*chart), treatmentStart=day(0)), "red-cell-response")
+    assert said.startswith("confounded by a transfusion or a growth factor shortly before")
+    assert f"judged Hb 14 g/dL of {day(91)}" in said
+    assert "change" not in said
+
+
+def test_dependence_before_and_independence_after_are_told_with_their_evidence() -> None:
+    units = [transfusion(RED_CELLS, number) for number in (-40, -30, -20, -10)]
+    nothing = transfusion("116859006", 20, "not-done") | {
+        "performedPeriod": {"start": day(20), "end": day(100)}
+    }
+    del nothing["performedDateTime"]
+    chart = (*counts(0, LOW), *counts(91, LOW), *units, nothing)
+    found = assessed(bundle(*chart), treatmentStart=day(0))
+    assert part(found, "transfusion-independence") == "met"
+    told = text_of(found, "transfusion-independence")
+    assert "red cells: dependent yes, then independent yes" in told
+    assert "platelets: dependent not known, then independent yes" in told
+    assert told in found["text"]["div"]
+    (one,) = (
+        c
+        for c in found["component"]
+        if c["code"]["coding"][0]["code"] == "transfusion-independence"
+    )
+    evidence = {e["valueReference"]["reference"] for e in one["extension"]}
+    assert evidence == {f"Procedure/{procedure['id']}" for procedure in (*units, nothing)}
+
+
+def test_a_transfusion_within_a_statement_of_none_goes_before_the_statement() -> None:
+    units = [transfusion(RED_CELLS, number) for number in (-40, -30, -20, -10, 60)]
+    nothing = transfusion(RED_CELLS, 20, "not-done") | {
+        "performedPeriod": {"start": day(20), "end": day(100)}
+    }
+    del nothing["performedDateTime"]
+    chart = (*counts(0, LOW), *counts(91, LOW), *units, nothing)
+    found = assessed(bundle(*chart), treatmentStart=day(0))
+    assert part(found, "transfusion-independence") == "not-met"
+    assert verdict(found) == "no-response"
+
+
+def test_the_product_whose_transfusions_are_not_known_is_asked_for() -> None:
+    units = [transfusion(PLATELETS, number) for number in (-40, -30, -20, -10)]
+    body = bundle(*counts(0, LOW), *counts(91, LOW), *units)
+    answer = json.loads(encode(assess_response(body, [("treatmentStart", day(0))])))
+    (guidance,) = (
+        e["resource"]
+        for e in answer["entry"]
+        if e["resource"]["resourceType"] == "GuidanceResponse"
+    )
+    asked = [need["codeFilter"][0]["code"][0]["code"] for need in guidance["dataRequirement"]]
+    assert (guidance["status"], asked) == ("data-required", [PLATELETS])
+
+
 def test_the_drug_as_given_is_told_beside_the_plan() -> None:
     weight = count("anc", -3, 70) | {
         "id": "weight",

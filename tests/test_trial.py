@@ -105,6 +105,13 @@ def test_one_patient_has_a_report_of_its_own(http: httpx.Client) -> None:
     assert populations(found["group"][0])["numerator"] == 1
 
 
+def test_an_unverified_definition_says_so_in_the_report_too(http: httpx.Client) -> None:
+    assert "Unverified" not in report(http)["text"]["div"]
+    found = report(http, criteria="nih-eltrombopag-2012")
+    assert "Unverified" in found["text"]["div"]
+    assert "NIH eltrombopag trial" in found["text"]["div"]
+
+
 def test_the_period_is_the_one_asked_for_and_later_results_do_not_count(
     http: httpx.Client,
 ) -> None:

@@ -331,7 +331,7 @@ class _Judge:
             at_6_months=six,
             current=current,
             best=best,
-            lineages=tuple(self._lineage(one, findings) for one in self.paper.lineages),
+            lineages=tuple(self._lineage(one, baseline, judged) for one in self.paper.lineages),
             independence=_independence(findings) if findings else Truth.UNKNOWN,
             response=_END_POINT.get(verdict, Truth.UNKNOWN),
             complete=self._complete(findings),
@@ -494,24 +494,35 @@ class _Judge:
             return Truth.MET
         return Truth.NOT_MET if truths == {Truth.NOT_MET} else Truth.UNKNOWN
 
-    def _lineage(self, lineage: Lineage, findings: Findings | None) -> LineageReport:
-        if findings is None or findings.baseline is None:
+    def _lineage(
+        self, lineage: Lineage, baseline: Baseline | None, judged: Moment | None
+    ) -> LineageReport:
+        if baseline is None or judged is None:
             nothing = (None, None, None, None)
             return LineageReport(lineage, None, Truth.UNKNOWN, *nothing, "not evaluable")
         affected = (
-            self.read(lineage.affected).check(findings.baseline) if lineage.affected else None
+            self.read(lineage.affected).check(baseline.findings) if lineage.affected else None
         )
         if affected is Truth.NOT_MET:
             truth = None
         else:
-            truth = self.read(lineage.responded).check(findings)
+            truth = self.read(lineage.responded).check(judged.findings)
             if affected is Truth.UNKNOWN and truth is Truth.MET:
                 truth = Truth.UNKNOWN
-        before = _one(findings.baseline.counts.get(lineage.analyte, ()))
-        after = _one(findings.counts.get(lineage.analyte, ()))
-        change, fold = _change(before, after)
-        why = _why(affected, truth, after, lineage)
-        return LineageReport(lineage, affected, truth, before, after, change, fold, why)
+        analyte = lineage.analyte
+        change, fold = _change(
+            baseline.findings.counts.get(analyte, ()), judged.findings.counts.get(analyte, ())
+        )
+        return LineageReport(
+            lineage,
+            affected,
+            truth,
+            _as_reported(baseline, analyte),
+            _as_reported(judged.taken, analyte),
+            change,
+            fold,
+            _why(lineage, affected, truth, judged.taken),
+        )
 
     def _remarks(
         self,
@@ -550,31 +561,39 @@ class _Judge:
             )
 
 
-def _one(counts: tuple[Count, ...]) -> Count | None:
-    return counts[0] if counts else None
+def _as_reported(taken: Baseline, analyte: Analyte) -> Count | None:
+    return next((count for count in taken.counts if count.analyte is analyte), None)
 
 
-def _change(before: Count | None, after: Count | None) -> tuple[Decimal | None, Decimal | None]:
-    old = before.value.exact if before else None
-    new = after.value.exact if after else None
+def _change(
+    before: Sequence[Count], after: Sequence[Count]
+) -> tuple[Decimal | None, Decimal | None]:
+    """The rise and the ratio, between counts that no support and no other result puts in doubt."""
+    old = before[0].value.exact if len(before) == 1 else None
+    new = after[0].value.exact if len(after) == 1 else None
     if old is None or new is None:
         return None, None
     fold = (new / old).quantize(Decimal("0.01")) if old else None
     return EXACT.subtract(new, old), fold
 
 
-def _why(affected: Truth | None, truth: Truth | None, after: Count | None, lineage: Lineage) -> str:
-    if affected is Truth.NOT_MET:
-        return "not affected before treatment"
-    if truth is Truth.MET:
-        return "responded"
-    if truth is Truth.NOT_MET:
-        return "still affected" if lineage.affected else "did not reach the limit"
-    if after is None:
+def _why(lineage: Lineage, affected: Truth | None, truth: Truth | None, taken: Baseline) -> str:
+    if truth is not Truth.UNKNOWN:
+        return {
+            None: "not affected before treatment",
+            Truth.MET: "responded",
+            Truth.NOT_MET: "still affected" if lineage.affected else "did not reach the limit",
+        }[truth]
+    counts = taken.findings.counts.get(lineage.analyte, ())
+    if not counts:
         return "not measured"
     if affected is Truth.UNKNOWN:
         return "not known whether it was affected before treatment"
-    return "confounded, contradictory, or between the numbers the definition prints"
+    if counts != tuple(count for count in taken.counts if count.analyte is lineage.analyte):
+        return "confounded by a transfusion or a growth factor shortly before"
+    if len(counts) > 1:
+        return "contradictory results of one moment"
+    return "decided neither by the definition's limits nor by what is known of transfusions"
 
 
 def _best(moments: Sequence[Moment]) -> Moment | None:
@@ -592,21 +611,19 @@ def _nearest(moments: Iterable[Moment], first: int, about: int, last: int) -> Mo
 
 def _independence(findings: Findings) -> Truth | None:
     """Whether a dependent patient became independent; None for one who was not dependent."""
-    truths: list[Truth | None] = []
-    for product in (Product.RED_CELLS, Product.PLATELETS):
-        before = AtBaseline(TransfusionDependent(product)).check(findings)
-        if before is Truth.MET:
-            truths.append(TransfusionIndependent(product).check(findings))
-        elif before is Truth.UNKNOWN:
-            truths.append(None)
-    told = [t for t in truths if t is not None]
-    if Truth.MET in told:
-        return Truth.MET
-    if Truth.UNKNOWN in told:
-        return Truth.UNKNOWN
-    if told:
-        return Truth.NOT_MET
-    return Truth.UNKNOWN if truths else None
+    depended = {
+        product: AtBaseline(TransfusionDependent(product)).check(findings)
+        for product in (Product.RED_CELLS, Product.PLATELETS)
+    }
+    gained = {
+        TransfusionIndependent(product).check(findings)
+        for product, before in depended.items()
+        if before is Truth.MET
+    }
+    for truth in (Truth.MET, Truth.UNKNOWN, Truth.NOT_MET):
+        if truth in gained:
+            return truth
+    return Truth.UNKNOWN if Truth.UNKNOWN in depended.values() else None
 
 
 def _last_day(course: Course) -> When | None:

@@ -8,10 +8,10 @@ from decimal import Decimal
 from app.domain.cohort import STRATIFIERS, Cohort, strata
 from app.domain.counts import Patient, Remark, When
 from app.domain.response import ResponseAssessment
-from app.fhir.narrative import AID, xhtml_text
+from app.fhir.narrative import xhtml_text
 from app.fhir.outcome import BASE, operation_outcome
 from app.fhir.response import response_headline
-from app.fhir.writing import Json, coded, subject_of
+from app.fhir.writing import Json, coded, standing_notes, subject_of
 
 MEASURE_ID = "maa-hematologic-response"
 POPULATION_SYSTEM = "http://terminology.hl7.org/CodeSystem/measure-population"
@@ -179,6 +179,9 @@ def _excluded(found: ResponseAssessment) -> Json:
 
 def cohort_lines(cohort: Cohort) -> Iterator[str]:
     """The result in sentences, for a narrative and for a terminal."""
+    paper = cohort.patients[0].paper
+    yield f"{paper.title}."
+    yield from standing_notes(paper)
     evaluable, responders = len(cohort.evaluable), len(cohort.responders)
     yield (
         f"{len(cohort.treated)} treated, {len(cohort.not_evaluable)} not evaluable, "
@@ -228,6 +231,6 @@ def _narrative(cohort: Cohort) -> str:
         f"<td>{xhtml_text(response_headline(one))}</td></tr>"
         for one in cohort.treated
     )
-    lines = "".join(f"<p>{xhtml_text(line)}</p>" for line in (*cohort_lines(cohort), AID))
+    lines = "".join(f"<p>{xhtml_text(line)}</p>" for line in cohort_lines(cohort))
     table = f"<table><tbody>{rows}</tbody></table>" if rows else ""
     return f'<div xmlns="http://www.w3.org/1999/xhtml">{lines}{table}</div>'

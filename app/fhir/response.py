@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
-from app.domain.counts import Count, Remark
+from app.domain.counts import Count, Product, Remark, Source
 from app.domain.response import (
     Exposure,
     LineageReport,
@@ -44,6 +44,7 @@ _LINEAGE_TITLES = {
     "platelet-response": "Platelet response",
     "red-cell-response": "Red-cell response",
 }
+_YES = {Truth.MET: "yes", Truth.NOT_MET: "no", Truth.UNKNOWN: "not known"}
 _HEADLINES = {
     ResponseVerdict.COMPLETE: "Complete response.",
     ResponseVerdict.RESPONSE: "Response.",
@@ -122,7 +123,7 @@ def _criteria(found: ResponseAssessment) -> Iterator[Json]:
             yield _lineage(reports[code])
         else:
             yield _truth(code, title, None)
-    yield _truth("transfusion-independence", "Transfusion independence gained", found.independence)
+    yield _independence(found)
     yield _truth(
         "primary-end-point",
         paper.response.title,
@@ -150,12 +151,39 @@ def _lineage(report: LineageReport) -> Json:
     criterion = report.lineage.responded
     component = _truth(criterion.code, criterion.title, report.truth, criterion.describe())
     component["valueCodeableConcept"]["text"] = lineage_text(report)
-    counts = [c for c in (report.before, report.after) if c]
-    sources = dict.fromkeys(s for count in counts for s in count.sources)
-    if sources:
-        references = [{"url": DECIDED_BY, "valueReference": reference_of(s)} for s in sources]
-        component = {"extension": references} | component
-    return component
+    counts = (count for count in (report.before, report.after) if count)
+    return _decided_by(component, (source for count in counts for source in count.sources))
+
+
+def _independence(found: ResponseAssessment) -> Json:
+    title = "Transfusion independence gained"
+    component = _truth("transfusion-independence", title, found.independence)
+    if found.baseline is None or found.judged is None:
+        return component
+    component["valueCodeableConcept"]["text"] = transfusions_text(found)
+    takings = (found.baseline, found.judged.taken)
+    return _decided_by(component, (source for t in takings for source in t.dependence_sources))
+
+
+def _decided_by(component: Json, sources: Iterable[Source]) -> Json:
+    references = [
+        {"url": DECIDED_BY, "valueReference": reference_of(source)}
+        for source in dict.fromkeys(sources)
+    ]
+    return {"extension": references} | component if references else component
+
+
+def transfusions_text(found: ResponseAssessment) -> str:
+    """Dependence before treatment and independence at the assessment; empty without one."""
+    if found.baseline is None or found.judged is None:
+        return ""
+    before, after = found.baseline.findings, found.judged.findings
+    said = (
+        f"{product.value}: dependent {_YES[before.transfusion_dependent[product]]}, "
+        f"then independent {_YES[after.transfusion_independent[product]]}"
+        for product in (Product.RED_CELLS, Product.PLATELETS)
+    )
+    return f"In the 8 weeks before treatment, and to {found.judged.day}: {'; '.join(said)}"
 
 
 def lineage_text(report: LineageReport) -> str:
@@ -256,6 +284,7 @@ def _narrative(found: ResponseAssessment, notes: Iterable[str]) -> str:
     day = f" Judged on the counts of {found.judged.day}." if found.judged else ""
     kept = found.kept_two_years.value if found.kept_two_years else "not applicable"
     exposure = f"<p>{xhtml_text(exposure_text(found.exposure))}</p>" if found.exposure else ""
+    transfusions = transfusions_text(found)
     criteria = "".join(
         f"<p>{xhtml_text(one.title)}: {xhtml_text(_rule_text(found, one))}. "
         f"The paper: {xhtml_text(one.wording)} ({xhtml_text(one.source)})</p>"
@@ -272,6 +301,7 @@ def _narrative(found: ResponseAssessment, notes: Iterable[str]) -> str:
         '<div xmlns="http://www.w3.org/1999/xhtml">'
         f"<p><b>{xhtml_text(response_headline(found))}</b>{xhtml_text(start + day)}</p>{table}"
         + (f"<ul>{moments}<li>Kept for two years: {kept}</li></ul>" if moments else "")
+        + (f"<p>{xhtml_text(transfusions)}.</p>" if transfusions else "")
         + criteria
         + exposure
         + f"<p>{xhtml_text(found.paper.citation.text)}</p>"
