@@ -28,7 +28,21 @@ from app.domain.counts import (
     When,
 )
 from app.domain.derivation import derived_counts
-from app.domain.rules import AtLeastOf, AtMost, Below, Criterion, Limit, Not, Rule
+from app.domain.rules import (
+    Above,
+    AtBaseline,
+    AtLeast,
+    AtLeastOf,
+    AtMost,
+    Below,
+    Criterion,
+    FewerUnits,
+    Limit,
+    Not,
+    Recovered,
+    Rise,
+    Rule,
+)
 from app.papers import PUBLISHED
 
 DAY = date(2024, 3, 5)
@@ -126,27 +140,31 @@ def test_the_case_is_as_it_says(paper: Paper, case: Case) -> None:
     assert [analyte.name for analyte in found.needs] == case.get("needs", [])
 
 
-def moved(limit: Limit) -> Iterator[Limit]:
-    """The limit with one of its numbers a step up or down, or with the other strictness."""
-    step = STEP[limit.analyte]
+def moved(rule: Limit | Rise | FewerUnits) -> Iterator[Rule]:
+    """The rule with one of its numbers a step up or down, or with the other strictness."""
+    step = Decimal(1) if isinstance(rule, FewerUnits) else STEP[rule.analyte]
     for change in (step, -step):
-        yield replace(limit, number=str(Decimal(limit.number) + change))
-        if limit.manual:
-            yield replace(limit, manual=str(Decimal(limit.manual) + change))
-    other = {AtMost: Below, Below: AtMost}.get(type(limit))
-    if other:
-        yield other(limit.analyte, limit.number, limit.manual)
+        yield replace(rule, number=str(Decimal(rule.number) + change))
+        if isinstance(rule, Limit) and rule.manual:
+            yield replace(rule, manual=str(Decimal(rule.manual) + change))
+    if isinstance(rule, Rise):
+        yield replace(rule, more_than=not rule.more_than)
+    other = {AtMost: Below, Below: AtMost, Above: AtLeast, AtLeast: Above}.get(type(rule))
+    if other and isinstance(rule, Limit):
+        yield other(rule.analyte, rule.number, rule.manual)
 
 
 def changed(rule: Rule) -> Iterator[tuple[str, Rule]]:
     """The rule with one limit changed, one rule for each change there is; policies too."""
-    if isinstance(rule, Limit):
+    if isinstance(rule, Limit | Rise | FewerUnits):
         for other in moved(rule):
             yield f"{rule.describe()} -> {other.describe()}", other
     elif isinstance(rule, AtLeastOf):
         yield from changed_list(rule)
-    elif isinstance(rule, Not):
-        yield from ((what, Not(other)) for what, other in changed(rule.rule))
+    elif isinstance(rule, Not | AtBaseline):
+        yield from ((what, replace(rule, rule=other)) for what, other in changed(rule.rule))
+    elif isinstance(rule, Recovered):
+        yield from ((w, replace(rule, depressed=other)) for w, other in changed(rule.depressed))
     elif isinstance(rule, Criterion):
         yield from changed_criterion(rule)
 

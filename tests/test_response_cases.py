@@ -32,12 +32,11 @@ from app.domain.counts import (
     When,
 )
 from app.domain.response import Lineage, ResponseAssessment, ResponsePaper, assess_response
-from app.domain.rules import AtBaseline, Criterion, FewerUnits, Recovered, Rise, Rule
+from app.domain.rules import Criterion
 from app.papers import PUBLISHED, RESPONSES
-from tests.test_cases import COUNTS, PRODUCTS, STEP, changed, interval
+from tests.test_cases import COUNTS, DRUGS, PRODUCTS, changed, interval
 
 START = date(2001, 3, 1)
-SUPPORT = {"filgrastim": Drug.FILGRASTIM, "pegfilgrastim": Drug.PEGFILGRASTIM}
 Case = dict[str, Any]
 
 
@@ -80,7 +79,7 @@ def course(case: Case) -> Course:
         transfusion_history_complete=case.get("transfusion_history") == "complete",
         drugs=tuple(
             DrugGiven(drug, on(day), source(key, day))
-            for key, drug in SUPPORT.items()
+            for key, drug in DRUGS.items()
             for day in case.get(key, [])
         ),
         sex=Sex(case["sex"]) if "sex" in case else None,
@@ -146,42 +145,10 @@ def test_the_case_is_as_it_says(paper: ResponsePaper, case: Case) -> None:
 # Every number moved
 
 
-def moved(rule: Rule) -> Iterator[tuple[str, Rule]]:
-    """The rule with one of its numbers a step away, also in the rules over a baseline."""
-    if isinstance(rule, Rise | FewerUnits):
-        yield from moved_number(rule)
-    elif isinstance(rule, AtBaseline | rules.Not):
-        yield from ((what, replace(rule, rule=other)) for what, other in moved(rule.rule))
-    elif isinstance(rule, Recovered):
-        yield from ((w, replace(rule, depressed=other)) for w, other in moved(rule.depressed))
-    elif isinstance(rule, Criterion):
-        for what, other in moved(rule.rule):
-            readings = tuple((p, other if r is rule.rule else r) for p, r in rule.policies)
-            yield f"{rule.code}: {what}", replace(rule, rule=other, policies=readings)
-    elif isinstance(rule, rules.AtLeastOf):
-        for index, part in enumerate(rule.rules):
-            for what, other in moved(part):
-                parts = (*rule.rules[:index], other, *rule.rules[index + 1 :])
-                yield f"{index} {what}", replace(rule, rules=parts)
-    elif isinstance(rule, rules.Limit):
-        yield from changed(rule)
-
-
-def moved_number(rule: Rise | FewerUnits) -> Iterator[tuple[str, Rule]]:
-    if isinstance(rule, FewerUnits):
-        step = Decimal(1)
-    else:
-        step = STEP[rule.analyte]
-        yield f"{rule.describe()}, strictness", replace(rule, more_than=not rule.more_than)
-    for change in (step, -step):
-        number = str(Decimal(rule.number) + change)
-        yield f"{rule.describe()} -> {number}", replace(rule, number=number)
-
-
 def variants(paper: ResponsePaper) -> Iterator[tuple[str, ResponsePaper]]:
     for name in ("response", "complete", "relapse"):
         rule = getattr(paper, name)
-        for what, other in moved(rule) if rule else ():
+        for what, other in changed(rule) if rule else ():
             yield f"{name}: {what}", replace(paper, **{name: other})
     for index, lineage in enumerate(paper.lineages):
         for what, other_lineage in lineage_variants(lineage):
@@ -197,22 +164,22 @@ def variants(paper: ResponsePaper) -> Iterator[tuple[str, ResponsePaper]]:
 
 
 def lineage_variants(lineage: Lineage) -> Iterator[tuple[str, Lineage]]:
-    for what, other in moved(lineage.responded):
+    for what, other in changed(lineage.responded):
         assert isinstance(other, Criterion)
         yield what, replace(lineage, responded=other)
-    for what, rule in moved(lineage.affected) if lineage.affected else ():
+    for what, rule in changed(lineage.affected) if lineage.affected else ():
         yield f"affected, {what}", replace(lineage, affected=rule)
 
 
 # Whoever rises by more than 0.5 from below 0.5, or by more than 20 from below 20, has doubled:
 # these words of Camitta's add nobody, so no case can tell their numbers.
-IMPLIED_BY_DOUBLING = re.compile(r"(neutrophil|platelet)-response: 2 [01] ")
+IMPLIED_BY_DOUBLING = re.compile(r": (ANC [<>] 0\.5|platelets [<>] 20) [^;]*? -> (ANC|platelets)")
 
 EVERY_VARIANT = [
     pytest.param(paper, other, id=f"{paper.id}: {what}")
     for paper in RESPONSES
     for what, other in variants(paper)
-    if not (paper.confirmed_after_days and IMPLIED_BY_DOUBLING.search(what))
+    if not (paper.id == "camitta-2000-non-severe" and IMPLIED_BY_DOUBLING.search(what))
 ]
 
 

@@ -503,9 +503,9 @@ def under_policy(rule: Rule, policy: str) -> Rule:
     """The rule with every criterion read under the named policy, where it knows one."""
     if isinstance(rule, Criterion):
         reading = dict(rule.policies).get(policy, rule.rule)
-        return Criterion(rule.code, rule.title, reading, rule.wording, rule.source, rule.policies)
+        return replace(rule, rule=under_policy(reading, policy))
     if isinstance(rule, AtLeastOf):
-        return AtLeastOf(rule.n, tuple(under_policy(part, policy) for part in rule.rules))
+        return replace(rule, rules=tuple(under_policy(part, policy) for part in rule.rules))
     if isinstance(rule, Not | AtBaseline):
         return replace(rule, rule=under_policy(rule.rule, policy))
     if isinstance(rule, Recovered):
