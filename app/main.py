@@ -7,9 +7,12 @@ import logging
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 
 from app import __version__
+from app.api import definitions
 from app.api.fhir_json import disconnected, http_exception, request_error
 from app.api.middleware import Metrics, RequestMiddleware
 from app.api.routes import router
@@ -32,6 +35,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestError, request_error)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(ClientDisconnect, disconnected)
+    # The last added is the outermost: a bug's answer too is open to scripts of other origins.
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=app.state.settings.cors_origins,
+        allow_methods=("GET", "HEAD", "POST"),
+        allow_headers=("*",),
+        expose_headers=("ETag", "X-Request-Id", "Preference-Applied", "Retry-After"),
+        max_age=600,
+    )
     app.include_router(router)
+    app.include_router(definitions.router)
     return app

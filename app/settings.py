@@ -13,3 +13,5 @@ class Settings(BaseSettings):
     """The largest request body that is read."""
     window_days: int = Field(default=30, ge=1, le=36_500)
     """Counts older than this before the newest one judged are not combined with it."""
+    cors_origins: tuple[str, ...] = ("*",)
+    """The web origins whose scripts may call, as a JSON list; `*` is any, without credentials."""

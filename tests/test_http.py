@@ -501,6 +501,7 @@ def test_an_unknown_address_or_method_is_told_as_an_outcome(
         "application/fhir+json; q=0.000, */*",
         "application/fhir+xml;q=1.0, application/json;q=0.0",
         "nonsense",
+        "application/fhir+json; fhirVersion=5.0",
     ],
 )
 def test_a_caller_who_takes_no_json_is_refused(
@@ -530,7 +531,9 @@ def test_a_caller_who_takes_no_json_is_refused(
 def test_a_caller_who_takes_json_is_answered(http: httpx.Client, accept: str) -> None:
     response = ask(http, ELIGIBLE, accept=accept)
     assert response.status_code == httpx.codes.OK
-    assert response.headers["content-type"] == FHIR_JSON
+    # A caller who takes only the generic type is given it, as FHIR asks of servers.
+    generic = accept == "application/json"
+    assert response.headers["content-type"] == ("application/json" if generic else FHIR_JSON)
 
 
 def test_several_accept_headers_are_read_as_one(http: httpx.Client) -> None:
@@ -574,7 +577,8 @@ def test_a_plus_sign_and_a_repeated_format_are_read(http: httpx.Client, query: s
         {"content-type": "application/x-www-form-urlencoded"},
         {"content-type": ""},
         {},
-        {"content-type": FHIR_JSON, "content-encoding": "gzip"},
+        {"content-type": FHIR_JSON, "content-encoding": "br"},
+        {"content-type": f"{FHIR_JSON}; fhirVersion=3.0"},
     ],
     ids=str,
 )
@@ -667,9 +671,24 @@ def test_every_bad_parameter_is_told_at_once(http: httpx.Client, outcome_of: Out
 # The other addresses
 
 
-def test_metadata_is_valid_and_names_exactly_the_operations_that_answer(
-    http: httpx.Client,
-) -> None:
+def listed(rest: dict[str, Any]) -> set[tuple[str, str]]:
+    """The method and path of all that a CapabilityStatement offers."""
+    found = {("POST", f"/fhir/${operation['name']}") for operation in rest["operation"]}
+    for resource in rest["resource"]:
+        kind = resource["type"]
+        for interaction in resource.get("interaction", []):
+            path = {"read": f"/fhir/{kind}/{{id}}", "search-type": f"/fhir/{kind}"}
+            found.add(("GET", path[interaction["code"]]))
+        for operation in resource.get("operation", []):
+            name = f"${operation['name']}"
+            if kind == "Measure":
+                found.add(("POST", f"/fhir/Measure/maa-hematologic-response/{name}"))
+            else:
+                found |= {(method, f"/fhir/{kind}/{{id}}/{name}") for method in ("GET", "POST")}
+    return found
+
+
+def test_metadata_names_exactly_what_answers(http: httpx.Client) -> None:
     response = http.get("/fhir/metadata")
     assert response.headers["content-type"] == FHIR_JSON
     statement = response.json()
@@ -677,18 +696,27 @@ def test_metadata_is_valid_and_names_exactly_the_operations_that_answer(
     assert statement["fhirVersion"] == "4.0.1"
     assert statement["implementation"]["url"] == f"{str(http.base_url).rstrip('/')}/fhir"
     (rest,) = statement["rest"]
-    named = {f"/fhir/${operation['name']}" for operation in rest["operation"]}
-    named |= {
-        f"/fhir/Measure/maa-hematologic-response/${operation['name']}"
-        for resource in rest["resource"]
-        for operation in resource["operation"]
-    }
     paths = http.get("/openapi.json").json()["paths"]
-    assert named == {path for path in paths if "$" in path and "{" not in path}
-    for operation in rest["operation"]:
-        path = f"/fhir/${operation['name']}"
-        assert http.post(path, content=b"").status_code == httpx.codes.UNSUPPORTED_MEDIA_TYPE
-        assert operation["definition"] == f"{BASE}/OperationDefinition/{operation['name']}"
+    answering = {
+        (method.upper(), path)
+        for path, methods in paths.items()
+        for method in methods
+        if path.startswith("/fhir/") and path != "/fhir/metadata"
+    }
+    assert listed(rest) == answering
+    for method, path in answering:
+        status = http.request(method, path.replace("{id}", "unknown"), content=b"").status_code
+        expected = {404, 415} if "{id}" in path or "$" in path else {200}
+        assert status in expected, (method, path, status)
+
+
+def test_every_operation_is_defined_here(http: httpx.Client) -> None:
+    (rest,) = http.get("/fhir/metadata").json()["rest"]
+    offered = [*rest["operation"], *(o for r in rest["resource"] for o in r.get("operation", []))]
+    for operation in offered:
+        name = operation["definition"].removeprefix(f"{BASE}/")
+        found = http.get(f"/fhir/{name}").json()
+        assert (found["url"], found["code"]) == (operation["definition"], operation["name"])
 
 
 def test_health_says_alive_and_ready(http: httpx.Client) -> None:

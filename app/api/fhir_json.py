@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import zlib
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -15,7 +18,9 @@ from app.fhir.writing import encode
 
 FHIR_JSON = "application/fhir+json"
 _JSON_TYPES = {FHIR_JSON, "application/json", "text/json", "application/json+fhir"}
-_ACCEPTED = {*_JSON_TYPES, "*/*", "application/*", "text/*"}
+_WILDCARDS = {"*/*", "application/*", "text/*"}
+_ACCEPTED = _JSON_TYPES | _WILDCARDS
+_VERSIONS_READ = {"4.0", "4.3", "4.3.0", "5.0", "5.0.0"}
 _ISSUE_TYPES = {
     400: "invalid",
     401: "login",
@@ -40,17 +45,44 @@ def fhir_response(
     return Response(encode(resource), status, headers, media_type=FHIR_JSON)
 
 
+def answer_with(request: Request, resource: dict[str, Any]) -> Response:
+    """A resource as the caller asked for it: media type, `_pretty`."""
+    body = encode(resource)
+    if request.query_params.get("_pretty") == "true":
+        body = msgspec.json.format(body, indent=2)
+    return Response(body, media_type=_media_type(request))
+
+
+def cacheable(request: Request, resource: dict[str, Any]) -> Response:
+    """As `answer_with`, with an ETag of the content; 304 to the caller who has it already."""
+    response = answer_with(request, resource)
+    # Weak: gzip and indentation change the bytes, not what they say.
+    etag = f'W/"{hashlib.sha256(encode(resource)).hexdigest()[:32]}"'
+    known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+    headers = {"ETag": etag, "Cache-Control": "no-cache", "Vary": "Accept"}
+    if "*" in known or etag.removeprefix("W/") in {tag.removeprefix("W/") for tag in known}:
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    return response
+
+
 async def read_body(request: Request) -> bytes:
     """The request's JSON body.
 
     RequestError 413 as soon as it grows over the limit, 415 unless it says that it is JSON.
     """
-    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if media_type not in _JSON_TYPES:
-        text = f"Send Content-Type {FHIR_JSON} (or application/json), not '{media_type[:60]}'."
+    media_type, *parameters = request.headers.get("content-type", "").lower().split(";")
+    if media_type.strip() not in _JSON_TYPES:
+        named = media_type.strip()[:60]
+        text = f"Send Content-Type {FHIR_JSON} (or application/json), not '{named}'."
         raise RequestError(415, Fault("not-supported", text))
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise RequestError(415, Fault("not-supported", "Send the body without Content-Encoding."))
+    if _version(parameters) not in _VERSIONS_READ:
+        text = "FHIR R4 (fhirVersion=4.0) is read; R4B and R5 where the elements are the same."
+        raise RequestError(415, Fault("not-supported", text))
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "x-gzip"}:
+        text = "Send the body with Content-Encoding gzip, or without one."
+        raise RequestError(415, Fault("not-supported", text))
     limit: int = request.app.state.settings.max_body_bytes
     declared = request.headers.get("content-length", "")
     body = bytearray()
@@ -60,7 +92,21 @@ async def read_body(request: Request) -> bytes:
         if len(body) + len(chunk) > limit:
             raise _too_long(limit)
         body += chunk
-    return bytes(body)
+    return bytes(body) if encoding == "identity" else _unzipped(body, limit)
+
+
+def _unzipped(body: bytearray, limit: int) -> bytes:
+    """A gzip body as it was; 413 as soon as it grows over the limit, 400 when it is no gzip."""
+    unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        plain = unzip.decompress(bytes(body), limit + 1)
+    except zlib.error:
+        raise RequestError(400, Fault("structure", "The body is not gzip.")) from None
+    if len(plain) > limit:
+        raise _too_long(limit)
+    if not unzip.eof or unzip.unused_data:
+        raise RequestError(400, Fault("structure", "The gzip body is cut short, or more than one."))
+    return plain
 
 
 def _too_long(limit: int) -> RequestError:
@@ -69,32 +115,46 @@ def _too_long(limit: int) -> RequestError:
 
 
 def require_json_accepted(request: Request) -> None:
-    """RequestError 406 where the caller takes no JSON; `_format` speaks before Accept."""
+    """RequestError 406 where the caller takes no FHIR R4 JSON; `_format` speaks before Accept."""
+    _media_type(request)
+
+
+def _media_type(request: Request) -> str:
+    """The media type to answer with: FHIR's own unless the caller takes a generic one alone."""
     asked = request.query_params.get("_format")
     if asked is not None:
         # A plus sign in a query arrives as a space.
-        wanted = {asked.replace(" ", "+").split(";")[0].strip().lower()} - {""}
-        refused: set[str] = set()
-        accepted = _JSON_TYPES | {"json"}
+        ranges = _media_ranges(FHIR_JSON if asked == "json" else asked.replace(" ", "+"))
     else:
-        wanted, refused = _media_ranges(",".join(request.headers.getlist("accept")))
-        accepted = _ACCEPTED
-    if (wanted or refused) and (FHIR_JSON in refused or not wanted & accepted):
-        raise RequestError(
-            406, Fault("not-supported", f"Answers are {FHIR_JSON} only; XML is not written.")
-        )
+        ranges = _media_ranges(",".join(request.headers.getlist("accept")))
+    if not ranges:
+        return FHIR_JSON
+    refused = {name for name, (_, zero) in ranges.items() if zero}
+    taken = {name: version for name, (version, zero) in ranges.items() if not zero}
+    fitting = [name for name, version in taken.items() if name in _ACCEPTED and version == "4.0"]
+    if FHIR_JSON in refused or not fitting:
+        text = f"Answers are {FHIR_JSON} of FHIR R4 (4.0) only; XML is not written."
+        raise RequestError(406, Fault("not-supported", text))
+    generic = next((name for name in fitting if name in _JSON_TYPES), FHIR_JSON)
+    return FHIR_JSON if FHIR_JSON in fitting or _WILDCARDS & set(fitting) else generic
 
 
-def _media_ranges(accept: str) -> tuple[set[str], set[str]]:
-    """The media ranges an Accept header takes, and those it refuses (q=0)."""
-    wanted: set[str] = set()
-    refused: set[str] = set()
+def _media_ranges(accept: str) -> dict[str, tuple[str, bool]]:
+    """The media ranges of an Accept header: FHIR version, and whether refused (q=0)."""
+    ranges: dict[str, tuple[str, bool]] = {}
     for part in accept.lower().split(","):
         name, *parameters = part.split(";")
         if name.strip():
             zero = any(re.fullmatch(r"\s*q=0(\.0*)?\s*", text) for text in parameters)
-            (refused if zero else wanted).add(name.strip())
-    return wanted, refused
+            ranges[name.strip()] = (_version(parameters), zero)
+    return ranges
+
+
+def _version(parameters: list[str]) -> str:
+    """The fhirVersion of a media type, R4 unless it names one."""
+    given = (text.strip().partition("=") for text in parameters)
+    named = {name.strip(): value.strip(' "') for name, _, value in given}
+    return named.get("fhirversion", "4.0").removesuffix(".1")
 
 
 async def request_error(_request: Request, error: Exception) -> Response:

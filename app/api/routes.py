@@ -12,8 +12,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from app import operations
 from app.api.documents import ELIGIBILITY_DOCUMENT, HOME_PAGE, MEASURE_DOCUMENT, RESPONSE_DOCUMENT
-from app.api.fhir_json import fhir_response, read_body, require_json_accepted
-from app.fhir.definitions import capability_statement
+from app.api.fhir_json import answer_with, read_body, require_json_accepted
+from app.api.strict import asks_strict, check_strictly
 from app.fhir.writing import Json
 
 router = APIRouter()
@@ -60,19 +60,18 @@ async def _answer(request: Request, operation: Callable[..., Json]) -> Response:
     body = await read_body(request)
     settings = request.app.state.settings
     query = request.query_params.multi_items()
+    strict = asks_strict(request)
 
     def answer() -> Response:
-        return fhir_response(operation(body, query, settings.window_days))
+        if strict:
+            check_strictly(body)
+        response = answer_with(request, operation(body, query, settings.window_days))
+        if strict:
+            response.headers["Preference-Applied"] = "handling=strict"
+        return response
 
     # In a thread: a cohort takes seconds, and the health checks are answered meanwhile.
     return await run_in_threadpool(answer)
-
-
-@router.get("/fhir/metadata", operation_id="metadata", summary="What this service can do")
-async def metadata(request: Request) -> Response:
-    """The CapabilityStatement."""
-    require_json_accepted(request)
-    return fhir_response(capability_statement(str(request.base_url).rstrip("/")))
 
 
 @router.get("/health/live", operation_id="live", summary="Is the process alive?")

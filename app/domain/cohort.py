@@ -43,14 +43,17 @@ class Cohort:
         return tuple(p for p in self.evaluable if p.verdict is ResponseVerdict.INDETERMINATE)
 
 
+# A response that is not complete, by the lineages that responded.
+BY_LINEAGES = ("single-lineage", "multi-lineage", "not-by-lineage")
+
+
 def depth(found: ResponseAssessment) -> str:
     """Complete, or in how many lineages; else the verdict itself."""
     if found.verdict is not ResponseVerdict.RESPONSE:
         return str(found.verdict.value)
     lineages = sum(report.truth is Truth.MET for report in found.lineages)
-    if lineages == 0:
-        return "not-by-lineage"
-    return "single-lineage" if lineages == 1 else "multi-lineage"
+    single, multi, none = BY_LINEAGES
+    return {0: none, 1: single}.get(lineages, multi)
 
 
 def _truth(truth: Truth | None) -> str:

@@ -65,9 +65,17 @@ def _extremes(counts: list[Count]) -> list[Count]:
     """The lowest and the highest: limits are one-sided, so these two show every contradiction."""
     if len(counts) == 1:
         return counts
-    lowest = min(counts, key=lambda count: count.value.low or _ZERO)
-    highest = max(counts, key=lambda count: (count.value.high is None, count.value.high or _ZERO))
+    lowest = min(counts, key=lambda count: (_from(count.value), _to(count.value)))
+    highest = max(counts, key=lambda count: (_to(count.value), _from(count.value)))
     return [lowest] if lowest is highest else [lowest, highest]
+
+
+def _from(value: Interval) -> tuple[Decimal, bool]:
+    return value.low or _ZERO, not value.low_included
+
+
+def _to(value: Interval) -> tuple[bool, Decimal, bool]:
+    return value.high is None, value.high or _ZERO, value.high_included
 
 
 def _of_group(group: Group) -> Iterator[Count]:

@@ -4,41 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from app.domain.counts import Remark
 
 BASE = "https://w3id.org/maa-assess"
 ISSUE_SYSTEM = f"{BASE}/CodeSystem/issue"
 
-# FHIR's own issue type for each of our codes; every other code is a matter of processing.
-_ISSUE_TYPES = {
-    "after-as-of": "informational",
-    "ambiguous-code": "code-invalid",
-    "comparator": "informational",
-    "contradiction": "conflict",
-    "date-repaired": "informational",
-    "doubtful-method": "informational",
-    "growth-factor-window": "business-rule",
-    "implausible-value": "value",
-    "imprecise-date": "incomplete",
-    "invalid-value": "invalid",
-    "modifier-extension": "extension",
-    "no-date": "incomplete",
-    "no-subject": "incomplete",
-    "no-value": "incomplete",
-    "not-fhir": "structure",
-    "outside-window": "business-rule",
-    "policy-disagreement": "informational",
-    "status-excluded": "business-rule",
-    "superseded": "informational",
-    "transfusion-window": "business-rule",
-    "unit-conflict": "conflict",
-    "unit-missing": "incomplete",
-    "unit-repaired": "informational",
-    "unit-unknown": "code-invalid",
-    "unmapped-code": "code-invalid",
-    "unpaired": "incomplete",
+# Each of our codes: FHIR's own issue type, and what it means.
+ISSUES: Final[dict[str, tuple[str, str]]] = {
+    "after-as-of": ("informational", "Later than the day judged: ignored."),
+    "ambiguous-code": ("code-invalid", "Codes that name different analytes: set aside."),
+    "comparator": ("informational", "The laboratory gave a bound, not a value."),
+    "contradiction": ("conflict", "Results of one moment on either side of a limit."),
+    "date-repaired": ("informational", "A date that is not FHIR's form, read all the same."),
+    "doubtful-method": ("informational", "A method or specimen of lesser standing."),
+    "growth-factor-window": ("business-rule", "Too soon after a growth factor to show recovery."),
+    "implausible-value": ("value", "Outside what is possible: a wrong unit is likelier."),
+    "imprecise-date": ("incomplete", "A date too coarse to place the result."),
+    "invalid-value": ("invalid", "The value cannot be read as a number."),
+    "modifier-extension": ("extension", "A modifier we do not know may change the meaning."),
+    "no-date": ("incomplete", "No date: the result cannot be placed in time."),
+    "no-subject": ("incomplete", "No patient: the result belongs to no one."),
+    "no-value": ("incomplete", "No value, or the reason why it is absent."),
+    "not-fhir": ("structure", "A resource that cannot be read as FHIR."),
+    "not-judged": ("processing", "Data the definition does not judge."),
+    "outside-window": ("business-rule", "Too old to be combined with the newest count judged."),
+    "policy-disagreement": ("informational", "Another red-cell policy gives another verdict."),
+    "several-courses": ("processing", "More than one course of treatment: the first is judged."),
+    "status-excluded": ("business-rule", "A status that is not a result to rely on."),
+    "superseded": ("informational", "Replaced by a newer version or result."),
+    "transfusion-window": ("business-rule", "Too soon after a transfusion to show recovery."),
+    "unit-conflict": ("conflict", "Unit and code, or unit and text, disagree."),
+    "unit-missing": ("incomplete", "A number without its unit is no count."),
+    "unit-repaired": ("informational", "A unit that is not UCUM, understood all the same."),
+    "unit-unknown": ("code-invalid", "A unit that is not understood."),
+    "unmapped-code": ("code-invalid", "It looks like a blood count, under a code we do not know."),
+    "unpaired": ("incomplete", "A percentage without the count it is a share of."),
 }
 
 
@@ -83,7 +85,7 @@ def _fault(fault: Fault) -> dict[str, Any]:
 def _issue(remark: Remark) -> dict[str, Any]:
     issue: dict[str, Any] = {
         "severity": remark.severity.value,
-        "code": _ISSUE_TYPES.get(remark.code, "processing"),
+        "code": ISSUES[remark.code][0],
         "details": {"coding": [{"system": ISSUE_SYSTEM, "code": remark.code}]},
         "diagnostics": remark.text,
     }

@@ -38,12 +38,36 @@ from app.fhir.writing import (
     standing_notes,
 )
 
+_LINEAGES = ("neutrophil-response", "platelet-response", "red-cell-response")
 # Every response carries these codes; what a definition does not judge is not applicable.
-_LINEAGE_TITLES = {
+_TRUTHS = {
     "neutrophil-response": "Neutrophil response",
     "platelet-response": "Platelet response",
     "red-cell-response": "Red-cell response",
+    "transfusion-independence": "Transfusion independence gained",
+    "primary-end-point": "Primary end point",
+    "complete": "Complete response",
+    "kept-two-years": "Kept for two years",
+    "relapse": "Relapse",
 }
+_MOMENTS = {
+    "response-at-3-months": "Response at 3 months",
+    "response-at-6-months": "Response at 6 months",
+    "current-response": "Current response",
+    "best-response": "Best response",
+}
+_COURSE = {
+    "time-to-response": "Time to response",
+    "first-loss-date": "First loss of response, date",
+    "daclizumab-exposure": "Daclizumab as given",
+}
+RESPONSE_COMPONENTS = {
+    **_TRUTHS,
+    **_MOMENTS,
+    **{f"{code}-date": f"{title}, date" for code, title in _MOMENTS.items()},
+    **_COURSE,
+}
+"""Every criterion code of a response assessment, and its display."""
 _YES = {Truth.MET: "yes", Truth.NOT_MET: "no", Truth.UNKNOWN: "not known"}
 _HEADLINES = {
     ResponseVerdict.COMPLETE: "Complete response.",
@@ -118,28 +142,22 @@ def _observation(found: ResponseAssessment) -> Json:
 def _criteria(found: ResponseAssessment) -> Iterator[Json]:
     paper = found.paper
     reports = {report.lineage.responded.code: report for report in found.lineages}
-    for code, title in _LINEAGE_TITLES.items():
-        if code in reports:
-            yield _lineage(reports[code])
-        else:
-            yield _truth(code, title, None)
+    for code in _LINEAGES:
+        yield _lineage(reports[code]) if code in reports else _truth(code, None)
     yield _independence(found)
-    yield _truth(
-        "primary-end-point",
-        paper.response.title,
-        found.response,
-        _rule_text(found, paper.response),
-    )
+    end_point = _truth("primary-end-point", found.response, _rule_text(found, paper.response))
+    end_point["code"]["text"] = paper.response.title
+    yield end_point
     rule = paper.complete.describe() if paper.complete else ""
-    yield _truth("complete", "Complete response", found.complete, rule)
-    yield _truth("kept-two-years", "Kept for two years", found.kept_two_years)
+    yield _truth("complete", found.complete, rule)
+    yield _truth("kept-two-years", found.kept_two_years)
     if paper.relapse:
-        yield _truth("relapse", "Relapse", found.relapse, paper.relapse.describe())
+        yield _truth("relapse", found.relapse, paper.relapse.describe())
 
 
-def _truth(code: str, title: str, truth: Truth | None, rule: str = "") -> Json:
+def _truth(code: str, truth: Truth | None, rule: str = "") -> Json:
     component: Json = {
-        "code": coded(CRITERION_SYSTEM, code, title),
+        "code": coded(CRITERION_SYSTEM, code, RESPONSE_COMPONENTS[code]),
         "valueCodeableConcept": coded(TRUTH_SYSTEM, truth.value if truth else "not-applicable"),
     }
     if rule:
@@ -149,15 +167,14 @@ def _truth(code: str, title: str, truth: Truth | None, rule: str = "") -> Json:
 
 def _lineage(report: LineageReport) -> Json:
     criterion = report.lineage.responded
-    component = _truth(criterion.code, criterion.title, report.truth, criterion.describe())
+    component = _truth(criterion.code, report.truth, criterion.describe())
     component["valueCodeableConcept"]["text"] = lineage_text(report)
     counts = (count for count in (report.before, report.after) if count)
     return _decided_by(component, (source for count in counts for source in count.sources))
 
 
 def _independence(found: ResponseAssessment) -> Json:
-    title = "Transfusion independence gained"
-    component = _truth("transfusion-independence", title, found.independence)
+    component = _truth("transfusion-independence", found.independence)
     if found.baseline is None or found.judged is None:
         return component
     component["valueCodeableConcept"]["text"] = transfusions_text(found)
@@ -204,29 +221,28 @@ def _value(count: Count) -> str:
 
 
 def _assessments(found: ResponseAssessment) -> Iterator[Json]:
-    for code, title, moment in moments_of(found):
+    for code, _, moment in moments_of(found):
         verdict = moment.verdict if moment else ResponseVerdict.NOT_EVALUABLE
         yield {
-            "code": coded(CRITERION_SYSTEM, code, title),
+            "code": coded(CRITERION_SYSTEM, code, RESPONSE_COMPONENTS[code]),
             "valueCodeableConcept": coded(VERDICT_SYSTEM, verdict.value),
         }
         if moment:
-            yield _dated(f"{code}-date", f"{title}, date", moment)
+            yield _dated(f"{code}-date", moment)
 
 
 def moments_of(found: ResponseAssessment) -> list[tuple[str, str, Moment | None]]:
     """The assessments told beside the verdict: code, title, and the assessment."""
+    moments = (found.at_3_months, found.at_6_months, found.current, found.best)
     return [
-        ("response-at-3-months", "Response at 3 months", found.at_3_months),
-        ("response-at-6-months", "Response at 6 months", found.at_6_months),
-        ("current-response", "Current response", found.current),
-        ("best-response", "Best response", found.best),
+        (code, title, moment)
+        for (code, title), moment in zip(_MOMENTS.items(), moments, strict=True)
     ]
 
 
-def _dated(code: str, title: str, moment: Moment) -> Json:
+def _dated(code: str, moment: Moment) -> Json:
     return {
-        "code": coded(CRITERION_SYSTEM, code, title),
+        "code": coded(CRITERION_SYSTEM, code, RESPONSE_COMPONENTS[code]),
         "valueDateTime": moment.day.isoformat(),
     }
 
@@ -236,14 +252,14 @@ def _course(found: ResponseAssessment) -> Iterator[Json]:
     if found.first_response:
         days = found.first_response.days_after
         yield {
-            "code": coded(CRITERION_SYSTEM, "time-to-response", "Time to response"),
+            "code": coded(CRITERION_SYSTEM, "time-to-response", _COURSE["time-to-response"]),
             "valueQuantity": {"value": days, "unit": "d", "system": UCUM, "code": "d"},
         }
     if found.first_loss:
-        yield _dated("first-loss-date", "First loss of response, date", found.first_loss)
+        yield _dated("first-loss-date", found.first_loss)
     if found.exposure:
         yield {
-            "code": coded(CRITERION_SYSTEM, "daclizumab-exposure", "Daclizumab as given"),
+            "code": coded(CRITERION_SYSTEM, "daclizumab-exposure", _COURSE["daclizumab-exposure"]),
             "valueString": exposure_text(found.exposure),
         }
 

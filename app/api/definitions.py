@@ -1,0 +1,144 @@
+"""The definitions over HTTP: read, searched, in part (`_summary`, `_elements`), with an ETag."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.fhir_json import cacheable, require_json_accepted
+from app.api.strict import asks_strict
+from app.fhir.definitions import DEFINITION_TYPES, capability_statement, definitions, found_by
+from app.fhir.outcome import Fault, RequestError
+from app.fhir.writing import Json
+
+router = APIRouter(tags=["definitions"])
+
+_SUBSETTED = {
+    "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue",
+    "code": "SUBSETTED",
+}
+_SUMMARIES = ("true", "false", "text", "data", "count")
+_SEARCHED = {"_id", "url", "name"}
+_EVERYWHERE = {"_format", "_pretty", "_summary", "_elements"}
+
+
+@router.get(
+    "/fhir/metadata",
+    operation_id="metadata",
+    summary="What this service can do",
+    response_class=Response,
+)
+async def metadata(request: Request) -> Response:
+    """The CapabilityStatement."""
+    require_json_accepted(request)
+    return cacheable(request, _partial(request, capability_statement(_base(request))))
+
+
+def _offer(kind: str) -> None:
+    """Search and read of one type; a path of its own, so that what is no type stays unknown."""
+
+    @router.get(
+        f"/fhir/{kind}",
+        operation_id=f"search-{kind}",
+        summary=f"{kind}: all, or found by url, _id or name",
+        response_class=Response,
+    )
+    async def search(request: Request) -> Response:
+        require_json_accepted(request)
+        return cacheable(request, _searchset(request, kind))
+
+    @router.get(
+        f"/fhir/{kind}/{{id}}",
+        operation_id=f"read-{kind}",
+        summary=f"One {kind}",
+        response_class=Response,
+    )
+    async def read(request: Request, id: str) -> Response:  # noqa: A002
+        require_json_accepted(request)
+        found = definitions().get((kind, id))
+        if found is None:
+            text = f"No such definition. GET /fhir/{kind} lists what there is."
+            raise RequestError(404, Fault("not-found", text))
+        return cacheable(request, _partial(request, found))
+
+
+for _kind in DEFINITION_TYPES:
+    _offer(_kind)
+
+
+def _searchset(request: Request, kind: str) -> Json:
+    query = request.query_params.multi_items()
+    unknown = [name for name, _ in query if name.partition(":")[0] not in _SEARCHED | _EVERYWHERE]
+    if unknown and asks_strict(request):
+        text = f"Definitions are not searched by '{unknown[0][:60]}', but by url, _id and name."
+        raise RequestError(400, Fault("not-supported", text))
+    found = found_by(kind, query)
+    used = [(name, value) for name, value in query if name not in unknown]
+    address = f"{_base(request)}/fhir/{kind}"
+    bundle: Json = {
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "total": len(found),
+        "link": [{"relation": "self", "url": address + (f"?{urlencode(used)}" if used else "")}],
+    }
+    if found and request.query_params.get("_summary") != "count":
+        bundle["entry"] = [
+            {
+                "fullUrl": f"{address}/{one['id']}",
+                "resource": _partial(request, one),
+                "search": {"mode": "match"},
+            }
+            for one in found
+        ]
+    return bundle
+
+
+def _base(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
+
+
+def _partial(request: Request, resource: Json) -> Json:
+    """The resource, or the part of it that `_elements` or `_summary` asks for."""
+    elements = request.query_params.get("_elements")
+    summary = request.query_params.get("_summary", "false")
+    if summary not in _SUMMARIES:
+        text = f"'_summary' is one of {', '.join(_SUMMARIES)}."
+        raise RequestError(400, Fault("value", text))
+    if elements:
+        names = [
+            name.strip().removeprefix(f"{resource['resourceType']}.")
+            for name in elements.split(",")
+        ]
+        return _subset(resource, names)
+    if summary == "data":
+        return _subset(resource, [name for name in resource if name != "text"])
+    if summary == "text":
+        return _subset(resource, ["text"])
+    if summary == "true":
+        return _subset(resource, _model(resource).summary_elements_sequence())
+    return resource
+
+
+def _subset(resource: Json, names: Sequence[str]) -> Json:
+    """These elements and whatever FHIR requires, tagged as a part."""
+    fields = _model(resource).model_fields.items()
+    required = {
+        field.alias or name
+        for name, field in fields
+        if field.is_required() or (field.json_schema_extra or {}).get("element_required")
+    }
+    kept = {"resourceType", "id", *required, *names}
+    part = {name: value for name, value in resource.items() if name in kept}
+    return part | {"meta": {"tag": [_SUBSETTED]}}
+
+
+def _model(resource: Json) -> Any:
+    """The element table of the resource's type."""
+    from fhir.resources.R4B import get_fhir_model_class  # noqa: PLC0415 slow to import
+
+    return get_fhir_model_class(resource["resourceType"])

@@ -1,0 +1,143 @@
+"""The profiles of our two assessments, and the extensions our answers use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from app.fhir.measure import CONFIDENCE_INTERVAL, DEFINITION, NOT_EVALUABLE
+from app.fhir.outcome import BASE
+from app.fhir.terminology import defined
+from app.fhir.writing import ASSESSMENT_SYSTEM, DECIDED_BY, Json
+
+_HL7 = "http://hl7.org/fhir/StructureDefinition"
+
+
+def profile_of(assessment: str) -> str:
+    """The canonical of the profile of an `eligibility` or `response` assessment."""
+    return f"{BASE}/StructureDefinition/{assessment}-assessment"
+
+
+def profiles() -> Iterator[Json]:
+    """Every StructureDefinition."""
+    yield _assessment("eligibility", "Assessment of eligibility by blood counts")
+    yield _assessment("response", "Assessment of hematologic response by blood counts")
+    yield _extension(
+        DECIDED_BY,
+        "Decided by",
+        "A source Observation that decided the criterion, or that gave the count.",
+        "Observation.component",
+        "Reference",
+    )
+    yield _extension(
+        DEFINITION,
+        "Response definition",
+        "The published definition of response that the report applies.",
+        "MeasureReport",
+        "canonical",
+    )
+    yield _complex_extension(
+        CONFIDENCE_INTERVAL,
+        "Confidence interval",
+        "The interval of a proportion, its level and the method it was worked out by.",
+        "MeasureReport.group.measureScore",
+        (("low", "decimal"), ("high", "decimal"), ("level", "decimal"), ("method", "string")),
+    )
+    yield _complex_extension(
+        NOT_EVALUABLE,
+        "Not evaluable",
+        "A treated patient who is excluded from the denominator, and the reason.",
+        "MeasureReport",
+        (("subject", "Reference"), ("reason", "string")),
+    )
+
+
+def _structure(name: str, title: str, description: str, type_: str) -> Json:
+    base = "Extension" if type_ == "Extension" else "Observation"
+    return defined("StructureDefinition", name, title, description) | {
+        "fhirVersion": "4.0.1",
+        "kind": "complex-type" if type_ == "Extension" else "resource",
+        "abstract": False,
+        "type": type_,
+        "baseDefinition": f"{_HL7}/{base}",
+        "derivation": "constraint",
+    }
+
+
+def _assessment(name: str, title: str) -> Json:
+    description = (
+        f"{title}: the verdict, each criterion, each count used, the sources and the citation. "
+        "A decision aid from published criteria, not a diagnosis."
+    )
+    pattern = {"coding": [{"system": ASSESSMENT_SYSTEM, "code": name}]}
+    elements: list[Json] = [
+        {"id": "Observation", "path": "Observation"},
+        _element("text", min=1, short="What a clinician can read alone"),
+        _element("status", fixedCode="final"),
+        _element("code", patternCodeableConcept=pattern),
+        _element("subject", min=1),
+        _element(
+            "value[x]",
+            min=1,
+            type=[{"code": "CodeableConcept"}],
+            short="The verdict",
+            binding={
+                "strength": "required",
+                "valueSet": f"{BASE}/ValueSet/{name}-verdict",
+            },
+        ),
+        _element("note", min=1, short="What the definition also requires and counts cannot tell"),
+        _element("method", min=1, short="The definition's canonical, and its citation as text"),
+        _element("component", min=1, short="Each criterion, then each count used"),
+    ]
+    return _structure(f"{name}-assessment", title, description, "Observation") | {
+        "differential": {"element": elements}
+    }
+
+
+def _element(name: str, **constraints: object) -> Json:
+    return {"id": f"Observation.{name}", "path": f"Observation.{name}", **constraints}
+
+
+def _extension(url: str, title: str, description: str, context: str, type_: str) -> Json:
+    name = url.rsplit("/", 1)[1]
+    return _structure(name, title, description, "Extension") | {
+        "context": [{"type": "element", "expression": context}],
+        "differential": {
+            "element": [
+                {"id": "Extension", "path": "Extension", "short": title, "definition": description},
+                {"id": "Extension.extension", "path": "Extension.extension", "max": "0"},
+                {"id": "Extension.url", "path": "Extension.url", "fixedUri": url},
+                _value("Extension", type_),
+            ]
+        },
+    }
+
+
+def _value(place: str, type_: str) -> Json:
+    path = "Extension.extension.value[x]" if ":" in place else "Extension.value[x]"
+    return {"id": f"{place}.value[x]", "path": path, "min": 1, "type": [{"code": type_}]}
+
+
+def _complex_extension(
+    url: str, title: str, description: str, context: str, parts: Sequence[tuple[str, str]]
+) -> Json:
+    structure = _extension(url, title, description, context, "string")
+    root, _, own_url, _ = structure["differential"]["element"]
+    elements: list[Json] = [root]
+    for name, type_ in parts:
+        place = f"Extension.extension:{name}"
+        elements += (
+            {
+                "id": place,
+                "path": "Extension.extension",
+                "sliceName": name,
+                "min": 1,
+                "max": "1",
+            },
+            {"id": f"{place}.extension", "path": "Extension.extension.extension", "max": "0"},
+            {"id": f"{place}.url", "path": "Extension.extension.url", "fixedUri": name},
+            _value(place, type_),
+        )
+    elements += (own_url, {"id": "Extension.value[x]", "path": "Extension.value[x]", "max": "0"})
+    structure["differential"]["element"] = elements
+    return structure

@@ -1,0 +1,150 @@
+"""The codes of our answers and the LOINC we read, as CodeSystem, ValueSet and ConceptMap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from app import __version__
+from app.domain.assessment import Verdict
+from app.domain.cohort import BY_LINEAGES, STRATIFIERS
+from app.domain.counts import Analyte
+from app.domain.response import ResponseVerdict
+from app.domain.rules import Truth, criteria_of
+from app.fhir import codes
+from app.fhir.outcome import BASE, ISSUES
+from app.fhir.response import RESPONSE_COMPONENTS
+from app.fhir.writing import LOINC, Json
+from app.papers import PUBLISHED, RESPONSES
+
+DATE = "2026-11-24"
+PUBLISHER = "maa-assess"
+ANALYTE_SYSTEM = f"{BASE}/CodeSystem/analyte"
+_LOINC_COPYRIGHT = (
+    "This material contains content from LOINC (http://loinc.org). LOINC is copyright (c) "
+    "Regenstrief Institute, Inc. and the Logical Observation Identifiers Names and Codes (LOINC) "
+    "Committee and is available at no cost under the license at http://loinc.org/license. LOINC "
+    "is a registered United States trademark of Regenstrief Institute, Inc."
+)
+_ASSESSMENTS = {
+    "eligibility": "Eligibility by blood counts",
+    "response": "Hematologic response by blood counts",
+}
+_TRUTHS = {**{truth.value: truth.value for truth in Truth}, "not-applicable": "not-applicable"}
+_ELIGIBILITY_VERDICTS = {verdict.value: verdict.value for verdict in Verdict}
+_RESPONSE_VERDICTS = {verdict.value: verdict.value for verdict in ResponseVerdict}
+
+
+def defined(
+    kind: str, name_id: str, title: str, description: str, version: str = __version__
+) -> Json:
+    """What every definition begins with: its canonical, version, names, status and purpose."""
+    words = "".join(c if c.isalnum() else " " for c in name_id).split()
+    return {
+        "resourceType": kind,
+        "id": name_id,
+        "url": f"{BASE}/{kind}/{name_id}",
+        "version": version,
+        "name": "".join(word[0].upper() + word[1:] for word in ["maa", *words]),
+        "title": title,
+        "status": "active",
+        "experimental": False,
+        "date": DATE,
+        "publisher": PUBLISHER,
+        "description": description,
+    }
+
+
+def code_slug(analyte: Analyte) -> str:
+    """The code of an analyte in our CodeSystem and the id of its ValueSet."""
+    return analyte.name.lower().replace("_", "-")
+
+
+def terminology() -> Iterator[Json]:
+    """Every CodeSystem, ValueSet and the ConceptMap."""
+    yield _code_system("assessment", "What is assessed", _ASSESSMENTS)
+    yield _code_system("verdict", "Verdicts", _ELIGIBILITY_VERDICTS | _RESPONSE_VERDICTS)
+    yield _code_system("criterion", "Criteria and further findings", _criteria())
+    yield _code_system("truth", "Whether a criterion is met", _TRUTHS)
+    yield _code_system("stratifier", "What responders are counted by", _stratifiers())
+    meanings = {code: meaning for code, (_, meaning) in ISSUES.items()}
+    yield _code_system("issue", "Why something was set aside, repaired or doubted", meanings)
+    analytes = {code_slug(analyte): analyte.title for analyte in Analyte}
+    yield _code_system("analyte", "What a laboratory counts", analytes)
+    yield _value_set("eligibility-verdict", "Verdicts of eligibility", _ELIGIBILITY_VERDICTS)
+    yield _value_set("response-verdict", "Verdicts of response", _RESPONSE_VERDICTS)
+    yield from (_analyte_value_set(analyte) for analyte in Analyte)
+    yield _concept_map()
+
+
+def _criteria() -> dict[str, str]:
+    eligibility = (c for paper in PUBLISHED for c in criteria_of(paper.eligibility))
+    affected = (line.affected for paper in RESPONSES for line in paper.lineages)
+    named = {c.code: c.title for rule in affected if rule for c in criteria_of(rule)}
+    return named | {c.code: c.title for c in eligibility} | RESPONSE_COMPONENTS
+
+
+def _stratifiers() -> dict[str, str]:
+    strata = {name: name for name in (*BY_LINEAGES, *_RESPONSE_VERDICTS, *_TRUTHS)}
+    return strata | {code: title for code, title, _ in STRATIFIERS}
+
+
+def _code_system(name: str, title: str, concepts: Mapping[str, str]) -> Json:
+    description = f"{title}, as the answers of maa-assess code them."
+    return defined("CodeSystem", name, title, description) | {
+        "caseSensitive": True,
+        "content": "complete",
+        "count": len(concepts),
+        "concept": [
+            {"code": code, "display": display} for code, display in sorted(concepts.items())
+        ],
+    }
+
+
+def _value_set(name: str, title: str, concepts: Iterable[str]) -> Json:
+    included = {
+        "system": f"{BASE}/CodeSystem/verdict",
+        "concept": [{"code": code} for code in concepts],
+    }
+    description = f"{title}, of the verdict CodeSystem."
+    return defined("ValueSet", name, title, description) | {"compose": {"include": [included]}}
+
+
+def _analyte_value_set(analyte: Analyte) -> Json:
+    rows = [row for row in codes.ANALYTE_LOINC if row.analyte is analyte]
+    description = (
+        f"The LOINC codes read as {analyte.title}; held in {analyte.unit} (UCUM). A code of "
+        "another specimen or method that is not listed here is not read as one."
+    )
+    concepts = [{"code": row.code, "display": row.display} for row in rows]
+    return defined("ValueSet", code_slug(analyte), analyte.title.capitalize(), description) | {
+        "copyright": _LOINC_COPYRIGHT,
+        "compose": {"include": [{"system": LOINC, "concept": concepts}]},
+    }
+
+
+def _concept_map() -> Json:
+    name, title = "loinc-to-analyte", "LOINC to analyte"
+    elements = [
+        {"code": row.code, "display": row.display, "target": [_target(row)]}
+        for row in codes.ANALYTE_LOINC
+    ]
+    elements += (
+        {"code": code, "target": [{"equivalence": "unmatched", "comment": f"Not read: {why}."}]}
+        for code, why in codes.REJECTED_LOINC.items()
+    )
+    description = "Which analyte a LOINC code is read as, and codes easily taken for one of them."
+    return defined("ConceptMap", name, title, description) | {
+        "copyright": _LOINC_COPYRIGHT,
+        "group": [{"source": LOINC, "target": ANALYTE_SYSTEM, "element": elements}],
+    }
+
+
+def _target(row: codes.LoincRow) -> Json:
+    target: Json = {
+        "code": code_slug(row.analyte),
+        "display": row.analyte.title,
+        "equivalence": "inexact" if row.doubtful else "wider",
+    }
+    if row.doubtful:
+        target["comment"] = f"Read with a warning: {row.doubtful}."
+    return target
