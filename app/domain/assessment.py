@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import cache
@@ -340,7 +340,7 @@ def _confounded(
             if given:
                 sources += (support.source for support in given)
                 remarks.append(_under_support(count, given[0], code))
-                bounded.append(replace(count, value=replace(count.value, low=None)))
+                bounded.append(count._replace(value=count.value._replace(low=None)))
             else:
                 bounded.append(count)
         if bounded:
