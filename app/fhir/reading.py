@@ -488,7 +488,15 @@ class _Reader:
         age = None
         if person.born and person.born.precise:
             age = Decimal((moment.last - person.born.last).days) / _DAYS_OF_A_YEAR
-        return normal_range(valued, row, person.sex, age)
+        try:
+            return normal_range(valued, row, person.sex, age)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            words = _without_values(str(error))
+            raise SetAside(
+                "not-fhir",
+                f"Not a FHIR R4 Observation ({words}): set aside.",
+                ".referenceRange" + _path_in(str(error)),
+            ) from None
 
     def _date(self, item: Item) -> tuple[When, Item]:
         lending = self._lending(item)
