@@ -7,7 +7,7 @@ frozen dataclass takes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from enum import Enum
 from typing import NamedTuple
@@ -148,6 +148,14 @@ class Count(NamedTuple):
     specimen: str | None = None
     normal: Interval | None = None
     """The laboratory's own range of normal counts for this patient."""
+
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def newness(count: Count) -> tuple[date, datetime]:
+    """Orders counts in time: by their last day, and on a day by the instant, if known."""
+    return count.when.last, count.when.instant or _LONG_AGO
 
 
 class Product(Enum):
