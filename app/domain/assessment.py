@@ -104,13 +104,11 @@ def reading(paper: Paper, policy: str | None) -> tuple[Rule, tuple[Criterion, ..
 
 
 @cache
-def _asked(paper: Paper, policy: str | None) -> tuple[frozenset[Analyte], bool]:
-    """The analytes the paper asks for under a policy, and whether it asks for transfusions."""
-    rule, _ = reading(paper, policy)
-    dependence = any(isinstance(leaf, TransfusionDependent) for leaf in rule.leaves())
-    return analytes_of(rule), dependence
+def _asks_for_transfusions(rule: Rule) -> bool:
+    return any(isinstance(leaf, TransfusionDependent) for leaf in rule.leaves())
 
 
+@cache
 def analytes_of(rule: Rule) -> frozenset[Analyte]:
     """The analytes a rule asks for."""
     return frozenset(leaf.analyte for leaf in rule.leaves() if isinstance(leaf, Limit))
@@ -162,7 +160,7 @@ def assess_eligibility(
     if policy is None and paper.red_cell_policies:
         policy = paper.red_cell_policies[0]
     rule, criteria = reading(paper, policy)
-    analytes, dependence = _asked(paper, policy)
+    analytes = analytes_of(rule)
     everything = (*course.counts, *course.derived)
     later = [c for c in everything if c.when.after(as_of)] if as_of else []
     known = [c for c in everything if not c.when.after(as_of)] if as_of else everything
@@ -170,7 +168,9 @@ def assess_eligibility(
     findings = baseline.findings
     truth = rule.check(findings)
     undecided = tuple(rule.undecided(findings))
-    supporting = baseline.confounders + (baseline.dependence_sources if dependence else ())
+    supporting = baseline.confounders + (
+        baseline.dependence_sources if _asks_for_transfusions(rule) else ()
+    )
     return Assessment(
         paper=paper,
         policy=policy if policy in paper.red_cell_policies else None,

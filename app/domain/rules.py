@@ -487,6 +487,10 @@ class Criterion(Rule):
     source: str
     policies: tuple[tuple[str, Rule], ...] = ()
 
+    def __hash__(self) -> int:
+        """By its code: what is worked out once for each criterion is looked up by it."""
+        return hash(self.code)
+
     def check(self, findings: Findings) -> Truth:
         return self.rule.check(findings)
 

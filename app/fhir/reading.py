@@ -276,6 +276,12 @@ class _Person:
     born: When | None = None
     died: When | None = None
 
+    def age_years(self, moment: When) -> Decimal | None:
+        """The age at the moment, where the day of birth is known."""
+        if self.born is None or not self.born.precise:
+            return None
+        return Decimal((moment.last - self.born.last).days) / _DAYS_OF_A_YEAR
+
 
 _NOBODY = _Person()
 
@@ -369,6 +375,8 @@ class _Reader:
     def _lending(self, item: Item) -> Sequence[Item]:
         """The result, then what lends to it: its report or panel, and what lends to that."""
         lender = self._lenders.get(item.place)
+        if lender is None:
+            return (item,)
         chain = {item.place: item}
         while lender is not None and lender.place not in chain:
             chain[lender.place] = lender
@@ -457,12 +465,12 @@ class _Reader:
                 "the parameter 'subject'.",
             )
         place = item.place + path
-        lenders = dict.fromkeys(one.reference for one in (lender, dating) if one is not item)
+        lenders = () if lender is dating is item else _lenders_of(item, lender, dating)
         count = Count(
             row.analyte,
             interval,
             moment,
-            (Source(item.reference, place, tuple(lenders)),),
+            (Source(item.reference, place, lenders),),
             row.manual,
             row.doubtful is not None,
             specimen=observation.specimen.reference if observation.specimen else None,
@@ -484,12 +492,11 @@ class _Reader:
             chart.remarks.append(Remark("doubtful-method", Severity.WARNING, text, (place,)))
 
     def _normal(self, key: str, valued: Valued, row: LoincRow, moment: When) -> Interval | None:
+        if not valued.referenceRange:
+            return None
         person = self._people.get(key, _NOBODY)
-        age = None
-        if person.born and person.born.precise:
-            age = Decimal((moment.last - person.born.last).days) / _DAYS_OF_A_YEAR
         try:
-            return normal_range(valued, row, person.sex, age)
+            return normal_range(valued, row, person.sex, lambda: person.age_years(moment))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             words = _without_values(str(error))
             raise SetAside(
@@ -631,6 +638,10 @@ class _Reader:
             died=person.died,
             remarks=(*chart.remarks, *replaced),
         )
+
+
+def _lenders_of(item: Item, *lenders: Item) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one.reference for one in lenders if one is not item))
 
 
 def _person(patient: PatientResource) -> _Person:

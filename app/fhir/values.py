@@ -115,7 +115,9 @@ def value_of(valued: Valued, row: LoincRow) -> tuple[Interval, Repairs]:
     if valued.valueQuantity is None or _BESIDE_A_QUANTITY(valued) != _NOTHING:
         return _unusual_value(valued, row)
     interval, repairs = _quantity(valued.valueQuantity, row)
-    return interval, repairs + _as_interval(interval)
+    if valued.valueQuantity.comparator is not None:
+        repairs += _as_interval(interval)
+    return interval, repairs
 
 
 def _as_interval(interval: Interval) -> Repairs:
@@ -168,18 +170,20 @@ _YEARS = {"a": 1, "year": 1, "years": 1, "mo": 12, "month": 12, "months": 12}
 
 
 def normal_range(
-    valued: Valued, row: LoincRow, sex: Sex | None, age_years: Decimal | None
+    valued: Valued, row: LoincRow, sex: Sex | None, age_years: Callable[[], Decimal | None]
 ) -> Interval | None:
     """The laboratory's own range of normal for this patient; None where it gives none for sure.
 
     A range for a sex or an age holds only for a patient known to be of it.
     """
-    found = [
-        interval
-        for given, interval in _ranges(bytes(valued.referenceRange), row)
-        if _applies(given, sex, age_years)
-    ]
-    return found[0] if found and all(other == found[0] for other in found) else None
+    normal = None
+    for given, interval in _ranges(bytes(valued.referenceRange), row):
+        if (given.appliesTo or given.age) and not _applies(given, sex, age_years()):
+            continue
+        if normal is not None and normal != interval:
+            return None
+        normal = interval
+    return normal
 
 
 @lru_cache(maxsize=1024)
@@ -211,7 +215,7 @@ def dose_of(quantity: Quantity) -> tuple[Decimal | None, Decimal | None]:
     unit = quantity.code or quantity.unit or ""
     factor = _MILLIGRAMS.get(unit.removesuffix("/kg"))
     try:
-        dose = _decimal(quantity.value)
+        dose = _decimal(bytes(quantity.value))
     except SetAside:
         return None, None
     if factor is None or quantity.comparator:
@@ -238,7 +242,7 @@ def _years(quantity: Quantity | None) -> Decimal | None:
     if quantity is None or unit is None:
         return None
     try:
-        return _decimal(quantity.value) / unit
+        return _decimal(bytes(quantity.value)) / unit
     except SetAside:
         return None
 
@@ -264,8 +268,28 @@ def _ascii(comparator: str | None) -> str | None:
 
 
 def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, Repairs]:
-    value = _decimal(quantity.value)
-    factor, repair, why_not = _read_unit(quantity.system, quantity.code, quantity.unit, row)
+    return _measured(
+        bytes(quantity.value),
+        quantity.comparator,
+        quantity.system,
+        quantity.code,
+        quantity.unit,
+        row,
+    )
+
+
+@lru_cache(maxsize=8192)
+def _measured(
+    number: bytes,
+    comparator: str | None,
+    system: str | None,
+    code: str | None,
+    unit: str | None,
+    row: LoincRow,
+) -> tuple[Interval, Repairs]:
+    """Laboratories print few digits: the same values in the same units come again and again."""
+    value = _decimal(number)
+    factor, repair, why_not = _read_unit(system, code, unit, row)
     if factor is None:
         raise SetAside(repair, why_not, ".value")
     if row.dimension is Dimension.MOLAR_CONCENTRATION and value < codes.MOLAR_HEMOGLOBIN_FLOOR:
@@ -274,16 +298,16 @@ def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, Repairs]:
             "Below 3 mmol/L it may count hemoglobin tetramers: send g/dL or g/L.",
             ".value",
         )
-    if quantity.comparator is None:
-        interval = Interval(value, value)
-    elif quantity.comparator in _COMPARATORS:
-        interval = _COMPARATORS[quantity.comparator](value)
+    if comparator is None:
+        interval = Interval.exactly(value)
+    elif comparator in _COMPARATORS:
+        interval = _COMPARATORS[comparator](value)
     else:
         raise SetAside("invalid-value", "The comparator is not one of < <= >= >.", ".value")
     if factor != 1:
         interval = interval.times(factor)
     least, most = codes.PLAUSIBLE[row.analyte]
-    for end in interval[:2]:
+    for end in (interval.low, interval.high):
         if end is not None and not least <= end <= most:
             raise SetAside(
                 "implausible-value",
@@ -293,8 +317,7 @@ def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, Repairs]:
     return interval, (("unit-repaired", repair),) if repair else ()
 
 
-def _decimal(raw: Raw) -> Decimal:
-    text = bytes(raw)
+def _decimal(text: bytes) -> Decimal:
     if not text or text == b"null":
         raise SetAside("no-value", "The quantity has no value.", ".value")
     if text[:1] == b'"':
@@ -305,8 +328,6 @@ def _decimal(raw: Raw) -> Decimal:
         value = Decimal(text.decode())
     except (InvalidOperation, UnicodeDecodeError):
         raise SetAside("invalid-value", "The value is not a number.", ".value") from None
-    if b"e" not in text and b"E" not in text:
-        return value
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or not -_DIGITS <= exponent <= _DIGITS:
         raise SetAside("implausible-value", "The number's exponent is out of reach.", ".value")
