@@ -193,7 +193,7 @@ def test_every_course_has_a_verdict_and_an_open_one_asks_for_something(
 ) -> None:
     """The engine is total, also over kinds of counts at moments the reader would not make."""
     paper, policy = which
-    derived = (*course.derived, *(replace(count, kind=kind) for count, kind in more))
+    derived = (*course.derived, *(count._replace(kind=kind) for count, kind in more))
     found = assess_eligibility(paper, replace(course, derived=derived), as_of, window, policy)
     asks = bool(found.needs or found.needs_transfusion_history)
     assert (found.verdict is Verdict.INDETERMINATE) == asks
@@ -421,7 +421,7 @@ def without_lower_ends(
         analyte, days_after = LIFTS[what]
         value = rest[analyte]
         if value is not None and 0 <= ago <= days_after:
-            rest[analyte] = replace(value, low=None)
+            rest[analyte] = value._replace(low=None)
     return rest
 
 

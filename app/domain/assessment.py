@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import cache
@@ -23,6 +23,7 @@ from app.domain.counts import (
     Source,
     Transfusion,
     When,
+    newness,
 )
 from app.domain.derivation import NEVER_ALONE
 from app.domain.needs import counts_needed
@@ -103,6 +104,11 @@ def reading(paper: Paper, policy: str | None) -> tuple[Rule, tuple[Criterion, ..
 
 
 @cache
+def _asks_for_transfusions(rule: Rule) -> bool:
+    return any(isinstance(leaf, TransfusionDependent) for leaf in rule.leaves())
+
+
+@cache
 def analytes_of(rule: Rule) -> frozenset[Analyte]:
     """The analytes a rule asks for."""
     return frozenset(leaf.analyte for leaf in rule.leaves() if isinstance(leaf, Limit))
@@ -156,13 +162,15 @@ def assess_eligibility(
     rule, criteria = reading(paper, policy)
     analytes = analytes_of(rule)
     everything = (*course.counts, *course.derived)
-    known, later = _split(everything, lambda c: not (as_of and c.when.after(as_of)))
+    later = [c for c in everything if c.when.after(as_of)] if as_of else []
+    known = [c for c in everything if not c.when.after(as_of)] if as_of else everything
     baseline = take_baseline(course, known, analytes, window_days, as_of)
     findings = baseline.findings
     truth = rule.check(findings)
     undecided = tuple(rule.undecided(findings))
-    dependence = any(isinstance(leaf, TransfusionDependent) for leaf in rule.leaves())
-    supporting = baseline.confounders + (baseline.dependence_sources if dependence else ())
+    supporting = baseline.confounders + (
+        baseline.dependence_sources if _asks_for_transfusions(rule) else ()
+    )
     return Assessment(
         paper=paper,
         policy=policy if policy in paper.red_cell_policies else None,
@@ -196,6 +204,8 @@ def _other_policies(
 
 def contradictions(rule: Rule, findings: Findings) -> Iterator[Remark]:
     """Results of one moment that answer a rule differently, each analyte once."""
+    if all(len(counts) < 2 for counts in findings.counts.values()):
+        return
     seen = set()
     leaves = (leaf for leaf in rule.leaves() if isinstance(leaf, OfOneAnalyte))
     for leaf in leaves:
@@ -254,7 +264,7 @@ def take_baseline(
     used = tuple(count for some in chosen.values() for count in some)
     supported, confounders, remarks = _confounded(course, chosen, as_of)
     dependent, independent, units, sources = _dependence(course, newest, as_of)
-    last = max(used, key=_moment, default=None)
+    last = max(used, key=newness, default=None)
     return Baseline(
         day=last.when if last else None,
         first_day=start,
@@ -270,26 +280,12 @@ def take_baseline(
 
 def _placed(count: Count, window_days: int) -> bool:
     """Whether its date is precise enough to say that it belongs to a window."""
-    return (count.when.last - count.when.first).days <= window_days
-
-
-def _split(
-    counts: Iterable[Count], keep: Callable[[Count], bool]
-) -> tuple[list[Count], list[Count]]:
-    kept: list[Count] = []
-    rest: list[Count] = []
-    for count in counts:
-        (kept if keep(count) else rest).append(count)
-    return kept, rest
+    return count.when.precise or (count.when.last - count.when.first).days <= window_days
 
 
 def _tellers(counts: list[Count]) -> list[Count]:
     """The counts that tell of the analyte itself; mere bounds only where there are none."""
     return [c for c in counts if c.kind is not Kind.BOUND] or counts
-
-
-def _moment(count: Count) -> tuple[date, str]:
-    return count.when.last, str(count.when.instant or "")
 
 
 def _newest(counts: list[Count]) -> tuple[Count, ...]:
@@ -340,7 +336,7 @@ def _confounded(
             if given:
                 sources += (support.source for support in given)
                 remarks.append(_under_support(count, given[0], code))
-                bounded.append(replace(count, value=replace(count.value, low=None)))
+                bounded.append(count._replace(value=count.value._replace(low=None)))
             else:
                 bounded.append(count)
         if bounded:
@@ -448,9 +444,9 @@ def _left_out(
     """What was not judged, each kind of reason once, with every place."""
     used = baseline.counts
     vague = [count for count in known if not _placed(count, window_days)]
-    told = {place for count in used for place in _places((count,))}
+    told = set(_places(used))
     outside = [c for c in known if used and c.when.first < baseline.first_day]
-    paired = {place for count in known if count.parts for place in _places((count,))}
+    paired = set(_places(count for count in known if count.parts))
     unpaired = [
         c for c in known if c.analyte in NEVER_ALONE and not paired.issuperset(_places((c,)))
     ]

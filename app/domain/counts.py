@@ -1,11 +1,16 @@
-"""What is counted, a count, and one patient's counts, transfusions and drugs in time."""
+"""What is counted, a count, and one patient's counts, transfusions and drugs in time.
+
+What there is one of for every result is a NamedTuple: it is made in a quarter of the time that a
+frozen dataclass takes.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from enum import Enum
+from typing import NamedTuple
 
 # The default context rounds at 28 digits, and a rounded count can cross a limit.
 EXACT = Context(prec=1000, traps=[Inexact, InvalidOperation, Overflow])
@@ -33,6 +38,9 @@ class Analyte(Enum):
         self.short = short
         self.unit = unit
 
+    # Members are single objects; Enum's own hash is a call in Python for every look-up.
+    __hash__ = object.__hash__
+
 
 class Kind(Enum):
     """How directly a count tells of its analyte; the more direct one wins."""
@@ -51,8 +59,7 @@ class Severity(Enum):
     INFORMATION = "information"
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(NamedTuple):
     """Something set aside, repaired or doubted: why, and where in the request (FHIRPath)."""
 
     code: str
@@ -61,8 +68,7 @@ class Remark:
     places: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """What is known of a quantity: exact when both ends are the same; None is unbounded."""
 
     low: Decimal | None
@@ -90,8 +96,7 @@ class Interval:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class When:
+class When(NamedTuple):
     """A moment as the source tells it: the civil days it may lie in; the instant, if known."""
 
     first: date
@@ -117,8 +122,7 @@ class When:
         return self.last > other.last
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where a fact comes from: a reference the caller knows, and its FHIRPath in the request."""
 
     reference: str
@@ -127,8 +131,7 @@ class Source:
     """References of the report or panel that lent it a subject or a date."""
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """One result in its analyte's unit: a value or an interval, when, and from where."""
 
     analyte: Analyte
@@ -145,6 +148,14 @@ class Count:
     specimen: str | None = None
     normal: Interval | None = None
     """The laboratory's own range of normal counts for this patient."""
+
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def newness(count: Count) -> tuple[date, datetime]:
+    """Orders counts in time: by their last day, and on a day by the instant, if known."""
+    return count.when.last, count.when.instant or _LONG_AGO
 
 
 class Product(Enum):

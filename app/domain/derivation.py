@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 
-from app.domain.counts import EXACT, Analyte, Count, Interval, Kind
+from app.domain.counts import EXACT, Analyte, Count, Interval, Kind, newness
 
 _HUNDREDTH = Decimal("0.01")
 _ZERO = Decimal(0)
@@ -39,11 +39,14 @@ def derived_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
     ARC = erythrocytes x reticulocyte %. Where only a part is known the result is a bound:
     neutrophils never exceed leukocytes and are never fewer than the segmented ones.
     """
-    found = {
-        (count.analyte, tuple(id(part) for part in count.parts)): count
-        for group in _groups(counts)
-        for count in _of_group(group)
-    }
+    found: dict[object, Count] = {}
+    for group in _groups(counts):
+        for way in _ways(group):
+            analyte, _, parts, _ = way
+            # One specimen's results stand in its group and in their moment's.
+            key = (analyte, *(id(part) for part in parts))
+            if key not in found:
+                found[key] = _combined(*way)
     return tuple(found.values())
 
 
@@ -78,39 +81,32 @@ def _to(value: Interval) -> tuple[bool, Decimal, bool]:
     return value.high is None, value.high or _ZERO, value.high_included
 
 
-def _of_group(group: Group) -> Iterator[Count]:
+Arithmetic = Callable[[tuple[Interval, ...]], Interval]
+Way = tuple[Analyte, Kind, tuple[Count, ...], Arithmetic]
+"""What is worked out, how directly, from which results, and how."""
+
+
+def _ways(group: Group) -> Iterator[Way]:
     """Every pair is worked out, so that results which contradict stay visible as such."""
     for analyte, cells, percent in _PRODUCTS:
         for pair in _pairs(group, cells, percent):
-            yield _combined(analyte, Kind.DERIVED, pair, _percent_of)
+            yield analyte, Kind.DERIVED, pair, _percent_of
     if not group.get(Analyte.NEUTROPHIL_PERCENT):
         yield from _neutrophils_from_parts(group)
     for leukocytes in group.get(Analyte.LEUKOCYTES, ()):
-        yield _combined(
-            Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Kind.BOUND, (leukocytes,), _at_most_the_first
-        )
+        yield Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Kind.BOUND, (leukocytes,), _at_most_the_first
 
 
-def _neutrophils_from_parts(group: Group) -> Iterator[Count]:
+def _neutrophils_from_parts(group: Group) -> Iterator[Way]:
     analyte = Analyte.ABSOLUTE_NEUTROPHIL_COUNT
     for segmented in group.get(Analyte.SEGMENTED_NEUTROPHILS, ()):
-        yield _combined(analyte, Kind.BOUND, (segmented,), _at_least_the_first)
+        yield analyte, Kind.BOUND, (segmented,), _at_least_the_first
         for bands in group.get(Analyte.BAND_NEUTROPHILS, ()):
-            yield _combined(analyte, Kind.DERIVED, (segmented, bands), _sum)
+            yield analyte, Kind.DERIVED, (segmented, bands), _sum
     for leukocytes, segmented in _pairs(group, Analyte.LEUKOCYTES, Analyte.SEGMENTED_PERCENT):
-        yield _combined(
-            analyte,
-            Kind.BOUND,
-            (leukocytes, segmented),
-            lambda values: _open_above(_percent_of(values), values[0]),
-        )
+        yield analyte, Kind.BOUND, (leukocytes, segmented), _at_least_a_percent
         for bands in group.get(Analyte.BAND_PERCENT, ()):
-            yield _combined(
-                analyte,
-                Kind.DERIVED,
-                (leukocytes, segmented, bands),
-                lambda values: _percent_of((values[0], _sum(values[1:]))),
-            )
+            yield analyte, Kind.DERIVED, (leukocytes, segmented, bands), _percents_of
 
 
 def _pairs(group: Group, one: Analyte, other: Analyte) -> Iterator[tuple[Count, Count]]:
@@ -119,19 +115,16 @@ def _pairs(group: Group, one: Analyte, other: Analyte) -> Iterator[tuple[Count, 
             yield first, second
 
 
-Arithmetic = Callable[[tuple[Interval, ...]], Interval]
-
-
 def _combined(
     analyte: Analyte, kind: Kind, parts: tuple[Count, ...], arithmetic: Arithmetic
 ) -> Count:
     """The moment is the latest of the parts: before it the count was not known."""
-    latest = max(parts, key=lambda part: (part.when.last, str(part.when.instant or "")))
+    latest = max(parts, key=newness)
     return Count(
         analyte=analyte,
-        value=arithmetic(tuple(part.value for part in parts)),
+        value=arithmetic(tuple([part.value for part in parts])),
         when=latest.when,
-        sources=tuple(source for part in parts for source in part.sources),
+        sources=tuple([source for part in parts for source in part.sources]),
         doubtful=any(part.doubtful for part in parts),
         kind=kind,
         parts=parts,
@@ -172,5 +165,10 @@ def _at_most_the_first(values: tuple[Interval, ...]) -> Interval:
     return Interval(_ZERO, values[0].high, high_included=values[0].high_included)
 
 
-def _open_above(least: Interval, most: Interval) -> Interval:
+def _at_least_a_percent(values: tuple[Interval, ...]) -> Interval:
+    least, most = _percent_of(values), values[0]
     return Interval(least.low, most.high, least.low_included, most.high_included)
+
+
+def _percents_of(values: tuple[Interval, ...]) -> Interval:
+    return _percent_of((values[0], _sum(values[1:])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
@@ -71,7 +70,7 @@ def _needed(
 
 def _span(counts: tuple[Count, ...]) -> Count:
     values = [count.value.exact or Decimal(0) for count in counts]
-    return replace(counts[0], value=Interval(min(values), max(values)))
+    return counts[0]._replace(value=Interval(min(values), max(values)))
 
 
 def _telling(

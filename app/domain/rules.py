@@ -17,9 +17,15 @@ class Truth(Enum):
     NOT_MET = "not-met"
     UNKNOWN = "unknown"
 
+    # As Analyte: a rule's answer is looked up often.
+    __hash__ = object.__hash__
+
+
+_NEGATIONS = {Truth.MET: Truth.NOT_MET, Truth.NOT_MET: Truth.MET, Truth.UNKNOWN: Truth.UNKNOWN}
+
 
 def _negation(truth: Truth) -> Truth:
-    return {Truth.MET: Truth.NOT_MET, Truth.NOT_MET: Truth.MET}.get(truth, Truth.UNKNOWN)
+    return _NEGATIONS[truth]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,10 @@ class Limit(OfOneAnalyte):
 
     def check(self, findings: Findings) -> Truth:
         """Counts of one moment that stand on either side of the limit leave it unknown."""
-        truths = {self.of_count(count) for count in findings.counts.get(self.analyte, ())}
+        counts = findings.counts.get(self.analyte, ())
+        if len(counts) == 1:
+            return self.of_count(counts[0])
+        truths = {self.of_count(count) for count in counts}
         truths.discard(Truth.UNKNOWN)
         return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
 
@@ -477,6 +486,10 @@ class Criterion(Rule):
     wording: str
     source: str
     policies: tuple[tuple[str, Rule], ...] = ()
+
+    def __hash__(self) -> int:
+        """By its code: what is worked out once for each criterion is looked up by it."""
+        return hash(self.code)
 
     def check(self, findings: Findings) -> Truth:
         return self.rule.check(findings)

@@ -27,9 +27,9 @@ class Dimension(Enum):
     MASS = "mass"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LoincRow:
-    """One LOINC code whose value we use."""
+    """One LOINC code whose value we use; there is one row for each."""
 
     code: str
     analyte: Analyte

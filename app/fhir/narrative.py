@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from html import escape
 
-from app.domain.assessment import Assessment, Finding, Verdict
+from app.domain.assessment import Assessment, Finding, Verdict, analytes_of
 from app.domain.counts import Count, Interval, Kind
-from app.domain.rules import Criterion, Limit, Truth
+from app.domain.rules import Criterion, Truth
 
 AID = "Research criteria, applied to blood counts: a decision aid, not a diagnosis."
 UNVERIFIED = "Unverified: the wording of this definition was not seen in its source."
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_HOW = {
+    Kind.MEASURED: "",
+    Kind.DERIVED: ", worked out",
+    Kind.BOUND: ", a bound from other results",
+}
 _TRUTH = {Truth.MET: "met", Truth.NOT_MET: "not met", Truth.UNKNOWN: "unknown"}
 
 
@@ -54,34 +60,35 @@ def missing(assessment: Assessment) -> str:
 
 def counts_of(assessment: Assessment, finding: Finding) -> tuple[Count, ...]:
     """The counts a criterion was judged on."""
-    asked = {leaf.analyte for leaf in finding.criterion.leaves() if isinstance(leaf, Limit)}
-    return tuple(count for count in assessment.counts if count.analyte in asked)
+    asked = analytes_of(finding.criterion)
+    return tuple([count for count in assessment.counts if count.analyte in asked])
 
 
 def narrative(assessment: Assessment, notes: Iterable[str]) -> str:
     """The assessment as an XHTML div: verdict, criteria with their counts, what counts omit."""
-    rows = "".join(_row(assessment, finding) for finding in assessment.findings)
+    rows = "".join([_row(assessment, finding) for finding in assessment.findings])
     day = f" Judged on {assessment.as_of.last}." if assessment.as_of else ""
-    paragraphs = "".join(f"<p>{xhtml_text(note)}</p>" for note in notes)
+    paragraphs = "".join([f"<p>{_own_text(note)}</p>" for note in notes])
     return (
         '<div xmlns="http://www.w3.org/1999/xhtml">'
-        f"<p><b>{xhtml_text(headline(assessment))}</b>{day} {xhtml_text(missing(assessment))}</p>"
+        f"<p><b>{_own_text(headline(assessment))}</b>{day} {_own_text(missing(assessment))}</p>"
         "<table><thead><tr><th>Criterion</th><th>Answer</th><th>Counts</th><th>Limit</th>"
         "<th>The paper's words</th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
-        f"<p>{xhtml_text(assessment.paper.citation.text)}</p>{paragraphs}</div>"
+        f"<p>{_own_text(assessment.paper.citation.text)}</p>{paragraphs}</div>"
     )
 
 
 def _row(assessment: Assessment, finding: Finding) -> str:
     criterion = finding.criterion
-    counts = "; ".join(_count(count) for count in counts_of(assessment, finding))
+    counts = "; ".join([_count(count) for count in counts_of(assessment, finding)])
     return (
-        f"<tr><td>{xhtml_text(criterion.title)}</td><td>{_TRUTH[finding.truth]}</td>"
+        f"<tr><td>{_own_text(criterion.title)}</td><td>{_TRUTH[finding.truth]}</td>"
         f"<td>{xhtml_text(counts) or 'no count'}</td>{rule_cells(criterion)}</tr>"
     )
 
 
+@lru_cache(maxsize=256)
 def rule_cells(criterion: Criterion) -> str:
     """The last two cells of a criterion's row: the rule, and the paper's words."""
     return (
@@ -91,16 +98,17 @@ def rule_cells(criterion: Criterion) -> str:
 
 
 def _count(count: Count) -> str:
-    how = {Kind.DERIVED: ", worked out", Kind.BOUND: ", a bound from other results"}.get(
-        count.kind, ""
-    )
-    where = ", ".join(source.reference or source.place for source in count.sources)
+    where = ", ".join([source.reference or source.place for source in count.sources])
     return (
         f"{count.analyte.short} {text_of(count.value)} {count.analyte.unit} "
-        f"of {count.when.text}{how} ({where})"
+        f"of {count.when.text}{_HOW[count.kind]} ({where})"
     )
 
 
 def xhtml_text(text: str) -> str:
     """Text for a place in XHTML, whatever it holds."""
     return escape(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+_own_text = lru_cache(maxsize=1024)(xhtml_text)
+"""The same for texts of ours and of papers: there are few, and none is a patient's."""

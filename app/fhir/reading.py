@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import ParamSpec
+from functools import cached_property
+from typing import TypeVar, get_args
 
 import msgspec
 from msgspec import Raw
@@ -53,34 +53,28 @@ from app.fhir.resources import (
     Reference,
     Valued,
 )
-from app.fhir.subjects import Subjects
+from app.fhir.subjects import Subjects, server_of
 from app.fhir.times import effective, of_period, when
 from app.fhir.values import SetAside, analyte_row, dose_of, normal_range, short, value_of
 
-P = ParamSpec("P")
+R = TypeVar("R", bound=Readable)
 # Results that stand; a result of any other status is set aside.
 _COUNTING = {"final", "amended", "corrected"}
-_READ_TYPES = {
-    "Observation",
-    "DiagnosticReport",
-    "Patient",
-    "Procedure",
-    "MedicationAdministration",
-    "MedicationStatement",
-    "Medication",
-}
+_KINDS = {kind: str(kind.__struct_config__.tag) for kind in get_args(Readable)}
+_READ_TYPES = set(_KINDS.values())
 _BUNDLES_DEEP = 3
 _DAYS_OF_A_YEAR = Decimal("365.25")
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """A resource, and where in the request it stands."""
 
     resource: Readable
     place: str
     reference: str
     full_url: str | None
+    server: str
+    """The server its fullUrl names, where relative references lead."""
     container: Item | None = None
 
 
@@ -104,7 +98,9 @@ def read_courses(
     patient of results that name none. Raises RequestError where there is nothing to assess.
     """
     orphans: list[Remark] = []
-    items = list(_newest_versions(_items(entries, place, orphans, 0), orphans))
+    found: list[Item] = []
+    _collect(entries, place, found, orphans, 0)
+    items = _newest_versions(found, orphans)
     if not any(isinstance(item.resource, Observation) for item in items):
         raise RequestError(
             422,
@@ -132,37 +128,47 @@ def read_courses(
     return Reading(courses, tuple(orphans))
 
 
-def _items(
-    entries: Iterable[Entry], place: str, orphans: list[Remark], depth: int
-) -> Iterator[Item]:
+def _collect(
+    entries: Iterable[Entry], place: str, found: list[Item], orphans: list[Remark], depth: int
+) -> None:
+    """Every resource of a Bundle, those in its Bundles and those contained as well."""
     for index, entry in enumerate(entries):
-        here = f"{place}.entry[{index}].resource"
         if entry.resource:
-            yield from _item(entry.resource, here, entry.fullUrl, None, orphans, depth)
+            here = f"{place}.entry[{index}].resource"
+            _add(entry.resource, here, entry.fullUrl, None, found, orphans, depth)
 
 
-def _item(
+def _add(
     raw: Raw,
     place: str,
     full_url: str | None,
     container: Item | None,
+    found: list[Item],
     orphans: list[Remark],
     depth: int,
-) -> Iterator[Item]:
+) -> None:
     try:
         resource = DECODE_RESOURCE(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        yield from _unread(raw, place, str(error), orphans, depth)
+        _unread(raw, place, str(error), found, orphans, depth)
         return
-    reference = _reference(resource, full_url, container)
-    item = Item(resource, place, reference, full_url, container)
-    yield item
+    if container is not None:
+        # Nothing outside may refer to a contained resource; its container stands for it.
+        reference = container.reference
+    elif resource.id:
+        reference = f"{_KINDS[type(resource)]}/{resource.id}"
+    else:
+        reference = full_url or ""
+    item = Item(resource, place, reference, full_url, server_of(full_url), container)
+    found.append(item)
     if container is None:
         for index, inner in enumerate(resource.contained):
-            yield from _item(inner, f"{place}.contained[{index}]", None, item, orphans, depth)
+            _add(inner, f"{place}.contained[{index}]", None, item, found, orphans, depth)
 
 
-def _unread(raw: Raw, place: str, error: str, orphans: list[Remark], depth: int) -> Iterator[Item]:
+def _unread(
+    raw: Raw, place: str, error: str, found: list[Item], orphans: list[Remark], depth: int
+) -> None:
     """A resource we do not read, a Bundle within the Bundle, or one that is malformed."""
     kind = _type_name(raw)
     if kind == "Bundle":
@@ -170,8 +176,7 @@ def _unread(raw: Raw, place: str, error: str, orphans: list[Remark], depth: int)
             raise RequestError(
                 400, Fault("structure", f"Bundles deeper than {_BUNDLES_DEEP} in Bundles.", place)
             )
-        inner = decode_body(raw, place)
-        yield from _items(inner.entry, place, orphans, depth + 1)
+        _collect(decode_body(raw, place).entry, place, found, orphans, depth + 1)
     elif kind is None or kind in _READ_TYPES:
         orphans.append(
             Remark(
@@ -220,42 +225,33 @@ def _without_values(error: str) -> str:
     return re.sub(r"Invalid value '.*'", "Invalid value", words, flags=re.DOTALL)
 
 
-def _reference(resource: Readable, full_url: str | None, container: Item | None) -> str:
-    kind = type(resource).__struct_config__.tag
-    if container is not None:
-        # Nothing outside may refer to a contained resource; its container stands for it.
-        return container.reference
-    if resource.id:
-        return f"{kind}/{resource.id}"
-    return full_url or ""
-
-
-def _newest_versions(items: Iterable[Item], orphans: list[Remark]) -> Iterator[Item]:
+def _newest_versions(items: Iterable[Item], orphans: list[Remark]) -> list[Item]:
     """Of several versions of one resource (a history Bundle) the newest."""
     newest: dict[tuple[str, str | None], Item] = {}
     plain: list[Item] = []
     for item in items:
         meta = item.resource.meta
         if (
-            item.container is None
-            and item.resource.id
-            and meta
-            and (meta.versionId or meta.lastUpdated)
+            meta is None
+            or not (meta.versionId or meta.lastUpdated)
+            or item.container is not None
+            or not item.resource.id
         ):
-            key = (item.reference, item.full_url)
-            other = newest.get(key)
-            if other and _version(other) == _version(item) and other.resource != item.resource:
-                plain.append(item)
-            elif other is None or _version(item) > _version(other):
-                newest[key] = item
-                if other:
-                    orphans.append(_older_version(other))
-            elif other.resource != item.resource:
-                orphans.append(_older_version(item))
-        else:
             plain.append(item)
-    yield from newest.values()
-    yield from plain
+            continue
+        key = (item.reference, item.full_url)
+        other = newest.setdefault(key, item)
+        if other is item:
+            continue
+        if _version(item) > _version(other):
+            newest[key] = item
+            orphans.append(_older_version(other))
+        elif other.resource != item.resource:
+            if _version(item) == _version(other):
+                plain.append(item)
+            else:
+                orphans.append(_older_version(item))
+    return [*newest.values(), *plain]
 
 
 def _version(item: Item) -> tuple[str, int, str]:
@@ -280,6 +276,12 @@ class _Person:
     born: When | None = None
     died: When | None = None
 
+    def age_years(self, moment: When) -> Decimal | None:
+        """The age at the moment, where the day of birth is known."""
+        if self.born is None or not self.born.precise:
+            return None
+        return Decimal((moment.last - self.born.last).days) / _DAYS_OF_A_YEAR
+
 
 _NOBODY = _Person()
 
@@ -295,44 +297,41 @@ class _Chart:
     remarks: list[Remark] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
+class _Result(msgspec.Struct, frozen=True):
     count: Count
-    status: str
-    issued: str
-    identifiers: frozenset[tuple[str | None, str | None]]
+    observation: Observation
+
+    @property
+    def issued(self) -> str:
+        return self.observation.issued or ""
+
+
+Owner = tuple[str | None, Item]
+"""A patient's key, and the resource that names the patient."""
 
 
 class _Reader:
     def __init__(self, items: list[Item], named: Reference | None) -> None:
         self.orphans: list[Remark] = []
-        self._subjects = Subjects(
-            [
-                (item.resource, item.full_url)
-                for item in items
-                if isinstance(item.resource, PatientResource) and item.container is None
-            ],
-            (
-                (item.resource.subject, item.full_url)
-                for item in items
-                if not isinstance(item.resource, PatientResource | Medication)
-            ),
-            named,
-        )
-        self._named = self._subjects.key(named, None) if named else None
-        self._charts: dict[str, _Chart] = defaultdict(_Chart)
-        self._people = {
-            self._subjects.key_of_patient(item.resource, item.full_url): _person(item.resource)
+        self._items = items
+        people = [
+            (item.resource, item.full_url)
             for item in items
             if isinstance(item.resource, PatientResource) and item.container is None
+        ]
+        references = ((getattr(item.resource, "subject", None), item.server) for item in items)
+        self._subjects = Subjects(people, references, named)
+        self._named = self._subjects.key(named, "") if named else None
+        self._charts: dict[str, _Chart] = defaultdict(_Chart)
+        self._people = {
+            self._subjects.key_of_patient(person, url): _person(person) for person, url in people
         }
-        self._by_reference = self._index(items)
         self._lenders = self._find_lenders(items)
 
-    @staticmethod
-    def _index(items: Iterable[Item]) -> dict[str, Item]:
+    @cached_property
+    def _by_reference(self) -> dict[str, Item]:
         index: dict[str, Item] = {}
-        for item in items:
+        for item in self._items:
             if item.container is not None:
                 index.setdefault(f"{item.container.place}#{item.resource.id}", item)
                 continue
@@ -373,14 +372,16 @@ class _Reader:
                 lenders.setdefault(item.place, item.container)
         return lenders
 
-    def _lending(self, item: Item) -> Iterator[Item]:
+    def _lending(self, item: Item) -> Sequence[Item]:
         """The result, then what lends to it: its report or panel, and what lends to that."""
-        seen: set[str] = set()
-        current: Item | None = item
-        while current is not None and current.place not in seen:
-            seen.add(current.place)
-            yield current
-            current = self._lenders.get(current.place)
+        lender = self._lenders.get(item.place)
+        if lender is None:
+            return (item,)
+        chain = {item.place: item}
+        while lender is not None and lender.place not in chain:
+            chain[lender.place] = lender
+            lender = self._lenders.get(lender.place)
+        return tuple(chain.values())
 
     def read(self, item: Item) -> None:
         """Put one resource into its patient's chart, or say why it is set aside."""
@@ -391,114 +392,125 @@ class _Reader:
             key = self._subjects.key_of_patient(resource, item.full_url)
             self._charts[key]  # a patient without any result is still answered
         elif isinstance(resource, Procedure):
-            self._aside_or(item, "", self._procedure, item, resource)
+            self._aside_or(item, self._procedure, resource)
         elif isinstance(resource, Medicated):
-            self._aside_or(item, "", self._medication, item, resource)
+            self._aside_or(item, self._medication, resource)
 
-    def _aside_or(
-        self, item: Item, path: str, read: Callable[P, None], *args: P.args, **kwargs: P.kwargs
-    ) -> None:
+    def _aside_or(self, item: Item, read: Callable[[Item, R], None], resource: R) -> None:
         try:
-            read(*args, **kwargs)
+            read(item, resource)
         except SetAside as aside:
-            place = item.place + path + aside.element
-            self._remark(item, Remark(aside.code, Severity.WARNING, aside.text, (place,)))
+            self._set_aside(item, "", aside)
+
+    def _set_aside(self, item: Item, path: str, aside: SetAside) -> None:
+        place = item.place + path + aside.element
+        self._remark(item, Remark(aside.code, Severity.WARNING, aside.text, (place,)))
 
     def _remark(self, item: Item, remark: Remark) -> None:
         key, _ = self._patient(item)
         (self._charts[key].remarks if key else self.orphans).append(remark)
 
     def _patient(self, item: Item) -> tuple[str | None, Item]:
+        """The patient's key, and the resource that names the patient."""
         for lender in self._lending(item):
-            resource = lender.resource
-            subject = getattr(resource, "subject", None)
-            if subject is not None and (
-                key := self._subjects.key(subject, lender.full_url, _contained_patient(lender))
-            ):
+            subject: Reference | None = getattr(lender.resource, "subject", None)
+            if subject is None:
+                continue
+            contained = _contained_patient(lender.resource, subject.reference)
+            if key := self._subjects.key(subject, lender.server, contained):
                 return key, lender
-            if subject is not None and (subject.reference or subject.identifier):
+            if subject.reference or subject.identifier:
                 return None, lender
         return self._named, item
 
     # Observations
 
     def _observation(self, item: Item, observation: Observation) -> None:
-        key, _ = self._patient(item)
+        key, _ = owner = self._patient(item)
         if key:
             self._charts[key]  # a patient with nothing usable is still answered
-        self._aside_or(item, "", self._valued, item, observation, observation, "")
+        self._valued(item, observation, observation, "", owner)
         for index, component in enumerate(observation.component):
-            path = f".component[{index}]"
-            self._aside_or(item, path, self._valued, item, observation, component, path)
+            self._valued(item, observation, component, f".component[{index}]", owner)
 
-    def _valued(self, item: Item, observation: Observation, valued: Valued, path: str) -> None:
-        row = analyte_row(valued, panel=bool(observation.component or observation.hasMember))
-        if row is None:
-            return
-        if row.analyte is Analyte.BODY_WEIGHT:
-            with suppress(SetAside):
-                self._result(item, observation, valued, row, path)
-            return
-        self._result(item, observation, valued, row, path)
+    def _valued(
+        self, item: Item, observation: Observation, valued: Valued, path: str, owner: Owner
+    ) -> None:
+        row = None
+        try:
+            row = analyte_row(valued, panel=bool(observation.component or observation.hasMember))
+            if row is not None:
+                self._result(item, observation, valued, row, path, owner)
+        except SetAside as aside:
+            if row is None or row.analyte is not Analyte.BODY_WEIGHT:
+                self._set_aside(item, path, aside)
 
     def _result(
-        self, item: Item, observation: Observation, valued: Valued, row: LoincRow, path: str
+        self,
+        item: Item,
+        observation: Observation,
+        valued: Valued,
+        row: LoincRow,
+        path: str,
+        owner: Owner,
     ) -> None:
         _refuse_what_does_not_stand(item, observation, valued)
         interval, repairs = value_of(valued, row)
         moment, dating = self._date(item)
-        key, lender = self._patient(item)
+        key, lender = owner
         if key is None:
             raise SetAside(
                 "no-subject",
                 "The result names no patient: fill Observation.subject, or name the patient with "
                 "the parameter 'subject'.",
             )
-        lenders = (found.reference for found in (lender, dating) if found is not item)
+        place = item.place + path
+        lenders = () if lender is dating is item else _lenders_of(item, lender, dating)
         count = Count(
-            analyte=row.analyte,
-            value=interval,
-            when=moment,
-            sources=(Source(item.reference, item.place + path, tuple(dict.fromkeys(lenders))),),
-            manual=row.manual,
-            doubtful=row.doubtful is not None,
-            specimen=_specimen(observation),
+            row.analyte,
+            interval,
+            moment,
+            (Source(item.reference, place, lenders),),
+            row.manual,
+            row.doubtful is not None,
+            specimen=observation.specimen.reference if observation.specimen else None,
             normal=self._normal(key, valued, row, moment),
         )
         chart = self._charts[key]
-        chart.results.append(
-            _Result(
-                count,
-                observation.status or "",
-                observation.issued or "",
-                frozenset((i.system, i.value) for i in observation.identifier if i.value),
-            )
-        )
-        here = (item.place + path,)
+        chart.results.append(_Result(count, observation))
         if moment.instant is None and moment.text[10:11] == "T" and "/" not in moment.text:
-            repairs.append(
+            repairs += (
                 (
                     "date-repaired",
                     "A time without seconds or zone is no instant: the day was taken.",
-                )
+                ),
             )
-        chart.remarks += (Remark(code, Severity.INFORMATION, text, here) for code, text in repairs)
+        for code, text in repairs:
+            chart.remarks.append(Remark(code, Severity.INFORMATION, text, (place,)))
         if row.doubtful:
-            chart.remarks.append(
-                Remark("doubtful-method", Severity.WARNING, f"{row.display}: {row.doubtful}.", here)
-            )
+            text = f"{row.display}: {row.doubtful}."
+            chart.remarks.append(Remark("doubtful-method", Severity.WARNING, text, (place,)))
 
     def _normal(self, key: str, valued: Valued, row: LoincRow, moment: When) -> Interval | None:
+        if not valued.referenceRange:
+            return None
         person = self._people.get(key, _NOBODY)
-        age = None
-        if person.born and person.born.precise:
-            age = Decimal((moment.last - person.born.last).days) / _DAYS_OF_A_YEAR
-        return normal_range(valued, row, person.sex, age)
+        try:
+            return normal_range(valued, row, person.sex, lambda: person.age_years(moment))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            words = _without_values(str(error))
+            raise SetAside(
+                "not-fhir",
+                f"Not a FHIR R4 Observation ({words}): set aside.",
+                ".referenceRange" + _path_in(str(error)),
+            ) from None
 
     def _date(self, item: Item) -> tuple[When, Item]:
-        lending = [i for i in self._lending(item) if isinstance(i.resource, Dated)]
+        lending = self._lending(item)
         for lender in lending:
-            moment, says = effective(lender.resource)  # type: ignore[arg-type]
+            if not isinstance(lender.resource, Dated):
+                continue
+            moment, says = effective(lender.resource)
             if moment:
                 return moment, lender
             if says:
@@ -628,6 +640,10 @@ class _Reader:
         )
 
 
+def _lenders_of(item: Item, *lenders: Item) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one.reference for one in lenders if one is not item))
+
+
 def _person(patient: PatientResource) -> _Person:
     return _Person(
         {"male": Sex.MALE, "female": Sex.FEMALE}.get(patient.gender or ""),
@@ -636,19 +652,17 @@ def _person(patient: PatientResource) -> _Person:
     )
 
 
-def _contained_patient(item: Item) -> PatientResource | None:
-    """The contained Patient a '#...' subject points to, where it has an identifier."""
-    subject = getattr(item.resource, "subject", None)
-    reference = subject.reference if subject else None
+def _contained_patient(resource: Readable, reference: str | None) -> PatientResource | None:
+    """The contained Patient that a '#...' reference points to."""
     if not reference or not reference.startswith("#"):
         return None
-    for raw in item.resource.contained:
+    for raw in resource.contained:
         try:
-            resource = DECODE_RESOURCE(raw)
+            inner = DECODE_RESOURCE(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
-        if isinstance(resource, PatientResource) and f"#{resource.id}" == reference:
-            return resource
+        if isinstance(inner, PatientResource) and f"#{inner.id}" == reference:
+            return inner
     return None
 
 
@@ -656,11 +670,13 @@ def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:
     """The results that stand: a corrected or amended one replaces what it corrects."""
     corrections: dict[object, _Result] = {}
     for result in results:
-        if result.status != "final":
+        if result.observation.status != "final":
             for key in _keys(result):
                 other = corrections.get(key)
                 if other is None or result.issued > other.issued:
                     corrections[key] = result
+    if not corrections:
+        return tuple(result.count for result in results), []
     standing: list[Count] = []
     replaced: list[Remark] = []
     for result in results:
@@ -668,7 +684,7 @@ def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:
         if (
             newer is None
             or newer is result
-            or (result.status != "final" and newer.issued == result.issued)
+            or (result.observation.status != "final" and newer.issued == result.issued)
         ):
             standing.append(result.count)
         else:
@@ -686,8 +702,9 @@ def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:
 def _keys(result: _Result) -> Iterator[object]:
     """What a correction and the result it corrects share."""
     count = result.count
-    for identifier in result.identifiers:
-        yield count.analyte, identifier
+    for identifier in result.observation.identifier:
+        if identifier.value:
+            yield count.analyte, (identifier.system, identifier.value)
     moment = count.when.instant or (count.when.first, count.when.last)
     yield count.analyte, moment
 
@@ -708,10 +725,6 @@ def _refuse_what_does_not_stand(item: Item, observation: Observation, valued: Va
             "modifier-extension",
             "A modifier extension or implicit rules may change the meaning: not understood.",
         )
-
-
-def _specimen(observation: Observation) -> str | None:
-    return observation.specimen.reference if observation.specimen else None
 
 
 def _codings(concept: Concept | None) -> list[tuple[str, str]]:

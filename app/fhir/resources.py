@@ -112,7 +112,7 @@ class Valued(Dated, kw_only=True):
     valueDateTime: Raw = ABSENT
     valuePeriod: Raw = ABSENT
     dataAbsentReason: Concept | None = None
-    referenceRange: tuple[ReferenceRange, ...] = ()
+    referenceRange: Raw = ABSENT
 
 
 class Component(Valued):
@@ -235,4 +235,5 @@ class Body(Element):
 
 DECODE_BODY = msgspec.json.Decoder(Body).decode
 DECODE_RESOURCE = msgspec.json.Decoder(Readable).decode
+DECODE_RANGES = msgspec.json.Decoder(tuple[ReferenceRange, ...]).decode
 DECODE_TYPED = msgspec.json.Decoder(Typed).decode

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from app.domain.counts import Patient
 from app.fhir.resources import Identifier, PatientResource, Reference
 
 _LITERAL = re.compile(r"(?:(.*)/)?(Patient/[A-Za-z0-9\-.]{1,64})", re.ASCII | re.DOTALL)
-_BASE = re.compile(r"(https?://.*)/[A-Z][A-Za-z]+/[A-Za-z0-9\-.]{1,64}", re.ASCII | re.DOTALL)
+_TYPE_ON_SERVER = re.compile(r"(https?://.*)/[A-Z][A-Za-z]+", re.ASCII | re.DOTALL)
+
+
+def server_of(full_url: str | None) -> str:
+    """The base of the server an entry's fullUrl names; empty where it names none."""
+    return _server(full_url.rpartition("/")[0]) if full_url else ""
+
+
+@lru_cache(maxsize=256)
+def _server(type_on_server: str) -> str:
+    match = _TYPE_ON_SERVER.fullmatch(type_on_server)
+    return match.group(1) if match else ""
 
 
 class Subjects:
@@ -22,32 +34,32 @@ class Subjects:
 
     def __init__(
         self,
-        people: Iterable[tuple[PatientResource, str | None]],
-        references: Iterable[tuple[Reference | None, str | None]],
+        people: Sequence[tuple[PatientResource, str | None]],
+        references: Iterable[tuple[Reference | None, str]],
         named: Reference | None,
     ) -> None:
-        people = list(people)
+        """Made of Patients with their fullUrl, and of references with their entry's server."""
         self._servers: dict[str, set[str]] = defaultdict(set)
         self._aliases: dict[str, str] = {}
         self._spellings: dict[str, set[str]] = defaultdict(set)
         self._identifiers: dict[str, Identifier] = {}
-        texts = [
-            (reference.reference, url)
-            for reference, url in references
+        self._keys: dict[tuple[str, str], str | None] = {}
+        texts = {
+            (reference.reference, server)
+            for reference, server in references
             if reference is not None and reference.reference
-        ]
-        texts += [(f"Patient/{person.id}", url) for person, url in people if person.id]
+        }
+        texts |= {(f"Patient/{person.id}", server_of(url)) for person, url in people if person.id}
         if named and named.reference:
-            texts.append((named.reference, None))
-        for text, url in texts:
-            server, literal = _split(text, url)
+            texts.add((named.reference, ""))
+        for text, own in texts:
+            server, literal = _split(text, own)
             if literal and server:
                 self._servers[literal].add(server)
         for person, url in people:
             self._join(person, url)
-        for text, url in texts:
-            if text:
-                self._spellings[self._literal_key(text, url)].add(text)
+        for text, own in texts:
+            self._spellings[self._literal_key(text, own)].add(text)
 
     def _join(self, person: PatientResource, url: str | None) -> None:
         key = self.key_of_patient(person, url)
@@ -60,14 +72,14 @@ class Subjects:
     def key_of_patient(self, person: PatientResource, url: str | None) -> str:
         """The key of a Patient resource."""
         if person.id:
-            return self._literal_key(f"Patient/{person.id}", url)
+            return self._literal_key(f"Patient/{person.id}", server_of(url))
         return url or "Patient"
 
-    def _literal_key(self, text: str, url: str | None) -> str:
+    def _literal_key(self, text: str, own_server: str) -> str:
         text = text.split("/_history/", maxsplit=1)[0]
         if text in self._aliases:
             return self._aliases[text]
-        server, literal = _split(text, url)
+        server, literal = _split(text, own_server)
         if literal is None:
             return text
         if server and len(self._servers[literal]) > 1:
@@ -75,23 +87,30 @@ class Subjects:
         return literal
 
     def key(
-        self, reference: Reference, url: str | None, contained: PatientResource | None = None
+        self, reference: Reference, own_server: str, contained: PatientResource | None = None
     ) -> str | None:
-        """The patient a reference names; None where it names none."""
+        """The patient a reference names, in an entry of that server; None where it names none."""
         text = reference.reference
-        if text and text.startswith("#"):
+        if not text:
+            return self._logical_key(reference.identifier)
+        if text.startswith("#"):
             identifier = (
                 next((i for i in contained.identifier if i.value), None) if contained else None
             )
             return self._logical_key(identifier)
-        if text and "Patient?identifier=" in text:
+        if (text, own_server) not in self._keys:
+            self._keys[text, own_server] = self._key_of_text(text, own_server)
+        return self._keys[text, own_server]
+
+    def _key_of_text(self, text: str, own_server: str) -> str | None:
+        if "Patient?identifier=" in text:
             system, _, value = text.partition("Patient?identifier=")[2].rpartition("|")
             return self._logical_key(Identifier(system or None, value))
-        if text and (_split(text, url)[1] or text.startswith("urn:")):
-            key = self._literal_key(text, url)
+        if _split(text, own_server)[1] or text.startswith("urn:"):
+            key = self._literal_key(text, own_server)
             self._spellings[key].add(text)
             return key
-        return None if text else self._logical_key(reference.identifier)
+        return None
 
     def _logical_key(self, identifier: Identifier | None) -> str | None:
         if identifier is None or not identifier.value:
@@ -112,14 +131,13 @@ class Subjects:
         return Patient(reference=(relative or spellings)[0])
 
 
-def _split(text: str, url: str | None) -> tuple[str, str | None]:
+def _split(text: str, own_server: str) -> tuple[str, str | None]:
+    """The server and the literal reference `Patient/...`, None where it is not one."""
     match = _LITERAL.fullmatch(text.split("/_history/", maxsplit=1)[0])
     if not match:
         return "", None
     server, literal = match.groups()
-    if not server and url and (base := _BASE.fullmatch(url)):
-        server = base.group(1)
-    return server or "", literal
+    return server or own_server, literal
 
 
 def _logical(identifier: Identifier) -> str:

@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
+from operator import attrgetter
 
 from msgspec import Raw
 
 from app.domain.counts import Interval, Sex
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow, UnitRow
-from app.fhir.resources import Concept, Quantity, ReferenceRange, Valued
+from app.fhir.resources import DECODE_RANGES, Concept, Quantity, ReferenceRange, Valued
 
 # FHIR asks for 18 digits; a number far beyond is no laboratory's.
 _DIGITS = 64
@@ -30,6 +31,10 @@ _OTHER_VALUES = tuple(
     for name in Valued.__struct_fields__
     if name.startswith("value") and name not in {"valueQuantity", "valueString", "valueRange"}
 )
+_BESIDE_A_QUANTITY = attrgetter("valueString", "valueRange", "dataAbsentReason", *_OTHER_VALUES)
+_NOTHING = _BESIDE_A_QUANTITY(Valued())
+Repairs = tuple[tuple[str, str], ...]
+"""What was repaired, or read as an interval: a remark's code and its text, each."""
 
 
 class SetAside(Exception):  # noqa: N818 not an error: the result is named as set aside
@@ -56,6 +61,10 @@ def analyte_row(valued: Valued, panel: bool) -> LoincRow | None:
     concept = valued.code
     if concept is None:
         return None
+    if len(concept.coding) == 1 and concept.coding[0].system in codes.LOINC_SYSTEMS:
+        row = codes.BY_LOINC.get(concept.coding[0].code or "")
+        if row is not None:
+            return row
     loinc = [c.code or "" for c in concept.coding if c.system in codes.LOINC_SYSTEMS]
     rejected = next((code for code in loinc if code in codes.REJECTED_LOINC), None)
     rows = [codes.BY_LOINC[code] for code in loinc if code in codes.BY_LOINC]
@@ -101,8 +110,24 @@ def _has_value(valued: Valued) -> bool:
     )
 
 
-def value_of(valued: Valued, row: LoincRow) -> tuple[Interval, list[tuple[str, str]]]:
+def value_of(valued: Valued, row: LoincRow) -> tuple[Interval, Repairs]:
     """The value in the analyte's unit, and what was repaired or read as an interval."""
+    if valued.valueQuantity is None or _BESIDE_A_QUANTITY(valued) != _NOTHING:
+        return _unusual_value(valued, row)
+    interval, repairs = _quantity(valued.valueQuantity, row)
+    if valued.valueQuantity.comparator is not None:
+        repairs += _as_interval(interval)
+    return interval, repairs
+
+
+def _as_interval(interval: Interval) -> Repairs:
+    if interval.exact is not None:
+        return ()
+    return (("comparator", "A value with a comparator was read as an interval."),)
+
+
+def _unusual_value(valued: Valued, row: LoincRow) -> tuple[Interval, Repairs]:
+    """The value that is no quantity, or does not stand alone."""
     others = [name for name in _OTHER_VALUES if getattr(valued, name)]
     given = sum(
         value is not None for value in (valued.valueQuantity, valued.valueString, valued.valueRange)
@@ -123,14 +148,14 @@ def value_of(valued: Valued, row: LoincRow) -> tuple[Interval, list[tuple[str, s
         if low[0].exact is None or high[0].exact is None or low[0].exact > high[0].exact:
             raise SetAside("invalid-value", "The range's ends are no range.", ".value")
         interval = Interval(low[0].low, high[0].high)
-        return interval, [*low[1], *high[1], ("comparator", "A range was read as an interval.")]
-    quantity = valued.valueQuantity or _from_text(valued)
-    interval, repairs = _quantity(quantity, row)
-    if valued.valueQuantity is None:
-        repairs.append(("unit-repaired", "The value was read from text."))
-    if interval.exact is None:
-        repairs.append(("comparator", "A value with a comparator was read as an interval."))
-    return interval, repairs
+        return interval, (
+            *low[1],
+            *high[1],
+            ("comparator", "A range was read as an interval."),
+        )
+    interval, repairs = _quantity(_from_text(valued), row)
+    repairs += (("unit-repaired", "The value was read from text."),)
+    return interval, repairs + _as_interval(interval)
 
 
 _SEXES = {
@@ -145,16 +170,32 @@ _YEARS = {"a": 1, "year": 1, "years": 1, "mo": 12, "month": 12, "months": 12}
 
 
 def normal_range(
-    valued: Valued, row: LoincRow, sex: Sex | None, age_years: Decimal | None
+    valued: Valued, row: LoincRow, sex: Sex | None, age_years: Callable[[], Decimal | None]
 ) -> Interval | None:
     """The laboratory's own range of normal for this patient; None where it gives none for sure.
 
     A range for a sex or an age holds only for a patient known to be of it.
     """
-    found = set()
-    for given in valued.referenceRange:
+    normal = None
+    for given, interval in _ranges(bytes(valued.referenceRange), row):
+        if (given.appliesTo or given.age) and not _applies(given, sex, age_years()):
+            continue
+        if normal is not None and normal != interval:
+            return None
+        normal = interval
+    return normal
+
+
+@lru_cache(maxsize=1024)
+def _ranges(raw: bytes, row: LoincRow) -> tuple[tuple[ReferenceRange, Interval], ...]:
+    """The ranges of normal in the analyte's unit; a laboratory sends the same with every result.
+
+    Raises msgspec's DecodeError where they are not FHIR.
+    """
+    found = []
+    for given in DECODE_RANGES(raw) if raw else ():
         kinds = {c.code for c in given.type.coding} if given.type else set()
-        if kinds - {"normal"} or not _applies(given, sex, age_years):
+        if kinds - {"normal"}:
             continue
         try:
             low = _quantity(given.low, row)[0].exact if given.low else None
@@ -162,8 +203,8 @@ def normal_range(
         except SetAside:
             continue
         if low is not None or high is not None:
-            found.add(Interval(low, high))
-    return found.pop() if len(found) == 1 else None
+            found.append((given, Interval(low, high)))
+    return tuple(found)
 
 
 _MILLIGRAMS = {"mg": Decimal(1), "g": Decimal(1000), "ug": Decimal("0.001")}
@@ -174,7 +215,7 @@ def dose_of(quantity: Quantity) -> tuple[Decimal | None, Decimal | None]:
     unit = quantity.code or quantity.unit or ""
     factor = _MILLIGRAMS.get(unit.removesuffix("/kg"))
     try:
-        dose = _decimal(quantity.value)
+        dose = _decimal(bytes(quantity.value))
     except SetAside:
         return None, None
     if factor is None or quantity.comparator:
@@ -201,7 +242,7 @@ def _years(quantity: Quantity | None) -> Decimal | None:
     if quantity is None or unit is None:
         return None
     try:
-        return _decimal(quantity.value) / unit
+        return _decimal(bytes(quantity.value)) / unit
     except SetAside:
         return None
 
@@ -226,19 +267,41 @@ def _ascii(comparator: str | None) -> str | None:
     return {"≤": "<=", "≥": ">="}.get(comparator, comparator) if comparator else None
 
 
-def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, list[tuple[str, str]]]:
-    value = _decimal(quantity.value)
-    factor, repair = _unit(quantity.system, quantity.code, quantity.unit, row)
+def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, Repairs]:
+    return _measured(
+        bytes(quantity.value),
+        quantity.comparator,
+        quantity.system,
+        quantity.code,
+        quantity.unit,
+        row,
+    )
+
+
+@lru_cache(maxsize=8192)
+def _measured(
+    number: bytes,
+    comparator: str | None,
+    system: str | None,
+    code: str | None,
+    unit: str | None,
+    row: LoincRow,
+) -> tuple[Interval, Repairs]:
+    """Laboratories print few digits: the same values in the same units come again and again."""
+    value = _decimal(number)
+    factor, repair, why_not = _read_unit(system, code, unit, row)
+    if factor is None:
+        raise SetAside(repair, why_not, ".value")
     if row.dimension is Dimension.MOLAR_CONCENTRATION and value < codes.MOLAR_HEMOGLOBIN_FLOOR:
         raise SetAside(
             "implausible-value",
             "Below 3 mmol/L it may count hemoglobin tetramers: send g/dL or g/L.",
             ".value",
         )
-    if quantity.comparator is None:
+    if comparator is None:
         interval = Interval.exactly(value)
-    elif quantity.comparator in _COMPARATORS:
-        interval = _COMPARATORS[quantity.comparator](value)
+    elif comparator in _COMPARATORS:
+        interval = _COMPARATORS[comparator](value)
     else:
         raise SetAside("invalid-value", "The comparator is not one of < <= >= >.", ".value")
     if factor != 1:
@@ -251,11 +314,10 @@ def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, list[tuple[s
                 f"Outside {least} to {most} {row.analyte.unit}: check the value and its unit.",
                 ".value",
             )
-    return interval, [("unit-repaired", repair)] if repair else []
+    return interval, (("unit-repaired", repair),) if repair else ()
 
 
-def _decimal(raw: Raw) -> Decimal:
-    text = bytes(raw)
+def _decimal(text: bytes) -> Decimal:
     if not text or text == b"null":
         raise SetAside("no-value", "The quantity has no value.", ".value")
     if text[:1] == b'"':
@@ -304,12 +366,3 @@ def _meaning(unit: UnitRow) -> tuple[Dimension, Decimal]:
 
 def _factor_text(row: LoincRow, factor: Decimal) -> str:
     return row.analyte.unit if factor == 1 else f"{factor} {row.analyte.unit}"
-
-
-def _unit(
-    system: str | None, code: str | None, text: str | None, row: LoincRow
-) -> tuple[Decimal, str]:
-    factor, word, why = _read_unit(system, code, text, row)
-    if factor is None:
-        raise SetAside(word, why, ".value")
-    return factor, word

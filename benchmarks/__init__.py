@@ -1,0 +1,1 @@
+"""What the service costs, measured beside the floor and beside what one would otherwise write."""
