@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -16,8 +18,48 @@ from app.api import definitions
 from app.api.fhir_json import disconnected, http_exception, request_error
 from app.api.middleware import Metrics, RequestMiddleware
 from app.api.routes import router
+from app.ehr.authorization import Authorization, BackendServices, Bearer, PrivateKey
+from app.ehr.server import FhirServer, Limits
 from app.fhir.outcome import RequestError
 from app.settings import Settings
+
+
+def _fhir_server(settings: Settings) -> FhirServer | None:
+    """The FHIR server that the settings name; None where they name none."""
+    if settings.fhir_server is None:
+        return None
+    authorization: Authorization = Bearer(
+        settings.fhir_token.get_secret_value() if settings.fhir_token else None
+    )
+    if settings.fhir_client_id and settings.fhir_private_key_file:
+        authorization = BackendServices(
+            settings.fhir_client_id,
+            PrivateKey(settings.fhir_private_key_file, settings.fhir_key_id),
+            settings.fhir_scope,
+            settings.fhir_server.rstrip("/"),
+            settings.fhir_token_url,
+        )
+    limits = Limits(
+        timeout_seconds=settings.fhir_timeout_seconds,
+        deadline_seconds=settings.fhir_deadline_seconds,
+        page_count=settings.fhir_page_count,
+        bytes=settings.fhir_max_bytes,
+    )
+    return FhirServer(
+        settings.fhir_server,
+        authorization,
+        limits,
+        settings.fhir_search_by_post,
+        settings.fhir_token_url,
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Closes the connections to the FHIR server when the service stops."""
+    yield
+    if app.state.fhir_server:
+        await app.state.fhir_server.aclose()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -27,10 +69,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description="Blood counts in, sourced assessments of aplastic anemia out, as FHIR R4.",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=_lifespan,
     )
     # The server's own access log repeats the query, which may name a patient.
     logging.getLogger("uvicorn.access").disabled = True
     app.state.settings = settings or Settings()
+    app.state.fhir_server = _fhir_server(app.state.settings)
     app.state.metrics = Metrics()
     app.add_exception_handler(RequestError, request_error)
     app.add_exception_handler(HTTPException, http_exception)

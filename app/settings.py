@@ -1,6 +1,10 @@
 """Every setting, its default and its environment variable (MAA_ and the name in capitals)."""
 
-from pydantic import Field
+from pathlib import Path
+from typing import Self
+
+import httpx
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -15,3 +19,47 @@ class Settings(BaseSettings):
     """Counts older than this before the newest one judged are not combined with it."""
     cors_origins: tuple[str, ...] = ("*",)
     """The web origins whose scripts may call, as a JSON list; `*` is any, without credentials."""
+
+    fhir_server: str | None = None
+    """The base URL of the FHIR server that the patient-level operations read from."""
+    fhir_allow_http: bool = False
+    """Whether a FHIR server that is not on loopback may be asked without TLS."""
+    fhir_token: SecretStr | None = None
+    """A bearer token for the FHIR server."""
+    fhir_client_id: str | None = None
+    """The client's id for SMART Backend Services; goes with the private key."""
+    fhir_private_key_file: Path | None = None
+    """PEM or JWK file: RSA signs RS384, EC P-384 signs ES384."""
+    fhir_key_id: str | None = None
+    """The `kid` under which the key is registered; a JWK brings its own."""
+    fhir_scope: str = (
+        "system/Patient.rs system/Observation.rs system/Procedure.rs "
+        "system/MedicationAdministration.rs"
+    )
+    """The scopes asked for; older servers want `.read` in place of `.rs`."""
+    fhir_token_url: str | None = None
+    """Where tokens are had; by default what the server's SMART configuration says."""
+    fhir_search_by_post: bool = False
+    """Search by `POST [type]/_search`, which keeps patient ids out of access logs."""
+    fhir_page_count: int = Field(default=200, ge=1)
+    """How many resources are asked for at a time."""
+    fhir_timeout_seconds: float = Field(default=10, gt=0)
+    """To connect to the FHIR server, and between two pieces of its answer."""
+    fhir_deadline_seconds: float = Field(default=30, gt=0)
+    """For all that one patient needs, retries too."""
+    fhir_max_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    """The most that is read for one patient."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.fhir_client_id) != bool(self.fhir_private_key_file):
+            raise ValueError("fhir_client_id and fhir_private_key_file go together.")
+        for name in ("fhir_server", "fhir_token_url"):
+            address = getattr(self, name)
+            if address is not None and not self._may_be_asked(httpx.URL(address)):
+                raise ValueError(f"{name} is an https URL; fhir_allow_http permits http.")
+        return self
+
+    def _may_be_asked(self, url: httpx.URL) -> bool:
+        open_to_http = self.fhir_allow_http or url.host in {"localhost", "127.0.0.1", "::1"}
+        return bool(url.host) and url.scheme in {"https", *(["http"] if open_to_http else [])}

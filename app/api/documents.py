@@ -189,6 +189,28 @@ MEASURE_DOCUMENT = _document(
     answer="MeasureReport: who was treated, evaluable, and responded, with the exact 95% interval.",
 )
 
+
+def _of_patient(document: dict[str, Any]) -> dict[str, Any]:
+    """The same operation where the FHIR server brings the data and the path names the patient."""
+    parameters = document["openapi_extra"]["parameters"]
+    failed = {
+        404: "no such patient, or no FHIR server is configured",
+        502: "the FHIR server failed",
+        504: "the FHIR server did not answer in time",
+    }
+    return {
+        "openapi_extra": {"parameters": [p for p in parameters if p["name"] != "subject"]},
+        "responses": document["responses"]
+        | {
+            status: {"description": f"OperationOutcome: {why}", "content": _OUTCOME}
+            for status, why in failed.items()
+        },
+    }
+
+
+ELIGIBILITY_OF_PATIENT = _of_patient(ELIGIBILITY_DOCUMENT)
+RESPONSE_OF_PATIENT = _of_patient(RESPONSE_DOCUMENT)
+
 HOME_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>maa-assess</title>
 <style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto}</style>

@@ -66,6 +66,13 @@ def cacheable(request: Request, resource: dict[str, Any]) -> Response:
     return response
 
 
+def has_body(request: Request) -> bool:
+    """Whether the request brings a body at all."""
+    return request.headers.get("content-length", "0") != "0" or (
+        "transfer-encoding" in request.headers
+    )
+
+
 async def read_body(request: Request) -> bytes:
     """The request's JSON body.
 

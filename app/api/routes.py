@@ -11,9 +11,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from app import operations
-from app.api.documents import ELIGIBILITY_DOCUMENT, HOME_PAGE, MEASURE_DOCUMENT, RESPONSE_DOCUMENT
-from app.api.fhir_json import answer_with, read_body, require_json_accepted
+from app.api.documents import (
+    ELIGIBILITY_DOCUMENT,
+    ELIGIBILITY_OF_PATIENT,
+    HOME_PAGE,
+    MEASURE_DOCUMENT,
+    RESPONSE_DOCUMENT,
+    RESPONSE_OF_PATIENT,
+)
+from app.api.fhir_json import answer_with, has_body, read_body, require_json_accepted
 from app.api.strict import asks_strict, check_strictly
+from app.ehr.server import FhirServer
+from app.fhir.outcome import Fault, RequestError
+from app.fhir.requests import with_data
 from app.fhir.writing import Json
 
 router = APIRouter()
@@ -55,11 +65,69 @@ async def evaluate_measure(request: Request) -> Response:
     return await _answer(request, operations.evaluate_measure)
 
 
+@router.get(
+    "/fhir/Patient/{id}/$assess-eligibility",
+    summary="Do the counts on the FHIR server meet a published definition?",
+    operation_id="assess-eligibility-of-patient",
+    response_class=Response,
+    **ELIGIBILITY_OF_PATIENT,
+)
+@router.post(
+    "/fhir/Patient/{id}/$assess-eligibility",
+    summary="The same, with the parameters in the body",
+    operation_id="assess-eligibility-of-patient-by-post",
+    response_class=Response,
+    **ELIGIBILITY_OF_PATIENT,
+)
+async def assess_eligibility_of_patient(request: Request, id: str) -> Response:  # noqa: A002
+    """The patient's data are read from the configured FHIR server."""
+    return await _answer_of_patient(request, id, operations.eligibility)
+
+
+@router.get(
+    "/fhir/Patient/{id}/$assess-response",
+    summary="Do the counts on the FHIR server show a response?",
+    operation_id="assess-response-of-patient",
+    response_class=Response,
+    **RESPONSE_OF_PATIENT,
+)
+@router.post(
+    "/fhir/Patient/{id}/$assess-response",
+    summary="The same, with the parameters in the body",
+    operation_id="assess-response-of-patient-by-post",
+    response_class=Response,
+    **RESPONSE_OF_PATIENT,
+)
+async def assess_response_of_patient(request: Request, id: str) -> Response:  # noqa: A002
+    """The patient's data are read from the configured FHIR server."""
+    return await _answer_of_patient(request, id, operations.response)
+
+
+async def _answer_of_patient(
+    request: Request, patient_id: str, operation: Callable[..., Json]
+) -> Response:
+    require_json_accepted(request)
+    parameters = await read_body(request) if has_body(request) else b""
+    server: FhirServer | None = request.app.state.fhir_server
+    if server is None:
+        text = "No FHIR server is configured here: set MAA_FHIR_SERVER, or send the data."
+        raise RequestError(404, Fault("not-supported", text))
+    data = await server.patient_data(patient_id)
+    body = with_data(parameters, data) if parameters else data
+    query = [*request.query_params.multi_items(), ("subject", f"Patient/{patient_id}")]
+    return await _answered(request, operation, body, query)
+
+
 async def _answer(request: Request, operation: Callable[..., Json]) -> Response:
     require_json_accepted(request)
     body = await read_body(request)
+    return await _answered(request, operation, body, request.query_params.multi_items())
+
+
+async def _answered(
+    request: Request, operation: Callable[..., Json], body: bytes, query: list[tuple[str, str]]
+) -> Response:
     settings = request.app.state.settings
-    query = request.query_params.multi_items()
     strict = asks_strict(request)
 
     def answer() -> Response:
@@ -81,8 +149,11 @@ async def live() -> JSONResponse:
 
 
 @router.get("/health/ready", operation_id="ready", summary="Can it take requests?")
-async def ready() -> JSONResponse:
-    """Ready from the start: nothing outside is needed."""
+async def ready(request: Request) -> JSONResponse:
+    """Ready from the start, unless a configured FHIR server failed repeatedly just now."""
+    server: FhirServer | None = request.app.state.fhir_server
+    if server is not None and server.resting:
+        return JSONResponse({"status": "not ready", "notReady": ["fhir-server"]}, 503)
     return JSONResponse({"status": "ok", "notReady": []})
 
 

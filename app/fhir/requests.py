@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import msgspec
+
 from app.domain.counts import When
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.reading import decode_body
@@ -72,6 +74,23 @@ def read_request(
             ),
         )
     return _request(entries, place, given, measure)
+
+
+def with_data(parameters: bytes, data: bytes) -> bytes:
+    """Parameters that lack it, with the Bundle as their `data`; RequestError 400 for a Bundle."""
+    decoded = decode_body(parameters.removeprefix(codecs.BOM_UTF8))
+    if decoded.resourceType != "Parameters":
+        text = "The data are read from the FHIR server: send Parameters without them, or no body."
+        raise RequestError(400, Fault("invalid", text, "resourceType"))
+    given = msgspec.json.decode(parameters.removeprefix(codecs.BOM_UTF8), type=_Parameters)
+    added = {"name": "data", "resource": msgspec.Raw(data)}
+    return msgspec.json.encode(
+        {"resourceType": "Parameters", "parameter": [*given.parameter, added]}
+    )
+
+
+class _Parameters(msgspec.Struct):
+    parameter: list[msgspec.Raw] = []
 
 
 def _data(

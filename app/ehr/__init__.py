@@ -1,0 +1,1 @@
+"""The FHIR server as a source of a patient's data."""

@@ -1,0 +1,546 @@
+"""The patient-level operations against a FHIR server of the test's own making, by real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from fhir.resources.R4B.operationoutcome import OperationOutcome
+from pydantic import ValidationError
+
+from app.fhir.searches import SEARCHES
+from app.main import create_app
+from app.settings import Settings
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+ELIGIBILITY = "/fhir/Patient/1/$assess-eligibility"
+
+
+@dataclass
+class Asked:
+    """One request as the stub received it."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    form: dict[str, list[str]]
+    headers: dict[str, str]
+
+
+Reply = tuple[int, dict[str, str], bytes]
+
+
+@dataclass
+class Stub:
+    """A FHIR server on loopback that answers as `reply` says, and remembers what it was asked."""
+
+    reply: Callable[[Asked], Reply]
+    asked: list[Asked] = field(default_factory=list)
+    base: str = ""
+    host: str = ""
+
+
+@contextmanager
+def serving(reply: Callable[[Asked], Reply]) -> Iterator[Stub]:
+    stub = Stub(reply)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            url = urlsplit(self.path)
+            body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            asked = Asked(self.command, url.path, parse_qs(url.query), parse_qs(body), headers)
+            stub.asked.append(asked)
+            status, more, content = stub.reply(asked)
+            self.send_response(status)
+            for name, value in {"content-type": "application/fhir+json", **more}.items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET  # noqa: N815 the standard library's name
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        stub.host = f"http://127.0.0.1:{server.server_port}"
+        stub.base = f"{stub.host}/fhir"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield stub
+        server.shutdown()
+
+
+def observation(name: str, code: str, value: str, unit: str, subject: str = "Patient/1") -> str:
+    return (
+        f'{{"resourceType":"Observation","id":"{name}","status":"final",'
+        f'"code":{{"coding":[{{"system":"http://loinc.org","code":"{code}"}}]}},'
+        f'"subject":{{"reference":"{subject}"}},"effectiveDateTime":"2024-03-05",'
+        f'"valueQuantity":{{"value":{value},"unit":"{unit}",'
+        f'"system":"http://unitsofmeasure.org","code":"{unit}"}}}}'
+    )
+
+
+PATIENT = '{"resourceType":"Patient","id":"1"}'
+COUNTS = {
+    "751-8": observation("anc", "751-8", "0.9", "10*9/L"),
+    "777-3": observation("platelets", "777-3", "41", "10*9/L"),
+    "718-7": observation("hemoglobin", "718-7", "11", "g/dL"),
+    "60474-4": observation("reticulocytes", "60474-4", "80", "10*9/L"),
+}
+
+
+def searchset(resources: list[str], following: str = "", mode: str = "match") -> bytes:
+    link = f'"link":[{{"relation":"next","url":"{following}"}}],' if following else ""
+    entries = ",".join(
+        f'{{"resource":{resource},"search":{{"mode":"{mode}"}}}}' for resource in resources
+    )
+    return f'{{"resourceType":"Bundle","type":"searchset",{link}"entry":[{entries}]}}'.encode()
+
+
+def codes_of(asked: Asked) -> set[str]:
+    given = (asked.query | asked.form).get("code", [""])[0]
+    return {token.partition("|")[2] for token in given.split(",")}
+
+
+def ordinary(asked: Asked) -> Reply:
+    """A well-behaved server with one patient who meets the 2003 definition."""
+    if asked.path.endswith("/Patient/1"):
+        return 200, {}, PATIENT.encode()
+    if asked.path.rsplit("/", 1)[1].startswith("$") or "/Patient/" in asked.path:
+        return 404, {}, b'{"resourceType":"OperationOutcome"}'
+    found = [one for code, one in COUNTS.items() if code in codes_of(asked)]
+    return 200, {}, searchset(found if "Observation" in asked.path else [])
+
+
+class Client:
+    """Calls our service without a socket; what it asks of the FHIR server goes over real ones."""
+
+    def __init__(self, settings: Settings, runner: asyncio.Runner) -> None:
+        self.app = create_app(settings)
+        self.runner = runner
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url="http://test"
+        )
+
+    def get(self, url: str) -> httpx.Response:
+        return self.runner.run(self.client.get(url))
+
+    def post(self, url: str, **more: Any) -> httpx.Response:
+        return self.runner.run(self.client.post(url, **more))
+
+
+@contextmanager
+def calling(settings: Settings) -> Iterator[Client]:
+    with asyncio.Runner() as runner:
+        client = Client(settings, runner)
+        try:
+            yield client
+        finally:
+            runner.run(client.client.aclose())
+            if client.app.state.fhir_server:
+                runner.run(client.app.state.fhir_server.aclose())
+
+
+@contextmanager
+def service(stub: Stub, **settings: Any) -> Iterator[Client]:
+    quick = {"fhir_timeout_seconds": 0.3, "fhir_deadline_seconds": 2.0} | settings
+    with calling(Settings(fhir_server=stub.base, **quick)) as client:
+        yield client
+
+
+def verdict(answer: dict[str, Any]) -> str:
+    code: str = answer["entry"][0]["resource"]["valueCodeableConcept"]["coding"][0]["code"]
+    return code
+
+
+def test_the_patients_counts_are_found_and_judged_as_if_they_were_sent() -> None:
+    with serving(ordinary) as stub, service(stub) as client:
+        fetched = client.get(ELIGIBILITY).json()
+        assert verdict(fetched) == "eligible"
+        sent = {
+            "resourceType": "Bundle",
+            "type": "collection",
+            "entry": [{"resource": json.loads(one)} for one in (PATIENT, *COUNTS.values())],
+        }
+        headers = {"content-type": "application/fhir+json"}
+        assert verdict(client.post("/fhir/$assess-eligibility", json=sent, headers=headers).json())
+        parts = fetched["entry"][0]["resource"]["component"]
+        assert [p["extension"][0]["valueReference"]["reference"] for p in parts[:2]] == [
+            "Observation/anc",
+            "Observation/platelets",
+        ]
+    searched = {code for one in stub.asked for code in codes_of(one)}
+    assert searched - {""} == {
+        token.rpartition("|")[2] for search in SEARCHES for token in search.tokens
+    }
+    for one in stub.asked[1:]:
+        assert one.query["patient"] == ["1"]
+        assert one.query["_count"] == ["200"]
+        assert len(f"{stub.base}{one.path}?{one.query}") < 2600
+    sorts = {one.path: one.query.get("_sort") for one in stub.asked[1:]}
+    assert sorts["/fhir/Observation"] == sorts["/fhir/Procedure"] == ["-date"]
+
+
+def test_parameters_go_into_the_query_or_the_body() -> None:
+    criteria = {"name": "criteria", "valueUri": "very-severe"}
+    parameters = {"resourceType": "Parameters", "parameter": [criteria]}
+    headers = {"content-type": "application/fhir+json"}
+    with serving(ordinary) as stub, service(stub) as client:
+        by_query = client.get(f"{ELIGIBILITY}?criteria=very-severe")
+        by_body = client.post(ELIGIBILITY, json=parameters, headers=headers)
+        assert verdict(by_query.json()) == verdict(by_body.json()) == "not-eligible"
+        assert verdict(client.post(ELIGIBILITY).json()) == "eligible"
+        bundle = {"resourceType": "Bundle", "type": "collection"}
+        assert client.post(ELIGIBILITY, json=bundle, headers=headers).status_code == 400
+        wrong = {**criteria, "name": "critera"}
+        body = {"resourceType": "Parameters", "parameter": [wrong]}
+        refused = client.post(ELIGIBILITY, json=body, headers=headers)
+        assert refused.status_code == 400
+        assert refused.json()["issue"][0]["expression"] == ["Parameters.parameter[0]"]
+        response = client.get("/fhir/Patient/1/$assess-response?treatmentStart=2024-03-06")
+        assert verdict(response.json()) == "not-evaluable"
+
+
+def test_every_digit_is_kept() -> None:
+    """1.2 is depressed; the smallest bit more is not, and no float tells them apart."""
+
+    def reply(asked: Asked) -> Reply:
+        if "751-8" in codes_of(asked):
+            over = observation("anc", "751-8", "1.2000000000000000001", "10*9/L")
+            return 200, {}, searchset([over])
+        return ordinary(asked)
+
+    with serving(reply) as stub, service(stub) as client:
+        found = client.get(ELIGIBILITY).json()["entry"][0]["resource"]
+    assert found["component"][0]["valueCodeableConcept"]["coding"][0]["code"] == "not-met"
+
+
+@pytest.mark.parametrize("following", ["/fhir/Observation?page={}", "{base}?page={}", "?page={}"])
+def test_all_pages_are_followed_and_a_result_on_two_pages_is_one(following: str) -> None:
+    """The next link may be relative, absolute, or at the base as some servers have it."""
+
+    def reply(asked: Asked) -> Reply:
+        page = int(asked.query.get("page", ["0"])[0])
+        if "751-8" not in codes_of(asked) and not page:
+            return ordinary(asked)
+        address = following.format(page + 1, base=stub.base) if page < 4 else ""
+        old = observation(f"anc-{page}", "751-8", "3", "10*9/L").replace("2024", "2023")
+        return 200, {}, searchset([COUNTS["751-8"] if page == 4 else old], address)
+
+    with serving(reply) as stub:
+        following = following.replace("{base}", stub.base)
+        with service(stub) as client:
+            assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
+    assert [one.query["page"][0] for one in stub.asked if "page" in one.query] == list("1234")
+
+
+def test_search_by_post_keeps_the_patient_out_of_the_address() -> None:
+    with serving(ordinary) as stub, service(stub, fhir_search_by_post=True) as client:
+        assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
+    searches = [one for one in stub.asked if one.method == "POST"]
+    assert len(searches) == len(SEARCHES)
+    for one in searches:
+        assert one.path.endswith("/_search")
+        assert one.form["patient"] == ["1"]
+        assert not one.query
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_failure_that_passes_is_asked_again_after_the_pause_it_names(status: int) -> None:
+    times: list[float] = []
+
+    def reply(asked: Asked) -> Reply:
+        if asked.path.endswith("/Patient/1"):
+            times.append(time.monotonic())
+            if len(times) == 1:
+                return status, {"retry-after": "1"}, b""
+        return ordinary(asked)
+
+    with serving(reply) as stub, service(stub, fhir_deadline_seconds=5) as client:
+        assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
+    assert times[1] - times[0] >= 1
+
+
+def failing(kind: str, other: str) -> Callable[[Asked], Reply]:
+    """A server that fails in one way at the search for neutrophils."""
+
+    def reply(asked: Asked) -> Reply:
+        if "751-8" not in codes_of(asked) and "page" not in asked.query:
+            return ordinary(asked)
+        outcome = '{"resourceType":"OperationOutcome","issue":[{"severity":"error"}]}'
+        if kind == "slow":
+            time.sleep(1)
+        return {
+            "slow": (200, {}, searchset([])),
+            "html": (200, {"content-type": "text/html"}, b"<html>Log in</html>"),
+            "another resource": (200, {}, PATIENT.encode()),
+            "not a searchset": (200, {}, b'{"resourceType":"Bundle","type":"history"}'),
+            "loop": (200, {}, searchset([], f"/fhir{asked.path[5:]}?page=1")),
+            "oversized": (200, {}, searchset([json.dumps("x" * 300_000)])),
+            "half failing": (200, {}, searchset([outcome], mode="outcome")),
+            "refused token": (401, {}, b""),
+            "forbidden": (403, {}, b""),
+            "redirect": (302, {"location": f"{other}/fhir/Observation"}, b""),
+            "next elsewhere": (200, {}, searchset([], f"{other}/fhir/Observation?page=1")),
+            "next outside the base": (200, {}, searchset([], "/other/Observation?page=1")),
+            "next with a user": (
+                200,
+                {},
+                searchset([], asked.headers["host"].join(["http://a@", "/fhir?page=1"])),
+            ),
+            "always failing": (500, {}, b""),
+            "gone": (404, {}, b""),
+        }[kind]
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "said"),
+    [
+        ("slow", 504, "in time"),
+        ("html", 502, "no FHIR JSON"),
+        ("another resource", 502, "searchset"),
+        ("not a searchset", 502, "searchset"),
+        ("loop", 502, "do not end"),
+        ("oversized", 502, "MAA_FHIR_MAX_BYTES"),
+        ("half failing", 502, "OperationOutcome"),
+        ("refused token", 502, "credentials"),
+        ("forbidden", 502, "credentials"),
+        ("redirect", 502, "redirects"),
+        ("next elsewhere", 502, "another address"),
+        ("next outside the base", 502, "another address"),
+        ("next with a user", 502, "another address"),
+        ("always failing", 502, "answered 500"),
+        ("gone", 502, "answered 404"),
+    ],
+)
+def test_a_server_that_fails_is_told_and_no_other_host_is_asked(
+    kind: str, status: int, said: str
+) -> None:
+    with serving(ordinary) as other, serving(failing(kind, other.host)) as stub:
+        with service(stub, fhir_max_bytes=200_000, fhir_token="secret-token") as client:
+            began = time.monotonic()
+            response = client.get(ELIGIBILITY)
+            assert time.monotonic() - began < 3
+        assert other.asked == []
+    assert response.status_code == status, response.text
+    outcome = response.json()
+    OperationOutcome.model_validate(outcome)
+    assert said in outcome["issue"][0]["diagnostics"]
+    assert "Patient" not in response.text
+    assert "secret-token" not in response.text
+
+
+def test_a_server_that_trickles_ends_at_the_deadline() -> None:
+    def reply(asked: Asked) -> Reply:
+        time.sleep(0.2)
+        page = int(asked.query.get("page", ["0"])[0])
+        return 200, {}, searchset([], f"/fhir/Observation?page={page + 1}")
+
+    def patient_first(asked: Asked) -> Reply:
+        return ordinary(asked) if "Patient/1" in asked.path else reply(asked)
+
+    with serving(patient_first) as stub, service(stub, fhir_deadline_seconds=1) as client:
+        began = time.monotonic()
+        assert client.get(ELIGIBILITY).status_code == 504
+        assert time.monotonic() - began < 2
+
+
+def test_a_server_that_cannot_be_reached_is_left_alone_after_a_while() -> None:
+    with serving(ordinary) as stub:
+        gone = stub.base
+    settings = Settings(fhir_server=gone, fhir_timeout_seconds=0.3)
+    with calling(settings) as client:
+        assert client.get("/health/ready").status_code == 200
+        said = [client.get(ELIGIBILITY).json()["issue"][0]["diagnostics"] for _ in range(6)]
+        assert "cannot be reached" in said[0]
+        assert "left alone" in said[-1]
+        ready = client.get("/health/ready")
+        assert (ready.status_code, ready.json()["notReady"]) == (503, ["fhir-server"])
+        assert client.get("/health/live").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["%2e%2e", "...%2f..", "1%2f..%2f2", "1?x=y", "a b", "1%00", "%C3%A4", "x" * 65, "1%23"]
+)
+def test_an_id_with_path_tricks_asks_nothing(name: str) -> None:
+    with serving(ordinary) as stub, service(stub) as client:
+        assert client.get(f"/fhir/Patient/{name}/$assess-eligibility").status_code in {
+            400,
+            404,
+            405,
+        }
+    assert stub.asked == []
+
+
+def test_a_patient_who_is_not_there_and_a_server_that_is_not_configured() -> None:
+    with serving(ordinary) as stub, service(stub) as client:
+        missing = client.get("/fhir/Patient/2/$assess-eligibility")
+    assert (missing.status_code, missing.json()["issue"][0]["code"]) == (404, "not-found")
+    with calling(Settings()) as client:
+        response = client.get(ELIGIBILITY)
+    assert response.status_code == 404
+    assert "MAA_FHIR_SERVER" in response.json()["issue"][0]["diagnostics"]
+
+
+def test_a_patient_without_counts_cannot_be_assessed() -> None:
+    def reply(asked: Asked) -> Reply:
+        return ordinary(asked) if "Patient/1" in asked.path else (200, {}, searchset([]))
+
+    with serving(reply) as stub, service(stub) as client:
+        assert client.get(ELIGIBILITY).status_code == 422
+
+
+@dataclass
+class Issuer:
+    """The stub's authorization service: checks each assertion and hands out tokens in turn."""
+
+    public_key: Any
+    algorithm: str
+    good: set[str] = field(default_factory=set)
+    issued: int = 0
+    refuse_first: bool = False
+    ids: set[str] = field(default_factory=set)
+
+    def reply(self, asked: Asked) -> Reply:
+        host = f"http://{asked.headers['host']}"
+        if asked.path.endswith("smart-configuration"):
+            return 200, {}, json.dumps({"token_endpoint": f"{host}/fhir/token"}).encode()
+        if asked.path.endswith("/token"):
+            return self._token(asked, f"{host}/fhir/token")
+        token = asked.headers.get("authorization", "").removeprefix("Bearer ")
+        return ordinary(asked) if token in self.good else (401, {}, b"")
+
+    def _token(self, asked: Asked, endpoint: str) -> Reply:
+        form = {name: values[0] for name, values in asked.form.items()}
+        assert form["grant_type"] == "client_credentials"
+        assert form["client_assertion_type"].endswith("client-assertion-type:jwt-bearer")
+        claims = jwt.decode(
+            form["client_assertion"], self.public_key, [self.algorithm], audience=endpoint
+        )
+        assert claims["iss"] == claims["sub"] == "our-client"
+        assert claims["exp"] - time.time() <= 300
+        assert claims["jti"] not in self.ids
+        self.ids.add(claims["jti"])
+        self.issued += 1
+        token = f"token-{self.issued}"
+        if not (self.refuse_first and self.issued == 1):
+            self.good.add(token)
+        return 200, {}, json.dumps({"access_token": token, "expires_in": 300}).encode()
+
+
+def key_of(algorithm: str) -> Any:
+    if algorithm == "RS384":
+        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return ec.generate_private_key(ec.SECP384R1())
+
+
+@pytest.mark.parametrize("algorithm", ["RS384", "ES384"])
+@pytest.mark.parametrize("form", ["pem", "jwk"])
+def test_smart_backend_services(algorithm: str, form: str, tmp_path: Path) -> None:
+    key = key_of(algorithm)
+    file = tmp_path / "key"
+    if form == "pem":
+        file.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+    else:
+        kind = jwt.algorithms.RSAAlgorithm if algorithm == "RS384" else jwt.algorithms.ECAlgorithm
+        file.write_text(json.dumps({**kind.to_jwk(key, as_dict=True), "kid": "k1"}))
+    issuer = Issuer(key.public_key(), algorithm)
+    settings = {"fhir_client_id": "our-client", "fhir_private_key_file": file}
+    with serving(issuer.reply) as stub, service(stub, **settings) as client:
+        assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
+        assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
+        assert issuer.issued == 1, "the token is kept"
+        issuer.good.clear()
+        assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
+        assert issuer.issued == 2, "an expired token is renewed once"
+        issuer.good.clear()
+        issuer.good.add("none")
+        issuer.refuse_first = True
+    assert issuer.issued == 2
+
+
+def test_a_client_that_is_not_known_and_a_token_endpoint_elsewhere(tmp_path: Path) -> None:
+    key = key_of("ES384")
+    file = tmp_path / "key.jwk"
+    file.write_text(json.dumps(jwt.algorithms.ECAlgorithm.to_jwk(key, as_dict=True)))
+    settings = {"fhir_client_id": "our-client", "fhir_private_key_file": file}
+
+    def elsewhere(asked: Asked) -> Reply:
+        return 200, {}, json.dumps({"token_endpoint": f"{other.base}/token"}).encode()
+
+    with serving(ordinary) as other, serving(elsewhere) as stub:
+        with service(stub, **settings) as client:
+            response = client.get(ELIGIBILITY)
+        assert other.asked == []
+    assert response.status_code == 502
+    assert "MAA_FHIR_TOKEN_URL" in response.json()["issue"][0]["diagnostics"]
+
+    def refusing(asked: Asked) -> Reply:
+        if asked.path.endswith("/token"):
+            return 400, {}, b'{"error":"invalid_client"}'
+        return 200, {}, json.dumps({"token_endpoint": f"{stub.base}/token"}).encode()
+
+    with serving(refusing) as stub, service(stub, **settings) as client:
+        response = client.get(ELIGIBILITY)
+    assert response.status_code == 502
+    assert "refused our client" in response.json()["issue"][0]["diagnostics"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fhir_server": "http://fhir.example.org"},
+        {"fhir_server": "ftp://fhir.example.org"},
+        {"fhir_server": "fhir"},
+        {"fhir_client_id": "alone"},
+        {"fhir_token_url": "http://example.org/token"},
+    ],
+)
+def test_settings_that_would_leak_or_cannot_work_are_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**settings)
+    assert Settings(fhir_server="http://hapi:8080/fhir", fhir_allow_http=True).fhir_server
+
+
+@pytest.mark.parametrize(
+    "key", [rsa.generate_private_key(65537, 1024), ec.generate_private_key(ec.SECP256R1())]
+)
+def test_a_weak_or_unfit_key_is_refused_at_the_start(key: Any, tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    encoding = serialization.Encoding.PEM
+    form = serialization.PrivateFormat.PKCS8
+    file.write_bytes(key.private_bytes(encoding, form, serialization.NoEncryption()))
+    settings = Settings(
+        fhir_server="https://fhir.example.org",
+        fhir_client_id="c",
+        fhir_private_key_file=file,
+    )
+    with pytest.raises(ValueError, match="neither RSA of 2048 bits"):
+        create_app(settings)
