@@ -164,7 +164,11 @@ def bundle() -> Json:
     """The cohort, 17 patients."""
     chance = random.Random(SEED)
     charts = (Chart(number, story, chance) for number, story in enumerate(STORIES, start=1))
-    entries = [{"resource": one} for chart in charts for one in chart.resources()]
+    entries = [
+        {"fullUrl": f"https://example.org/fhir/{one['resourceType']}/{one['id']}", "resource": one}
+        for chart in charts
+        for one in chart.resources()
+    ]
     return {"resourceType": "Bundle", "type": "collection", "entry": entries}
 
 

@@ -1,0 +1,140 @@
+"""HL7's official validator over all that we publish, answer and show as a request.
+
+It runs without a terminology server, with the R4 definitions that Maven Central has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.fhir.definitions import definitions
+from app.fhir.profiles import profile_of
+from app.fhir.writing import encode
+
+ROOT = Path(__file__).parents[1]
+HERE = ROOT / "tests" / "validator"
+BUILD = ROOT / "build" / "validator"
+FIXTURES = ROOT / "fixtures"
+ANSWERS = sorted(FIXTURES.glob("*/response.json"))
+REQUESTS = [*sorted(FIXTURES.glob("*/request.json")), FIXTURES / "daclizumab-2003" / "bundle.json"]
+CLASSES = f"{BUILD / 'classes'}{os.pathsep}{BUILD / 'lib'}/*"
+
+
+def built() -> None:
+    """The validator with its libraries, had once from Maven Central."""
+    for tool in ("java", "javac", "mvn"):
+        if shutil.which(tool) is None:
+            reason = f"'{tool}' is missing: HL7's validator does not run (install a JDK and Maven)"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+    lib = f"-DoutputDirectory={BUILD / 'lib'}"
+    maven = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies", lib]
+    subprocess.run(maven, check=True, timeout=600)
+    compile_ = ["javac", "-cp", f"{BUILD / 'lib'}/*", "-d", str(BUILD / "classes")]
+    subprocess.run([*compile_, str(HERE / "Validate.java")], check=True, timeout=120)
+
+
+def assessments(answer: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The assessments of an answer, each with what it assesses."""
+    for entry in answer.get("entry", []):
+        if entry["resource"]["resourceType"] == "Observation":
+            yield entry["resource"]["code"]["coding"][0]["code"], entry["resource"]
+
+
+@pytest.fixture(scope="session")
+def messages(
+    http: httpx.Client, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[tuple[str, str, str]]]:
+    """What the validator says of each file: severity, place, text."""
+    built()
+    own = tmp_path_factory.mktemp("definitions")
+    for (kind, name), resource in definitions().items():
+        (own / f"{kind}-{name}.json").write_bytes(encode(resource))
+    more = tmp_path_factory.mktemp("answers")
+    asked = {"content-type": "application/fhir+json"}
+    trial = (FIXTURES / "daclizumab-2003" / "bundle.json").read_bytes()
+    measure = "/fhir/Measure/maa-hematologic-response/$evaluate-measure"
+    for name, response in {
+        "metadata": http.get("/fhir/metadata"),
+        "searchset": http.get("/fhir/ValueSet"),
+        "part": http.get("/fhir/PlanDefinition/emaa?_summary=true"),
+        "responses": http.post("/fhir/$assess-response", content=trial, headers=asked),
+        "report": http.post(measure, content=trial, headers=asked),
+        "list": http.post(f"{measure}?reportType=subject-list", content=trial, headers=asked),
+        "error": http.post("/fhir/$assess-response", content=b"{", headers=asked),
+    }.items():
+        (more / f"{name}.json").write_bytes(response.content)
+    files = [str(path) for path in (*own.iterdir(), *more.iterdir(), *ANSWERS, *REQUESTS)]
+    for source in (*ANSWERS, more / "responses.json"):
+        for index, (kind, found) in enumerate(assessments(json.loads(source.read_bytes()))):
+            path = more / f"{source.parent.name}-{source.stem}-{index}.assessment"
+            path.write_text(json.dumps(found))
+            files.append(f"{path}={profile_of(kind)}")
+    # The validator keeps R4's definitions in the home folder of its user.
+    java = ["java", f"-Duser.home={BUILD / 'home'}", "-cp", CLASSES, "Validate", str(own)]
+    run = subprocess.run([*java, *files], capture_output=True, text=True, timeout=600, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    told: dict[str, list[tuple[str, str, str]]] = {}
+    for line in run.stdout.splitlines():
+        name, severity, place, text = line.split("\t")
+        told.setdefault(name, [])
+        if severity != "done":
+            told[name].append((severity, place, text))
+    assert set(told) == {name.split("=")[0] for name in files}
+    return told
+
+
+def test_there_is_no_error(messages: dict[str, list[tuple[str, str, str]]]) -> None:
+    wrong = [
+        (name, *message)
+        for name, found in messages.items()
+        for message in found
+        if message[0] != "warning"
+    ]
+    assert wrong == []
+    assert len(messages) > len(ANSWERS) + len(REQUESTS) + len(definitions())
+
+
+def test_every_warning_has_its_reason(messages: dict[str, list[tuple[str, str, str]]]) -> None:
+    listed = tomllib.loads((HERE / "warnings.toml").read_text())["warning"]
+    assert all(row["reason"] for row in listed)
+    given = [(name, *one) for name, found in messages.items() for one in found]
+    unlisted = [
+        one for one in given if not any(re.search(row["pattern"], one[3]) for row in listed)
+    ]
+    assert unlisted == []
+    for row in listed:
+        assert any(re.search(row["pattern"], one[3]) for one in given), row["pattern"]
+
+
+def test_the_validator_would_find_a_fault(tmp_path: Path) -> None:
+    """A broken assessment fails against our profile: the validator does look."""
+    built()
+    own = tmp_path / "definitions"
+    own.mkdir()
+    for (kind, name), resource in definitions().items():
+        (own / f"{kind}-{name}.json").write_bytes(encode(resource))
+    answer = json.loads((FIXTURES / "anc-1200" / "response.json").read_bytes())
+    _, found = next(assessments(answer))
+    del found["method"]
+    found["valueCodeableConcept"]["coding"][0]["code"] = "perhaps"
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps(found))
+    java = ["java", f"-Duser.home={BUILD / 'home'}", "-cp", CLASSES, "Validate"]
+    asked = [*java, str(own), f"{broken}={profile_of('eligibility')}"]
+    said = subprocess.run(asked, capture_output=True, text=True, timeout=300, check=True).stdout
+    errors = [line for line in said.splitlines() if "\terror\t" in line]
+    assert any("method" in line for line in errors)
+    assert any("perhaps" in line for line in errors)
