@@ -167,7 +167,7 @@ def assess_eligibility(
     baseline = take_baseline(course, known, analytes, window_days, as_of)
     findings = baseline.findings
     truth = rule.check(findings)
-    undecided = tuple(rule.undecided(findings))
+    undecided = tuple(rule.undecided(findings)) if truth is Truth.UNKNOWN else ()
     supporting = baseline.confounders + (
         baseline.dependence_sources if _asks_for_transfusions(rule) else ()
     )
@@ -180,7 +180,7 @@ def assess_eligibility(
         findings=tuple(Finding(one, one.check(findings)) for one in criteria),
         counts=baseline.counts,
         supporting=tuple(dict.fromkeys(supporting)),
-        needs=counts_needed(rule, findings),
+        needs=counts_needed(rule, findings) if undecided else (),
         needs_transfusion_history=any(isinstance(leaf, TransfusionDependent) for leaf in undecided),
         other_policies=_other_policies(paper, policy, truth, findings),
         remarks=(
@@ -221,7 +221,7 @@ def contradictions(rule: Rule, findings: Findings) -> Iterator[Remark]:
 
 
 def _places(counts: Iterable[Count]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(s.place for count in counts for s in count.sources))
+    return tuple(dict.fromkeys([s.place for count in counts for s in count.sources]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +250,11 @@ def take_baseline(
     The course tells what bears on them; of that nothing later than `as_of` is looked at.
     """
     window = timedelta(days=window_days)
-    pools: dict[Analyte, list[Count]] = {analyte: [] for analyte in Analyte if analyte in analytes}
-    for count in counts:
-        if count.analyte in pools and _placed(count, window_days):
-            pools[count.analyte].append(count)
-    newest = max((c.when.last for pool in pools.values() for c in _tellers(pool)), default=date.max)
+    placed = [c for c in counts if c.analyte in analytes and _placed(c, window_days)]
+    pools = {
+        analyte: [c for c in placed if c.analyte is analyte] for analyte in _in_order(analytes)
+    }
+    newest = max([c.when.last for pool in pools.values() for c in _tellers(pool)], default=date.max)
     start = newest - min(window, newest - date.min)
     chosen: dict[Analyte, tuple[Count, ...]] = {}
     for analyte, pool in pools.items():
@@ -278,9 +278,15 @@ def take_baseline(
     )
 
 
+@cache
+def _in_order(analytes: frozenset[Analyte]) -> tuple[Analyte, ...]:
+    return tuple(analyte for analyte in Analyte if analyte in analytes)
+
+
 def _placed(count: Count, window_days: int) -> bool:
     """Whether its date is precise enough to say that it belongs to a window."""
-    return count.when.precise or (count.when.last - count.when.first).days <= window_days
+    first, last, _, _ = count.when
+    return first == last or (last - first).days <= window_days
 
 
 def _tellers(counts: list[Count]) -> list[Count]:
@@ -442,19 +448,19 @@ def _left_out(
     window_days: int,
 ) -> Iterator[Remark]:
     """What was not judged, each kind of reason once, with every place."""
-    used = baseline.counts
-    vague = [count for count in known if not _placed(count, window_days)]
-    told = set(_places(used))
-    outside = [c for c in known if used and c.when.first < baseline.first_day]
-    paired = set(_places(count for count in known if count.parts))
+    told = set(_places(baseline.counts))
+    measured = [c for c in known if c.kind is Kind.MEASURED]
+    vague = [c for c in measured if not _placed(c, window_days)]
+    outside = [c for c in measured if told and c.when.first < baseline.first_day]
+    paired = set(_places(c for c in known if c.parts))
     unpaired = [
-        c for c in known if c.analyte in NEVER_ALONE and not paired.issuperset(_places((c,)))
+        c for c in measured if c.analyte in NEVER_ALONE and not paired.issuperset(_places((c,)))
     ]
     for code, severity, counts, text in (
         (
             "after-as-of",
             Severity.INFORMATION,
-            later,
+            [c for c in later if c.kind is Kind.MEASURED],
             f"Later than {as_of.text if as_of else ''}, the day judged: not used.",
         ),
         (
@@ -480,16 +486,12 @@ def _left_out(
         (
             "superseded",
             Severity.INFORMATION,
-            known,
+            measured,
             "Not needed: a newer or more direct result was judged, or the definition does not "
             "ask for this one.",
         ),
     ):
-        places = tuple(
-            place
-            for place in _places(c for c in counts if c.kind is Kind.MEASURED)
-            if place not in told
-        )
+        places = tuple([place for place in _places(counts) if place not in told])
         told.update(places)
         if places:
             yield Remark(code, severity, text, places)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from itertools import product
 
 from app.domain.counts import EXACT, Analyte, Count, Interval, Kind, newness
 
@@ -29,6 +30,7 @@ _PRODUCTS = (
     (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Analyte.LEUKOCYTES, Analyte.NEUTROPHIL_PERCENT),
     (Analyte.RETICULOCYTES, Analyte.ERYTHROCYTES, Analyte.RETICULOCYTE_PERCENT),
 )
+_SEGMENTED = {Analyte.SEGMENTED_NEUTROPHILS, Analyte.SEGMENTED_PERCENT}
 Group = dict[Analyte, list[Count]]
 
 
@@ -44,7 +46,7 @@ def derived_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
         for way in _ways(group):
             analyte, _, parts, _ = way
             # One specimen's results stand in its group and in their moment's.
-            key = (analyte, *(id(part) for part in parts))
+            key = (analyte, *map(id, parts))
             if key not in found:
                 found[key] = _combined(*way)
     return tuple(found.values())
@@ -89,9 +91,10 @@ Way = tuple[Analyte, Kind, tuple[Count, ...], Arithmetic]
 def _ways(group: Group) -> Iterator[Way]:
     """Every pair is worked out, so that results which contradict stay visible as such."""
     for analyte, cells, percent in _PRODUCTS:
-        for pair in _pairs(group, cells, percent):
-            yield analyte, Kind.DERIVED, pair, _percent_of
-    if not group.get(Analyte.NEUTROPHIL_PERCENT):
+        if cells in group and percent in group:
+            for pair in product(group[cells], group[percent]):
+                yield analyte, Kind.DERIVED, pair, _percent_of
+    if Analyte.NEUTROPHIL_PERCENT not in group and not _SEGMENTED.isdisjoint(group):
         yield from _neutrophils_from_parts(group)
     for leukocytes in group.get(Analyte.LEUKOCYTES, ()):
         yield Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Kind.BOUND, (leukocytes,), _at_most_the_first
@@ -103,16 +106,12 @@ def _neutrophils_from_parts(group: Group) -> Iterator[Way]:
         yield analyte, Kind.BOUND, (segmented,), _at_least_the_first
         for bands in group.get(Analyte.BAND_NEUTROPHILS, ()):
             yield analyte, Kind.DERIVED, (segmented, bands), _sum
-    for leukocytes, segmented in _pairs(group, Analyte.LEUKOCYTES, Analyte.SEGMENTED_PERCENT):
+    for leukocytes, segmented in product(
+        group.get(Analyte.LEUKOCYTES, ()), group.get(Analyte.SEGMENTED_PERCENT, ())
+    ):
         yield analyte, Kind.BOUND, (leukocytes, segmented), _at_least_a_percent
         for bands in group.get(Analyte.BAND_PERCENT, ()):
             yield analyte, Kind.DERIVED, (leukocytes, segmented, bands), _percents_of
-
-
-def _pairs(group: Group, one: Analyte, other: Analyte) -> Iterator[tuple[Count, Count]]:
-    for first in group.get(one, ()):
-        for second in group.get(other, ()):
-            yield first, second
 
 
 def _combined(

@@ -89,10 +89,16 @@ def _row(assessment: Assessment, finding: Finding) -> str:
 
 
 @lru_cache(maxsize=256)
+def rule_text(criterion: Criterion) -> str:
+    """The criterion's rule in words and numbers."""
+    return criterion.describe()
+
+
+@lru_cache(maxsize=256)
 def rule_cells(criterion: Criterion) -> str:
     """The last two cells of a criterion's row: the rule, and the paper's words."""
     return (
-        f"<td>{xhtml_text(criterion.describe())}</td>"
+        f"<td>{xhtml_text(rule_text(criterion))}</td>"
         f"<td>{xhtml_text(criterion.wording)} ({xhtml_text(criterion.source)})</td>"
     )
 

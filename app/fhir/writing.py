@@ -23,7 +23,7 @@ from app.domain.counts import (
 )
 from app.domain.response import ResponseAssessment, ResponsePaper
 from app.fhir import codes
-from app.fhir.narrative import AID, UNVERIFIED, counts_of, missing, narrative
+from app.fhir.narrative import AID, UNVERIFIED, counts_of, missing, narrative, rule_text
 from app.fhir.outcome import BASE, operation_outcome
 
 Json = dict[str, Any]
@@ -282,7 +282,7 @@ def _criterion(assessment: Assessment, finding: Finding) -> Json:
     return component | {
         "code": coded(CRITERION_SYSTEM, criterion.code, criterion.title),
         "valueCodeableConcept": coded(TRUTH_SYSTEM, finding.truth.value),
-        "referenceRange": [{"text": criterion.describe()}],
+        "referenceRange": [{"text": rule_text(criterion)}],
     }
 
 
