@@ -1,51 +1,81 @@
-"""The floor, L: decode only what the rule needs, with exact decimals, and judge it minimally.
+"""The floor, L: decode the elements the engine reads, decimals exact, and judge them minimally.
 
-No narrative, no evidence, no units but the expected ones, nothing set aside: what a program
-must at least do to know the verdict of the 2003 NIH definition.
+No narrative, no evidence, nothing repaired, doubted or set aside: what a program must at least
+do to know whether the newest counts meet the 2003 NIH definition. `decode` is its first half.
 """
 
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
 
-class _Coding(msgspec.Struct, gc=False):
+class _Element(msgspec.Struct, gc=False):
+    pass
+
+
+class _Coding(_Element):
     system: str | None = None
     code: str | None = None
+    display: str | None = None
 
 
-class _Concept(msgspec.Struct, gc=False):
+class _Concept(_Element):
     coding: tuple[_Coding, ...] = ()
+    text: str | None = None
 
 
-class _Reference(msgspec.Struct, gc=False):
+class _Identifier(_Element):
+    system: str | None = None
+    value: str | None = None
+
+
+class _Reference(_Element):
     reference: str | None = None
+    identifier: _Identifier | None = None
 
 
-class _Quantity(msgspec.Struct, gc=False):
+class _Quantity(_Element):
     value: Decimal | None = None
     comparator: str | None = None
+    unit: str | None = None
     system: str | None = None
     code: str | None = None
-    unit: str | None = None
 
 
-class _Observation(msgspec.Struct, gc=False):
+class _Range(_Element):
+    low: _Quantity | None = None
+    high: _Quantity | None = None
+    type: _Concept | None = None
+
+
+class _Meta(_Element):
+    versionId: str | None = None
+    lastUpdated: str | None = None
+
+
+class _Observation(_Element):
     id: str | None = None
+    meta: _Meta | None = None
+    identifier: tuple[_Identifier, ...] = ()
     status: str | None = None
     code: _Concept | None = None
     subject: _Reference | None = None
-    effectiveDateTime: str | None = None  # noqa: N815 FHIR's own name
-    valueQuantity: _Quantity | None = None  # noqa: N815 FHIR's own name
+    effectiveDateTime: str | None = None
+    issued: str | None = None
+    valueQuantity: _Quantity | None = None
+    specimen: _Reference | None = None
+    referenceRange: tuple[_Range, ...] = ()
 
 
-class _Entry(msgspec.Struct, gc=False):
+class _Entry(_Element):
+    fullUrl: str | None = None
     resource: _Observation | None = None
 
 
-class _Bundle(msgspec.Struct, gc=False):
+class _Bundle(_Element):
     entry: tuple[_Entry, ...] = ()
 
 
@@ -60,8 +90,8 @@ _LIMITS = {
 }
 
 
-def decode(body: bytes) -> _Bundle:
-    """The elements the rule needs, and nothing else."""
+def decode(body: bytes) -> Any:
+    """Every Observation of a Bundle, with the elements read and nothing else."""
     return _DECODE(body)
 
 
@@ -70,23 +100,17 @@ def verdicts(body: bytes) -> dict[str, bool]:
     newest: dict[str, dict[str, tuple[str, Decimal]]] = {}
     for entry in _DECODE(body).entry:
         found = entry.resource
-        if (
-            found is None
-            or found.status != "final"
-            or found.subject is None
-            or found.code is None
-            or found.effectiveDateTime is None
-            or found.valueQuantity is None
-            or found.valueQuantity.value is None
-            or found.valueQuantity.code not in _UNITS
-        ):
+        if found is None or found.status != "final" or found.subject is None:
             continue
-        for coding in found.code.coding:
+        quantity, time = found.valueQuantity, found.effectiveDateTime
+        if quantity is None or quantity.value is None or quantity.code not in _UNITS or not time:
+            continue
+        for coding in found.code.coding if found.code else ():
             if coding.code in _CODES:
-                counts = newest.setdefault(found.subject.reference or "", {})
                 analyte = _CODES[coding.code]
-                if analyte not in counts or counts[analyte][0] < found.effectiveDateTime:
-                    counts[analyte] = (found.effectiveDateTime, found.valueQuantity.value)
+                counts = newest.setdefault(found.subject.reference or "", {})
+                if analyte not in counts or counts[analyte][0] < time:
+                    counts[analyte] = (time, quantity.value)
     answer = {}
     for patient, counts in newest.items():
         low = {name for name, (_, value) in counts.items() if value <= _LIMITS[name]}
