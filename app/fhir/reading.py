@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
 from typing import TypeVar, get_args
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from app.domain.counts import (
     Analyte,
@@ -35,13 +35,14 @@ from app.fhir.codes import LoincRow
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
     DECODE_BODY,
+    DECODE_READ_BODY,
     DECODE_RESOURCE,
     DECODE_TYPED,
     Body,
     Concept,
     Dated,
     DiagnosticReport,
-    Entry,
+    Entries,
     Medicated,
     Medication,
     MedicationAdministration,
@@ -50,16 +51,27 @@ from app.fhir.resources import (
     PatientResource,
     Procedure,
     Readable,
+    ReadBody,
     Reference,
     Valued,
+    told_by,
 )
 from app.fhir.subjects import Subjects, server_of
 from app.fhir.times import effective, of_period, when
-from app.fhir.values import SetAside, analyte_row, dose_of, normal_range, short, value_of
+from app.fhir.values import (
+    SetAside,
+    analyte_row,
+    applies,
+    dose_of,
+    normal_ranges,
+    short,
+    value_of,
+)
 
 R = TypeVar("R", bound=Readable)
 # Results that stand; a result of any other status is set aside.
 _COUNTING = {"final", "amended", "corrected"}
+_WITHDRAWN = {"entered-in-error", "cancelled"}
 _KINDS = {kind: str(kind.__struct_config__.tag) for kind in get_args(Readable)}
 _READ_TYPES = set(_KINDS.values())
 _BUNDLES_DEEP = 3
@@ -87,7 +99,7 @@ class Reading:
 
 
 def read_courses(
-    entries: Sequence[Entry],
+    entries: Entries,
     place: str,
     subject: Reference | None = None,
     transfusion_history_complete: bool = False,
@@ -129,47 +141,41 @@ def read_courses(
 
 
 def _collect(
-    entries: Iterable[Entry], place: str, found: list[Item], orphans: list[Remark], depth: int
-) -> None:
-    """Every resource of a Bundle, those in its Bundles and those contained as well."""
-    for index, entry in enumerate(entries):
-        if entry.resource:
-            here = f"{place}.entry[{index}].resource"
-            _add(entry.resource, here, entry.fullUrl, None, found, orphans, depth)
-
-
-def _add(
-    raw: Raw,
+    entries: Entries,
     place: str,
-    full_url: str | None,
-    container: Item | None,
     found: list[Item],
     orphans: list[Remark],
     depth: int,
 ) -> None:
+    """Every resource of a Bundle, those in its Bundles and those contained as well."""
+    for index, entry in enumerate(entries):
+        here = f"{place}.entry[{index}].resource"
+        resource, url = entry.resource, entry.fullUrl
+        if isinstance(resource, Raw):
+            resource = _decoded(resource, here, found, orphans, depth)
+        if resource is UNSET:
+            continue
+        reference = f"{_KINDS[type(resource)]}/{resource.id}" if resource.id else url or ""
+        item = Item(resource, here, reference, url, server_of(url))
+        found.append(item)
+        for number, raw in enumerate(resource.contained):
+            within = f"{here}.contained[{number}]"
+            inner = _decoded(raw, within, found, orphans, depth)
+            if inner is not UNSET:
+                # Nothing outside may refer to a contained resource; its container stands for it.
+                found.append(Item(inner, within, reference, None, "", item))
+
+
+def _decoded(
+    raw: Raw, place: str, found: list[Item], orphans: list[Remark], depth: int
+) -> Readable | UnsetType:
+    """One resource; unset where we do not read it, collect what is in it, or set it aside."""
+    if not raw:
+        return UNSET
     try:
-        resource = DECODE_RESOURCE(raw)
+        return DECODE_RESOURCE(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _unread(raw, place, str(error), found, orphans, depth)
-        return
-    if container is not None:
-        # Nothing outside may refer to a contained resource; its container stands for it.
-        reference = container.reference
-    elif resource.id:
-        reference = f"{_KINDS[type(resource)]}/{resource.id}"
-    else:
-        reference = full_url or ""
-    item = Item(resource, place, reference, full_url, server_of(full_url), container)
-    found.append(item)
-    if container is None:
-        for index, inner in enumerate(resource.contained):
-            _add(inner, f"{place}.contained[{index}]", None, item, found, orphans, depth)
-
-
-def _unread(
-    raw: Raw, place: str, error: str, found: list[Item], orphans: list[Remark], depth: int
-) -> None:
-    """A resource we do not read, a Bundle within the Bundle, or one that is malformed."""
+        words, path = told_by(error)
     kind = _type_name(raw)
     if kind == "Bundle":
         if depth >= _BUNDLES_DEEP:
@@ -178,27 +184,25 @@ def _unread(
             )
         _collect(decode_body(raw, place).entry, place, found, orphans, depth + 1)
     elif kind is None or kind in _READ_TYPES:
-        orphans.append(
-            Remark(
-                "not-fhir",
-                Severity.WARNING,
-                f"Not a FHIR R4 {kind or 'resource'} ({_without_values(error)}): set aside.",
-                (place + _path_in(error),),
-            )
-        )
+        text = f"Not a FHIR R4 {kind or 'resource'} ({words}): set aside."
+        orphans.append(Remark("not-fhir", Severity.WARNING, text, (place + path,)))
+    return UNSET
 
 
-def decode_body(raw: bytes | Raw, place: str = "") -> Body:
+def decode_body(raw: bytes | Raw, place: str = "") -> Body | ReadBody:
     """A Bundle or Parameters, decoded; RequestError 400 where it is not one.
 
     `place` is its FHIRPath in the request; by default it is the request.
     """
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return DECODE_READ_BODY(raw)
+    # Some resource is malformed or is one that we do not read: one by one, then.
     try:
         return DECODE_BODY(raw)
     except msgspec.ValidationError as error:
-        words = f"Not FHIR: {_without_values(str(error))}."
-        path = _path_in(str(error))
-        fault = Fault("structure", words, (place or _type_name(raw) or "") + path)
+        words, path = told_by(error)
+        where = (place or _type_name(raw) or "") + path
+        fault = Fault("structure", f"Not FHIR: {words}.", where)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         fault = Fault("structure", f"Not JSON: {error}. Send a Bundle or Parameters as JSON.")
     except RecursionError:
@@ -211,18 +215,6 @@ def _type_name(raw: bytes | Raw) -> str | None:
         return DECODE_TYPED(raw).resourceType
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _path_in(error: str) -> str:
-    """The place a decode error names, as FHIRPath below the resource."""
-    match = re.search(r"`\$((?:\.\w+|\[\d+\]|\[\.\.\.\])*)`", error)
-    return match.group(1).replace("[...]", "") if match else ""
-
-
-def _without_values(error: str) -> str:
-    """The decoder's words without a value of the patient's and without its own path."""
-    words = error.split(" - at ", maxsplit=1)[0]
-    return re.sub(r"Invalid value '.*'", "Invalid value", words, flags=re.DOTALL)
 
 
 def _newest_versions(items: Iterable[Item], orphans: list[Remark]) -> list[Item]:
@@ -319,7 +311,7 @@ class _Reader:
             for item in items
             if isinstance(item.resource, PatientResource) and item.container is None
         ]
-        references = ((getattr(item.resource, "subject", None), item.server) for item in items)
+        references = [(getattr(item.resource, "subject", None), item.server) for item in items]
         self._subjects = Subjects(people, references, named)
         self._named = self._subjects.key(named, "") if named else None
         self._charts: dict[str, _Chart] = defaultdict(_Chart)
@@ -357,11 +349,11 @@ class _Reader:
         named: list[tuple[int, Item, tuple[Reference, ...]]] = []
         for item in items:
             resource = item.resource
-            if isinstance(resource, DiagnosticReport):
-                if resource.status not in {"entered-in-error", "cancelled"}:
-                    named.append((0, item, resource.result))
-            elif isinstance(resource, Observation) and resource.hasMember:
+            if isinstance(resource, Observation):
                 named.append((1, item, resource.hasMember))
+            elif isinstance(resource, DiagnosticReport) and resource.status not in _WITHDRAWN:
+                named.append((0, item, resource.result))
+        named = [lending for lending in named if lending[2]]
         for _, lender, references in sorted(named, key=lambda n: (n[0], n[1].reference)):
             for reference in references:
                 member = self._resolve(reference, lender)
@@ -429,16 +421,23 @@ class _Reader:
         key, _ = owner = self._patient(item)
         if key:
             self._charts[key]  # a patient with nothing usable is still answered
-        self._valued(item, observation, observation, "", owner)
+        panel = bool(observation.component or observation.hasMember)
+        self._valued(item, observation, observation, "", panel, owner)
         for index, component in enumerate(observation.component):
-            self._valued(item, observation, component, f".component[{index}]", owner)
+            self._valued(item, observation, component, f".component[{index}]", panel, owner)
 
     def _valued(
-        self, item: Item, observation: Observation, valued: Valued, path: str, owner: Owner
+        self,
+        item: Item,
+        observation: Observation,
+        valued: Valued,
+        path: str,
+        panel: bool,
+        owner: Owner,
     ) -> None:
         row = None
         try:
-            row = analyte_row(valued, panel=bool(observation.component or observation.hasMember))
+            row = analyte_row(valued, panel)
             if row is not None:
                 self._result(item, observation, valued, row, path, owner)
         except SetAside as aside:
@@ -474,7 +473,7 @@ class _Reader:
             row.manual,
             row.doubtful is not None,
             specimen=observation.specimen.reference if observation.specimen else None,
-            normal=self._normal(key, valued, row, moment),
+            normal=self._normal(key, valued, row, moment) if valued.referenceRange else None,
         )
         chart = self._charts[key]
         chart.results.append(_Result(count, observation))
@@ -492,18 +491,17 @@ class _Reader:
             chart.remarks.append(Remark("doubtful-method", Severity.WARNING, text, (place,)))
 
     def _normal(self, key: str, valued: Valued, row: LoincRow, moment: When) -> Interval | None:
-        if not valued.referenceRange:
-            return None
-        person = self._people.get(key, _NOBODY)
-        try:
-            return normal_range(valued, row, person.sex, lambda: person.age_years(moment))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            words = _without_values(str(error))
-            raise SetAside(
-                "not-fhir",
-                f"Not a FHIR R4 Observation ({words}): set aside.",
-                ".referenceRange" + _path_in(str(error)),
-            ) from None
+        """The laboratory's own range of normal for this patient; None where none is for sure."""
+        normal = None
+        for given, interval in normal_ranges(bytes(valued.referenceRange), row):
+            if given.appliesTo or given.age:
+                person = self._people.get(key, _NOBODY)
+                if not applies(given, person.sex, person.age_years(moment)):
+                    continue
+            if normal is not None and normal != interval:
+                return None
+            normal = interval
+        return normal
 
     def _date(self, item: Item) -> tuple[When, Item]:
         lending = self._lending(item)
@@ -718,7 +716,7 @@ def _refuse_what_does_not_stand(item: Item, observation: Observation, valued: Va
             ".status" if valued is observation else "",
         )
     container = item.container.resource if item.container else None
-    if container is not None and container.status in {"entered-in-error", "cancelled"}:
+    if container is not None and container.status in _WITHDRAWN:
         raise SetAside("status-excluded", "Stands in a resource that was entered in error.")
     if observation.modifierExtension or valued.modifierExtension or observation.implicitRules:
         raise SetAside(

@@ -12,7 +12,7 @@ import msgspec
 from app.domain.counts import When
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.reading import decode_body
-from app.fhir.resources import Entry, Parameter, Reference
+from app.fhir.resources import Entries, Parameter, Reference
 from app.fhir.subjects import Subjects
 from app.fhir.times import when
 
@@ -26,7 +26,7 @@ _LONGEST_WINDOW_DAYS = 36_500
 class Request:
     """What the caller asks: the data, and how to judge them. None is the documented default."""
 
-    entries: tuple[Entry, ...]
+    entries: Entries
     place: str
     criteria: tuple[str, ...] = ()
     as_of: When | None = None
@@ -60,7 +60,8 @@ def read_request(
             )
     decoded = decode_body(body.removeprefix(codecs.BOM_UTF8))
     if decoded.resourceType == "Bundle":
-        entries, place = decoded.entry, "Bundle"
+        entries: Entries = decoded.entry
+        place = "Bundle"
     elif decoded.resourceType == "Parameters":
         entries, place = _data(decoded.parameter, given, "additionalData" if measure else "data")
     else:
@@ -95,8 +96,8 @@ class _Parameters(msgspec.Struct):
 
 def _data(
     parameters: Sequence[Parameter], given: dict[str, list[Given]], name: str
-) -> tuple[tuple[Entry, ...], str]:
-    data: list[tuple[tuple[Entry, ...], str]] = []
+) -> tuple[Entries, str]:
+    data: list[tuple[Entries, str]] = []
     for index, parameter in enumerate(parameters):
         place = f"Parameters.parameter[{index}]"
         if parameter.name == name:
@@ -119,9 +120,7 @@ def _data(
     return data[0]
 
 
-def _request(
-    entries: tuple[Entry, ...], place: str, given: dict[str, list[Given]], measure: bool
-) -> Request:
+def _request(entries: Entries, place: str, given: dict[str, list[Given]], measure: bool) -> Request:
     faults: list[Fault] = []
 
     def one(name: str, read: Callable[[str | Reference], T | None], remedy: str) -> T | None:

@@ -6,10 +6,12 @@ stands in a number's place is seen as such.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 ABSENT = Raw(b"")
 
@@ -196,6 +198,16 @@ class Entry(Element):
     resource: Raw = ABSENT
 
 
+class ReadEntry(Element):
+    """An entry whose resource is one that we read."""
+
+    fullUrl: str | None = None
+    resource: Readable | UnsetType = UNSET
+
+
+Entries = tuple[Entry | ReadEntry, ...]
+
+
 class Parameter(Element):
     name: str | None = None
     resource: Raw = ABSENT
@@ -233,7 +245,24 @@ class Body(Element):
     parameter: tuple[Parameter, ...] = ()
 
 
+class ReadBody(Element):
+    """The same, where every entry is one that we read."""
+
+    resourceType: str | None = None
+    entry: tuple[ReadEntry, ...] = ()
+    parameter: tuple[Parameter, ...] = ()
+
+
 DECODE_BODY = msgspec.json.Decoder(Body).decode
-DECODE_RESOURCE = msgspec.json.Decoder(Readable).decode
+DECODE_READ_BODY = msgspec.json.Decoder(ReadBody).decode
+DECODE_RESOURCE: Callable[[Raw], Readable] = msgspec.json.Decoder(Readable).decode
 DECODE_RANGES = msgspec.json.Decoder(tuple[ReferenceRange, ...]).decode
 DECODE_TYPED = msgspec.json.Decoder(Typed).decode
+
+
+def told_by(error: Exception) -> tuple[str, str]:
+    """A decode error's words without the patient's values, and its FHIRPath in what was decoded."""
+    words = str(error).split(" - at ", maxsplit=1)[0]
+    words = re.sub(r"Invalid value '.*'", "Invalid value", words, flags=re.DOTALL)
+    path = re.search(r"`\$((?:\.\w+|\[\d+\]|\[\.\.\.\])*)`", str(error))
+    return words, path.group(1).replace("[...]", "") if path else ""

@@ -8,12 +8,13 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from operator import attrgetter
 
+import msgspec
 from msgspec import Raw
 
 from app.domain.counts import Interval, Sex
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow, UnitRow
-from app.fhir.resources import DECODE_RANGES, Concept, Quantity, ReferenceRange, Valued
+from app.fhir.resources import DECODE_RANGES, Concept, Quantity, ReferenceRange, Valued, told_by
 
 # FHIR asks for 18 digits; a number far beyond is no laboratory's.
 _DIGITS = 64
@@ -169,31 +170,23 @@ _SEXES = {
 _YEARS = {"a": 1, "year": 1, "years": 1, "mo": 12, "month": 12, "months": 12}
 
 
-def normal_range(
-    valued: Valued, row: LoincRow, sex: Sex | None, age_years: Callable[[], Decimal | None]
-) -> Interval | None:
-    """The laboratory's own range of normal for this patient; None where it gives none for sure.
-
-    A range for a sex or an age holds only for a patient known to be of it.
-    """
-    normal = None
-    for given, interval in _ranges(bytes(valued.referenceRange), row):
-        if (given.appliesTo or given.age) and not _applies(given, sex, age_years()):
-            continue
-        if normal is not None and normal != interval:
-            return None
-        normal = interval
-    return normal
-
-
 @lru_cache(maxsize=1024)
-def _ranges(raw: bytes, row: LoincRow) -> tuple[tuple[ReferenceRange, Interval], ...]:
-    """The ranges of normal in the analyte's unit; a laboratory sends the same with every result.
+def normal_ranges(raw: bytes, row: LoincRow) -> tuple[tuple[ReferenceRange, Interval], ...]:
+    """A result's ranges of normal in its analyte's unit; a laboratory sends the same each time.
 
-    Raises msgspec's DecodeError where they are not FHIR.
+    Raises SetAside where they are not FHIR.
     """
+    try:
+        given_ranges = DECODE_RANGES(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        words, path = told_by(error)
+        raise SetAside(
+            "not-fhir",
+            f"Not a FHIR R4 Observation ({words}): set aside.",
+            ".referenceRange" + path,
+        ) from None
     found = []
-    for given in DECODE_RANGES(raw) if raw else ():
+    for given in given_ranges:
         kinds = {c.code for c in given.type.coding} if given.type else set()
         if kinds - {"normal"}:
             continue
@@ -223,7 +216,8 @@ def dose_of(quantity: Quantity) -> tuple[Decimal | None, Decimal | None]:
     return (None, dose * factor) if unit.endswith("/kg") else (dose * factor, None)
 
 
-def _applies(given: ReferenceRange, sex: Sex | None, age_years: Decimal | None) -> bool:
+def applies(given: ReferenceRange, sex: Sex | None, age_years: Decimal | None) -> bool:
+    """Whether a range holds for a patient: one for a sex or an age only if that is known."""
     for concept in given.appliesTo:
         names = {(c.code or "").lower() for c in concept.coding} | {(concept.text or "").lower()}
         named = {_SEXES[name] for name in names if name in _SEXES}
