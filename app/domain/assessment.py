@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from enum import Enum
 from functools import cache
+from operator import attrgetter
 
 from app.domain.counts import (
     Analyte,
@@ -50,6 +52,10 @@ CONFOUNDED_DAYS = {
     Drug.FILGRASTIM: 14,
     Drug.PEGFILGRASTIM: 28,
 }
+
+
+_LAST_DAY = attrgetter("when.last")
+_INSTANT = attrgetter("when.instant")
 
 
 class Verdict(Enum):
@@ -296,14 +302,16 @@ def _tellers(counts: list[Count]) -> list[Count]:
 
 def _newest(counts: list[Count]) -> tuple[Count, ...]:
     """The counts of the newest moment, those that tell most: exact days, firm, measured."""
-    counts = [c for c in counts if c.when.precise] or counts
+    counts = [c for c in counts if c.when.first == c.when.last] or counts
     timed = [c for c in counts if c.when.instant]
-    newest = max(counts, key=lambda c: c.when.last)
+    newest = max(counts, key=_LAST_DAY).when
     if timed:
-        newest_timed = max(timed, key=lambda c: c.when.instant or datetime.max)
-        if newest_timed.when.last >= newest.when.last:
+        newest_timed = max(timed, key=_INSTANT).when
+        if newest_timed.last >= newest.last:
             newest = newest_timed
-    moment = [c for c in counts if c.when.same_moment(newest.when)]
+    moment = [c for c in counts if c.when is newest or c.when.same_moment(newest)]
+    if len(moment) == 1:
+        return (moment[0],)
     moment = [c for c in moment if not c.doubtful] or moment
     measured = [c for c in moment if c.kind is Kind.MEASURED]
     # A censored measured count does not overrule an exact one worked out from its parts.
@@ -447,51 +455,57 @@ def _left_out(
     as_of: When | None,
     window_days: int,
 ) -> Iterator[Remark]:
-    """What was not judged, each kind of reason once, with every place."""
+    """What was not judged: for each kind of reason its places, every place under one reason."""
     told = set(_places(baseline.counts))
-    measured = [c for c in known if c.kind is Kind.MEASURED]
-    vague = [c for c in measured if not _placed(c, window_days)]
-    outside = [c for c in measured if told and c.when.first < baseline.first_day]
-    paired = set(_places(c for c in known if c.parts))
-    unpaired = [
-        c for c in measured if c.analyte in NEVER_ALONE and not paired.issuperset(_places((c,)))
-    ]
-    for code, severity, counts, text in (
+    paired = {s.place for c in known for part in c.parts for s in part.sources}
+    left: dict[str, list[Count]] = defaultdict(list)
+    left["after-as-of"] = [c for c in later if c.kind is Kind.MEASURED]
+    for count in known:
+        if count.kind is Kind.MEASURED:
+            left[_reason(count, baseline, paired, window_days)].append(count)
+    for code, severity, text in (
         (
             "after-as-of",
             Severity.INFORMATION,
-            [c for c in later if c.kind is Kind.MEASURED],
             f"Later than {as_of.text if as_of else ''}, the day judged: not used.",
         ),
         (
             "imprecise-date",
             Severity.WARNING,
-            vague,
             f"The date is less precise than the window of {window_days} days: it cannot be told "
             "whether the result belongs to the day judged. Send the day.",
         ),
         (
             "outside-window",
             Severity.WARNING,
-            outside,
             f"More than {window_days} days before the newest count judged: not combined with it.",
         ),
         (
             "unpaired",
             Severity.WARNING,
-            unpaired,
             "A part or a percentage tells nothing without its total (leukocytes or erythrocytes) "
             "of the same specimen or moment.",
         ),
         (
             "superseded",
             Severity.INFORMATION,
-            measured,
             "Not needed: a newer or more direct result was judged, or the definition does not "
             "ask for this one.",
         ),
     ):
-        places = tuple([place for place in _places(counts) if place not in told])
-        told.update(places)
+        places = tuple([place for place in _places(left[code]) if place not in told])
         if places:
+            told.update(places)
             yield Remark(code, severity, text, places)
+
+
+def _reason(count: Count, baseline: Baseline, paired: set[str], window_days: int) -> str:
+    """Why a result that was known on the day judged was not judged."""
+    first, last, _, _ = count.when
+    if first != last and not _placed(count, window_days):
+        return "imprecise-date"
+    if first < baseline.first_day and baseline.counts:
+        return "outside-window"
+    if count.analyte in NEVER_ALONE and not paired.issuperset(_places((count,))):
+        return "unpaired"
+    return "superseded"

@@ -41,14 +41,16 @@ def derived_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
     ARC = erythrocytes x reticulocyte %. Where only a part is known the result is a bound:
     neutrophils never exceed leukocytes and are never fewer than the segmented ones.
     """
+    counts = list(counts)
+    counted = {c.when.text for c in counts if c.analyte is Analyte.ABSOLUTE_NEUTROPHIL_COUNT}
     found: dict[object, Count] = {}
     for group in _groups(counts):
-        for way in _ways(group):
-            analyte, _, parts, _ = way
+        for analyte, kind, parts, arithmetic in _ways(group):
             # One specimen's results stand in its group and in their moment's.
             key = (analyte, *map(id, parts))
-            if key not in found:
-                found[key] = _combined(*way)
+            # Beside a count of neutrophils their mere bound by leukocytes is never judged.
+            if key not in found and not (len(parts) == 1 and parts[0].when.text in counted):
+                found[key] = _combined(analyte, kind, parts, arithmetic)
     return tuple(found.values())
 
 

@@ -313,7 +313,7 @@ class _Reader:
         ]
         references = [(getattr(item.resource, "subject", None), item.server) for item in items]
         self._subjects = Subjects(people, references, named)
-        self._named = self._subjects.key(named, "") if named else None
+        self._named = self._subjects.key(named, "", None) if named else None
         self._charts: dict[str, _Chart] = defaultdict(_Chart)
         self._people = {
             self._subjects.key_of_patient(person, url): _person(person) for person, url in people
@@ -399,36 +399,36 @@ class _Reader:
         self._remark(item, Remark(aside.code, Severity.WARNING, aside.text, (place,)))
 
     def _remark(self, item: Item, remark: Remark) -> None:
-        key, _ = self._patient(item)
+        key, _ = self._patient(self._lending(item))
         (self._charts[key].remarks if key else self.orphans).append(remark)
 
-    def _patient(self, item: Item) -> tuple[str | None, Item]:
+    def _patient(self, lending: Sequence[Item]) -> tuple[str | None, Item]:
         """The patient's key, and the resource that names the patient."""
-        for lender in self._lending(item):
+        for lender in lending:
             subject: Reference | None = getattr(lender.resource, "subject", None)
             if subject is None:
                 continue
-            contained = _contained_patient(lender.resource, subject.reference)
-            if key := self._subjects.key(subject, lender.server, contained):
+            if key := self._subjects.key(subject, lender.server, lender.resource):
                 return key, lender
             if subject.reference or subject.identifier:
                 return None, lender
-        return self._named, item
+        return self._named, lending[0]
 
     # Observations
 
     def _observation(self, item: Item, observation: Observation) -> None:
-        key, _ = owner = self._patient(item)
+        lending = self._lending(item)
+        key, _ = owner = self._patient(lending)
         if key:
             self._charts[key]  # a patient with nothing usable is still answered
         panel = bool(observation.component or observation.hasMember)
-        self._valued(item, observation, observation, "", panel, owner)
+        self._valued(lending, observation, observation, "", panel, owner)
         for index, component in enumerate(observation.component):
-            self._valued(item, observation, component, f".component[{index}]", panel, owner)
+            self._valued(lending, observation, component, f".component[{index}]", panel, owner)
 
     def _valued(
         self,
-        item: Item,
+        lending: Sequence[Item],
         observation: Observation,
         valued: Valued,
         path: str,
@@ -439,23 +439,24 @@ class _Reader:
         try:
             row = analyte_row(valued, panel)
             if row is not None:
-                self._result(item, observation, valued, row, path, owner)
+                self._result(lending, observation, valued, row, path, owner)
         except SetAside as aside:
             if row is None or row.analyte is not Analyte.BODY_WEIGHT:
-                self._set_aside(item, path, aside)
+                self._set_aside(lending[0], path, aside)
 
     def _result(
         self,
-        item: Item,
+        lending: Sequence[Item],
         observation: Observation,
         valued: Valued,
         row: LoincRow,
         path: str,
         owner: Owner,
     ) -> None:
+        item = lending[0]
         _refuse_what_does_not_stand(item, observation, valued)
         interval, repairs = value_of(valued, row)
-        moment, dating = self._date(item)
+        moment, dating = _date(lending)
         key, lender = owner
         if key is None:
             raise SetAside(
@@ -503,32 +504,10 @@ class _Reader:
             normal = interval
         return normal
 
-    def _date(self, item: Item) -> tuple[When, Item]:
-        lending = self._lending(item)
-        for lender in lending:
-            if not isinstance(lender.resource, Dated):
-                continue
-            moment, says = effective(lender.resource)
-            if moment:
-                return moment, lender
-            if says:
-                raise SetAside(
-                    "no-date", "The effective time is no date that can be used.", ".effective"
-                )
-        for lender in lending:
-            issued = getattr(lender.resource, "issued", None)
-            moment = when(issued) if issued else None
-            if moment:
-                return moment, lender
-        raise SetAside(
-            "no-date",
-            "The result has no date, and nothing lends it one: fill Observation.effectiveDateTime.",
-        )
-
     # Transfusions and drugs
 
     def _owner(self, item: Item) -> str:
-        key, _ = self._patient(item)
+        key, _ = self._patient(self._lending(item))
         if key is None:
             raise SetAside("no-subject", "The record names no patient: fill its subject.")
         return key
@@ -650,18 +629,27 @@ def _person(patient: PatientResource) -> _Person:
     )
 
 
-def _contained_patient(resource: Readable, reference: str | None) -> PatientResource | None:
-    """The contained Patient that a '#...' reference points to."""
-    if not reference or not reference.startswith("#"):
-        return None
-    for raw in resource.contained:
-        try:
-            inner = DECODE_RESOURCE(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+def _date(lending: Sequence[Item]) -> tuple[When, Item]:
+    """When a result is true of its patient, and the resource that tells."""
+    for lender in lending:
+        if not isinstance(lender.resource, Dated):
             continue
-        if isinstance(inner, PatientResource) and f"#{inner.id}" == reference:
-            return inner
-    return None
+        moment, says = effective(lender.resource)
+        if moment:
+            return moment, lender
+        if says:
+            raise SetAside(
+                "no-date", "The effective time is no date that can be used.", ".effective"
+            )
+    for lender in lending:
+        issued = getattr(lender.resource, "issued", None)
+        moment = when(issued) if issued else None
+        if moment:
+            return moment, lender
+    raise SetAside(
+        "no-date",
+        "The result has no date, and nothing lends it one: fill Observation.effectiveDateTime.",
+    )
 
 
 def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:

@@ -205,4 +205,4 @@ def _patient(value: str | Reference) -> Reference | None:
     if isinstance(value, str):
         bare = "/" not in value and not value.startswith("urn:")
         value = Reference(reference=f"Patient/{value}" if bare else value)
-    return value if Subjects((), (), value).key(value, "") else None
+    return value if Subjects((), (), value).key(value, "", None) else None

@@ -7,8 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+import msgspec
+
 from app.domain.counts import Patient
-from app.fhir.resources import Identifier, PatientResource, Reference
+from app.fhir.resources import DECODE_RESOURCE, Identifier, PatientResource, Reference, Resource
 
 _LITERAL = re.compile(r"(?:(.*)/)?(Patient/[A-Za-z0-9\-.]{1,64})", re.ASCII | re.DOTALL)
 _TYPE_ON_SERVER = re.compile(r"(https?://.*)/[A-Z][A-Za-z]+", re.ASCII | re.DOTALL)
@@ -86,21 +88,22 @@ class Subjects:
             return f"{server}/{literal}"
         return literal
 
-    def key(
-        self, reference: Reference, own_server: str, contained: PatientResource | None = None
-    ) -> str | None:
-        """The patient a reference names, in an entry of that server; None where it names none."""
+    def key(self, reference: Reference, own_server: str, holder: Resource | None) -> str | None:
+        """The patient whom a reference in a resource of that server names; None: it names none.
+
+        The holder is the resource, where the patient may be contained in it.
+        """
         text = reference.reference
         if not text:
             return self._logical_key(reference.identifier)
         if text.startswith("#"):
-            identifier = (
-                next((i for i in contained.identifier if i.value), None) if contained else None
-            )
-            return self._logical_key(identifier)
-        if (text, own_server) not in self._keys:
-            self._keys[text, own_server] = self._key_of_text(text, own_server)
-        return self._keys[text, own_server]
+            contained = _contained_patient(holder, text) if holder else None
+            identifiers = contained.identifier if contained else ()
+            return self._logical_key(next((i for i in identifiers if i.value), None))
+        key = self._keys.get((text, own_server), "")
+        if key == "":
+            key = self._keys[text, own_server] = self._key_of_text(text, own_server)
+        return key
 
     def _key_of_text(self, text: str, own_server: str) -> str | None:
         if "Patient?identifier=" in text:
@@ -142,3 +145,15 @@ def _split(text: str, own_server: str) -> tuple[str, str | None]:
 
 def _logical(identifier: Identifier) -> str:
     return f"identifier:{identifier.system or ''}|{identifier.value}"
+
+
+def _contained_patient(holder: Resource, reference: str) -> PatientResource | None:
+    """The contained Patient that a '#...' reference points to."""
+    for raw in holder.contained:
+        try:
+            inner = DECODE_RESOURCE(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue
+        if isinstance(inner, PatientResource) and f"#{inner.id}" == reference:
+            return inner
+    return None

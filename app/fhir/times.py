@@ -50,10 +50,13 @@ def _instant(text: str) -> When | None:
         day = _LOCAL_TIME.fullmatch(text) and _day_or_wider(text[:10])
         return When(day.first, day.last, None, text) if day else None
     # FHIR allows a leap second and nanoseconds; datetime knows neither.
-    fraction = match.group(1) or ""
-    plain = text[:17] + min(text[17:19], "59") + fraction[:7] + match.group(2)
-    local = datetime.fromisoformat(plain)
-    return When(local.date(), local.date(), local.astimezone(UTC), text)
+    if match.group(1) or text[17:19] > "59":
+        fraction = (match.group(1) or "")[:7]
+        local = datetime.fromisoformat(f"{text[:17]}{min(text[17:19], '59')}{fraction}{match[2]}")
+    else:
+        local = datetime.fromisoformat(text)
+    civil = local.date()
+    return When(civil, civil, local.astimezone(UTC), text)
 
 
 def of_period(period: Period) -> When | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import Any
 
 import msgspec
@@ -123,7 +124,9 @@ def write_answers(
 
 def _entry_of(resource: Json, seed: str = "") -> Json:
     """An entry named by its content: the same content has the same name."""
-    name = uuid.uuid5(_NAMESPACE, seed + encode(resource).decode())
+    # As uuid.uuid5, which would have the bytes decoded to encode them again.
+    digest = sha1(_NAMESPACE.bytes + seed.encode() + encode(resource), usedforsecurity=False)
+    name = uuid.UUID(bytes=digest.digest()[:16], version=5)
     return {"fullUrl": f"urn:uuid:{name}", "resource": resource}
 
 
