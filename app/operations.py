@@ -122,7 +122,11 @@ def _asked(
     """The definitions and the window asked for, and the patients' courses."""
     papers = papers_named(request.criteria, published)
     reading = read_courses(
-        request.entries, request.place, request.subject, request.transfusion_history_complete
+        request.entries,
+        request.place,
+        request.subject,
+        request.transfusion_history_complete,
+        normal_ranges=published is RESPONSES,
     )
     return papers, reading, request.window_days or default_window_days
 

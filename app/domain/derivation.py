@@ -20,11 +20,8 @@ _PARTS = {
     Analyte.BAND_PERCENT,
     Analyte.RETICULOCYTE_PERCENT,
 }
-NEVER_ALONE = _PARTS - {
-    Analyte.LEUKOCYTES,
-    Analyte.ERYTHROCYTES,
-    Analyte.SEGMENTED_NEUTROPHILS,
-}
+_TOTALS = {Analyte.LEUKOCYTES, Analyte.ERYTHROCYTES}
+NEVER_ALONE = _PARTS - _TOTALS - {Analyte.SEGMENTED_NEUTROPHILS}
 # The most exact way first: of several ways for one moment the first that applies is taken.
 _PRODUCTS = (
     (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Analyte.LEUKOCYTES, Analyte.NEUTROPHIL_PERCENT),
@@ -43,13 +40,16 @@ def derived_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
     """
     counts = list(counts)
     counted = {c.when.text for c in counts if c.analyte is Analyte.ABSOLUTE_NEUTROPHIL_COUNT}
+    some = [c for c in counts if c.analyte in _PARTS]
+    if _TOTALS.issuperset(c.analyte for c in some):
+        # Beside a count of neutrophils their mere bound by leukocytes is never judged.
+        some = [c for c in some if c.when.text not in counted]
     found: dict[object, Count] = {}
-    for group in _groups(counts):
+    for group in _groups(some):
         for analyte, kind, parts, arithmetic in _ways(group):
             # One specimen's results stand in its group and in their moment's.
             key = (analyte, *map(id, parts))
-            # Beside a count of neutrophils their mere bound by leukocytes is never judged.
-            if key not in found and not (len(parts) == 1 and parts[0].when.text in counted):
+            if key not in found:
                 found[key] = _combined(analyte, kind, parts, arithmetic)
     return tuple(found.values())
 
@@ -58,12 +58,11 @@ def _groups(counts: Iterable[Count]) -> Iterator[Group]:
     """Results that may be combined: of one moment, and of one specimen."""
     groups: dict[object, Group] = {}
     for count in counts:
-        if count.analyte in _PARTS:
-            when = count.when
-            moment = when.instant or (when.first, when.last)
-            for key in (moment, count.specimen) if count.specimen else (moment,):
-                group = groups.setdefault(key, {})
-                group.setdefault(count.analyte, []).append(count)
+        when = count.when
+        moment = when.instant or (when.first, when.last)
+        for key in (moment, count.specimen) if count.specimen else (moment,):
+            group = groups.setdefault(key, {})
+            group.setdefault(count.analyte, []).append(count)
     for group in groups.values():
         yield {analyte: _extremes(some) for analyte, some in group.items()}
 

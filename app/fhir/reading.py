@@ -63,7 +63,7 @@ from app.fhir.values import (
     analyte_row,
     applies,
     dose_of,
-    normal_ranges,
+    normal_ranges_of,
     short,
     value_of,
 )
@@ -103,11 +103,14 @@ def read_courses(
     place: str,
     subject: Reference | None = None,
     transfusion_history_complete: bool = False,
+    normal_ranges: bool = True,
 ) -> Reading:
     """Every patient's course in time from a Bundle's entries.
 
     `place` is the Bundle's FHIRPath. `subject` narrows the answer to one patient, and is the
-    patient of results that name none. Raises RequestError where there is nothing to assess.
+    patient of results that name none. Without `normal_ranges` the laboratories' own are not
+    looked at: no definition of eligibility asks for them. Raises RequestError where there is
+    nothing to assess.
     """
     orphans: list[Remark] = []
     found: list[Item] = []
@@ -119,9 +122,8 @@ def read_courses(
             Fault("not-found", "There is no Observation to assess in the data.", place),
             remarks=orphans,
         )
-    reader = _Reader(items, subject)
-    for item in items:
-        reader.read(item)
+    reader = _Reader(items, subject, normal_ranges)
+    reader.read()
     courses = reader.courses(transfusion_history_complete)
     orphans += reader.orphans
     if not courses:
@@ -303,8 +305,9 @@ Owner = tuple[str | None, Item]
 
 
 class _Reader:
-    def __init__(self, items: list[Item], named: Reference | None) -> None:
+    def __init__(self, items: list[Item], named: Reference | None, normal_ranges: bool) -> None:
         self.orphans: list[Remark] = []
+        self._normal_ranges = normal_ranges
         self._items = items
         people = [
             (item.resource, item.full_url)
@@ -375,18 +378,19 @@ class _Reader:
             lender = self._lenders.get(lender.place)
         return tuple(chain.values())
 
-    def read(self, item: Item) -> None:
-        """Put one resource into its patient's chart, or say why it is set aside."""
-        resource = item.resource
-        if isinstance(resource, Observation):
-            self._observation(item, resource)
-        elif isinstance(resource, PatientResource) and item.container is None:
-            key = self._subjects.key_of_patient(resource, item.full_url)
-            self._charts[key]  # a patient without any result is still answered
-        elif isinstance(resource, Procedure):
-            self._aside_or(item, self._procedure, resource)
-        elif isinstance(resource, Medicated):
-            self._aside_or(item, self._medication, resource)
+    def read(self) -> None:
+        """Put every resource into its patient's chart, or say why it is set aside."""
+        for item in self._items:
+            resource = item.resource
+            if isinstance(resource, Observation):
+                self._observation(item, resource)
+            elif isinstance(resource, PatientResource) and item.container is None:
+                key = self._subjects.key_of_patient(resource, item.full_url)
+                self._charts[key]  # a patient without any result is still answered
+            elif isinstance(resource, Procedure):
+                self._aside_or(item, self._procedure, resource)
+            elif isinstance(resource, Medicated):
+                self._aside_or(item, self._medication, resource)
 
     def _aside_or(self, item: Item, read: Callable[[Item, R], None], resource: R) -> None:
         try:
@@ -417,14 +421,13 @@ class _Reader:
     # Observations
 
     def _observation(self, item: Item, observation: Observation) -> None:
-        lending = self._lending(item)
+        lending = self._lending(item) if self._lenders else (item,)
         key, _ = owner = self._patient(lending)
         if key:
             self._charts[key]  # a patient with nothing usable is still answered
-        panel = bool(observation.component or observation.hasMember)
-        self._valued(lending, observation, observation, "", panel, owner)
+        self._valued(lending, observation, observation, "", owner)
         for index, component in enumerate(observation.component):
-            self._valued(lending, observation, component, f".component[{index}]", panel, owner)
+            self._valued(lending, observation, component, f".component[{index}]", owner)
 
     def _valued(
         self,
@@ -432,12 +435,11 @@ class _Reader:
         observation: Observation,
         valued: Valued,
         path: str,
-        panel: bool,
         owner: Owner,
     ) -> None:
         row = None
         try:
-            row = analyte_row(valued, panel)
+            row = analyte_row(valued, bool(observation.component or observation.hasMember))
             if row is not None:
                 self._result(lending, observation, valued, row, path, owner)
         except SetAside as aside:
@@ -454,7 +456,14 @@ class _Reader:
         owner: Owner,
     ) -> None:
         item = lending[0]
-        _refuse_what_does_not_stand(item, observation, valued)
+        if (
+            observation.status not in _COUNTING
+            or item.container is not None
+            or observation.modifierExtension
+            or valued.modifierExtension
+            or observation.implicitRules
+        ):
+            _refuse_what_does_not_stand(item, observation, valued)
         interval, repairs = value_of(valued, row)
         moment, dating = _date(lending)
         key, lender = owner
@@ -474,7 +483,7 @@ class _Reader:
             row.manual,
             row.doubtful is not None,
             specimen=observation.specimen.reference if observation.specimen else None,
-            normal=self._normal(key, valued, row, moment) if valued.referenceRange else None,
+            normal=self._normal(key, valued, row, moment) if self._normal_ranges else None,
         )
         chart = self._charts[key]
         chart.results.append(_Result(count, observation))
@@ -494,7 +503,7 @@ class _Reader:
     def _normal(self, key: str, valued: Valued, row: LoincRow, moment: When) -> Interval | None:
         """The laboratory's own range of normal for this patient; None where none is for sure."""
         normal = None
-        for given, interval in normal_ranges(bytes(valued.referenceRange), row):
+        for given, interval in normal_ranges_of(valued, row):
             if given.appliesTo or given.age:
                 person = self._people.get(key, _NOBODY)
                 if not applies(given, person.sex, person.age_years(moment)):

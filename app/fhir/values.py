@@ -170,12 +170,20 @@ _SEXES = {
 _YEARS = {"a": 1, "year": 1, "years": 1, "mo": 12, "month": 12, "months": 12}
 
 
-@lru_cache(maxsize=1024)
-def normal_ranges(raw: bytes, row: LoincRow) -> tuple[tuple[ReferenceRange, Interval], ...]:
-    """A result's ranges of normal in its analyte's unit; a laboratory sends the same each time.
+Ranges = tuple[tuple[ReferenceRange, Interval], ...]
+"""A laboratory's ranges of normal, each with whom it holds for."""
 
-    Raises SetAside where they are not FHIR.
-    """
+
+def normal_ranges_of(valued: Valued, row: LoincRow) -> Ranges:
+    """A result's ranges of normal in its analyte's unit. Raises SetAside: they are not FHIR."""
+    raw = bytes(valued.referenceRange)
+    # A laboratory sends the same each time; a very long text is not worth its place in memory.
+    read = _normal_ranges if len(raw) < 2000 else _normal_ranges.__wrapped__
+    return read(raw, row) if raw else ()
+
+
+@lru_cache(maxsize=1024)
+def _normal_ranges(raw: bytes, row: LoincRow) -> Ranges:
     try:
         given_ranges = DECODE_RANGES(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
