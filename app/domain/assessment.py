@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -256,11 +255,16 @@ def take_baseline(
     The course tells what bears on them; of that nothing later than `as_of` is looked at.
     """
     window = timedelta(days=window_days)
-    placed = [c for c in counts if c.analyte in analytes and _placed(c, window_days)]
+    placed = [
+        c
+        for c in counts
+        if c.analyte in analytes and (c.when.first == c.when.last or _placed(c, window_days))
+    ]
     pools = {
         analyte: [c for c in placed if c.analyte is analyte] for analyte in _in_order(analytes)
     }
-    newest = max([c.when.last for pool in pools.values() for c in _tellers(pool)], default=date.max)
+    lasts = [c.when.last for pool in pools.values() for c in _tellers(pool)]
+    newest = max(lasts, default=date.max)
     start = newest - min(window, newest - date.min)
     chosen: dict[Analyte, tuple[Count, ...]] = {}
     for analyte, pool in pools.items():
@@ -291,8 +295,7 @@ def _in_order(analytes: frozenset[Analyte]) -> tuple[Analyte, ...]:
 
 def _placed(count: Count, window_days: int) -> bool:
     """Whether its date is precise enough to say that it belongs to a window."""
-    first, last, _, _ = count.when
-    return first == last or (last - first).days <= window_days
+    return (count.when.last - count.when.first).days <= window_days
 
 
 def _tellers(counts: list[Count]) -> list[Count]:
@@ -332,6 +335,8 @@ def _confounded(
 ) -> tuple[dict[Analyte, tuple[Count, ...]], tuple[Source, ...], tuple[Remark, ...]]:
     """Counts under support, as upper bounds: low still counts as low, high is no evidence."""
     findings = dict(chosen)
+    if not (course.transfusions or course.drugs):
+        return findings, (), ()
     sources: list[Source] = []
     remarks: list[Remark] = []
     for analyte, supports, code in (
@@ -458,11 +463,19 @@ def _left_out(
     """What was not judged: for each kind of reason its places, every place under one reason."""
     told = set(_places(baseline.counts))
     paired = {s.place for c in known for part in c.parts for s in part.sources}
-    left: dict[str, list[Count]] = defaultdict(list)
-    left["after-as-of"] = [c for c in later if c.kind is Kind.MEASURED]
-    for count in known:
-        if count.kind is Kind.MEASURED:
-            left[_reason(count, baseline, paired, window_days)].append(count)
+    measured = [c for c in known if c.kind is Kind.MEASURED]
+    first_day = baseline.first_day
+    left = {
+        "after-as-of": [c for c in later if c.kind is Kind.MEASURED],
+        "imprecise-date": [
+            c for c in measured if c.when.first != c.when.last and not _placed(c, window_days)
+        ],
+        "outside-window": [c for c in measured if told and c.when.first < first_day],
+        "unpaired": [
+            c for c in measured if c.analyte in NEVER_ALONE and not paired.issuperset(_places((c,)))
+        ],
+        "superseded": measured,
+    }
     for code, severity, text in (
         (
             "after-as-of",
@@ -497,15 +510,3 @@ def _left_out(
         if places:
             told.update(places)
             yield Remark(code, severity, text, places)
-
-
-def _reason(count: Count, baseline: Baseline, paired: set[str], window_days: int) -> str:
-    """Why a result that was known on the day judged was not judged."""
-    first, last, _, _ = count.when
-    if first != last and not _placed(count, window_days):
-        return "imprecise-date"
-    if first < baseline.first_day and baseline.counts:
-        return "outside-window"
-    if count.analyte in NEVER_ALONE and not paired.issuperset(_places((count,))):
-        return "unpaired"
-    return "superseded"

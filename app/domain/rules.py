@@ -416,11 +416,18 @@ class AtLeastOf(Rule):
     rules: tuple[Rule, ...]
 
     def check(self, findings: Findings) -> Truth:
-        truths = [rule.check(findings) for rule in self.rules]
-        met = truths.count(Truth.MET)
-        if met >= self.n:
-            return Truth.MET
-        return Truth.NOT_MET if met + truths.count(Truth.UNKNOWN) < self.n else Truth.UNKNOWN
+        wanted, spare = self.n, len(self.rules) - self.n
+        for rule in self.rules:
+            truth = rule.check(findings)
+            if truth is Truth.MET:
+                wanted -= 1
+            elif truth is Truth.NOT_MET:
+                spare -= 1
+            if wanted <= 0:
+                return Truth.MET
+            if spare < 0:
+                return Truth.NOT_MET
+        return Truth.UNKNOWN
 
     def parts(self) -> tuple[Rule, ...]:
         return self.rules
