@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -18,10 +19,13 @@ from app.api import definitions
 from app.api.fhir_json import disconnected, http_exception, request_error
 from app.api.middleware import Metrics, RequestMiddleware
 from app.api.routes import router
+from app.cds_hooks import routes as cds_hooks
 from app.ehr.authorization import Authorization, BackendServices, Bearer, PrivateKey
 from app.ehr.server import FhirServer, Limits
 from app.fhir.outcome import RequestError
 from app.settings import Settings
+
+_PATIENCE_SECONDS = 5.0
 
 
 def _fhir_server(settings: Settings) -> FhirServer | None:
@@ -54,6 +58,17 @@ def _fhir_server(settings: Settings) -> FhirServer | None:
     )
 
 
+def _fhir_server_of_call(settings: Settings, base: str, token: str) -> FhirServer:
+    """The FHIR server that a CDS Hooks call names: a clinician waits, so it is asked once."""
+    limits = Limits(
+        timeout_seconds=min(settings.fhir_timeout_seconds, _PATIENCE_SECONDS),
+        deadline_seconds=min(settings.fhir_deadline_seconds, _PATIENCE_SECONDS),
+        attempts=1,
+        bytes=settings.fhir_max_bytes,
+    )
+    return FhirServer(base, Bearer(token), limits)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Closes the connections to the FHIR server when the service stops."""
@@ -76,6 +91,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings or Settings()
     app.state.fhir_server = _fhir_server(app.state.settings)
     app.state.metrics = Metrics()
+    app.state.cds_hooks = cds_hooks.CdsHooks(
+        app.state.settings, app.state.metrics.registry, partial(_fhir_server_of_call, app.state.settings)
+    )
     app.add_exception_handler(RequestError, request_error)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(ClientDisconnect, disconnected)
@@ -92,4 +110,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(router)
     app.include_router(definitions.router)
+    app.include_router(cds_hooks.router)
     return app

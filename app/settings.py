@@ -4,8 +4,20 @@ from pathlib import Path
 from typing import Self
 
 import httpx
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class CdsClient(BaseModel):
+    """A CDS Hooks client that is trusted: who issues its tokens, and where its keys are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    iss: str = Field(min_length=1)
+    jku: str = Field(min_length=1)
+    """Its JSON Web Key Set: https, or http on this machine's loopback."""
+    tenant: str | None = None
+    """The one tenant it may speak for; None: any, or none."""
 
 
 class Settings(BaseSettings):
@@ -50,6 +62,17 @@ class Settings(BaseSettings):
     fhir_max_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     """The most that is read for one patient."""
 
+    public_url: str | None = Field(default=None, pattern="^https?://[^?#]+$")
+    """The address others know the service by, where that is not the one it is called by."""
+    cds_fhir_servers: tuple[str, ...] = ()
+    """FHIR servers that may be read with the token of a CDS Hooks call, as a JSON list."""
+    cds_silent_when_normal: bool = True
+    """No card where no count is low."""
+    cds_require_jwt: bool = False
+    """Whether every CDS Hooks request needs a JWT of one of the `cds_clients`."""
+    cds_clients: tuple[CdsClient, ...] = ()
+    """The CDS Hooks clients trusted, as a JSON list of iss, jku and, if there is one, tenant."""
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if bool(self.fhir_client_id) != bool(self.fhir_private_key_file):
@@ -58,6 +81,13 @@ class Settings(BaseSettings):
             address = getattr(self, name)
             if address is not None and not self._may_be_asked(httpx.URL(address)):
                 raise ValueError(f"{name} is an https URL; fhir_allow_http permits http.")
+        for address in self.cds_fhir_servers:
+            if not self._may_be_asked(httpx.URL(address)):
+                raise ValueError("cds_fhir_servers are https URLs; fhir_allow_http permits http.")
+        if self.cds_require_jwt and not (self.cds_clients and self.public_url):
+            # Without an address of our own, a token for another service would do: the Host
+            # header is the caller's.
+            raise ValueError("cds_require_jwt needs cds_clients and public_url")
         return self
 
     def _may_be_asked(self, url: httpx.URL) -> bool:

@@ -220,6 +220,7 @@ HOME_PAGE = """<!doctype html>
 moderate aplastic anemia, which result decided which criterion, and what is missing.
 Research criteria: a decision aid, not a diagnosis.</p>
 <ul><li><a href="/docs">How to call it</a></li>
-<li><a href="/fhir/metadata">CapabilityStatement</a></li></ul>
+<li><a href="/fhir/metadata">CapabilityStatement</a></li>
+<li><a href="/cds-services">CDS Hooks services</a></li></ul>
 </body></html>
 """

@@ -1,10 +1,9 @@
-"""Requests and responses as FHIR JSON: the body within its limit, the answer, the errors."""
+"""Responses as FHIR JSON: what the caller accepts, the answer, the errors."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-import zlib
 from http import HTTPStatus
 from typing import Any
 
@@ -13,14 +12,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from app.body import FHIR_JSON, JSON_TYPES, fhir_version
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.writing import encode
 
-FHIR_JSON = "application/fhir+json"
-_JSON_TYPES = {FHIR_JSON, "application/json", "text/json", "application/json+fhir"}
 _WILDCARDS = {"*/*", "application/*", "text/*"}
-_ACCEPTED = _JSON_TYPES | _WILDCARDS
-_VERSIONS_READ = {"4.0", "4.3", "4.3.0", "5.0", "5.0.0"}
+_ACCEPTED = JSON_TYPES | _WILDCARDS
 _ISSUE_TYPES = {
     400: "invalid",
     401: "login",
@@ -73,54 +70,6 @@ def has_body(request: Request) -> bool:
     )
 
 
-async def read_body(request: Request) -> bytes:
-    """The request's JSON body.
-
-    RequestError 413 as soon as it grows over the limit, 415 unless it says that it is JSON.
-    """
-    media_type, *parameters = request.headers.get("content-type", "").lower().split(";")
-    if media_type.strip() not in _JSON_TYPES:
-        named = media_type.strip()[:60]
-        text = f"Send Content-Type {FHIR_JSON} (or application/json), not '{named}'."
-        raise RequestError(415, Fault("not-supported", text))
-    if _version(parameters) not in _VERSIONS_READ:
-        text = "FHIR R4 (fhirVersion=4.0) is read; R4B and R5 where the elements are the same."
-        raise RequestError(415, Fault("not-supported", text))
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip", "x-gzip"}:
-        text = "Send the body with Content-Encoding gzip, or without one."
-        raise RequestError(415, Fault("not-supported", text))
-    limit: int = request.app.state.settings.max_body_bytes
-    declared = request.headers.get("content-length", "")
-    body = bytearray()
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
-        raise _too_long(limit)
-    async for chunk in request.stream():
-        if len(body) + len(chunk) > limit:
-            raise _too_long(limit)
-        body += chunk
-    return bytes(body) if encoding == "identity" else _unzipped(body, limit)
-
-
-def _unzipped(body: bytearray, limit: int) -> bytes:
-    """A gzip body as it was; 413 as soon as it grows over the limit, 400 when it is no gzip."""
-    unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
-    try:
-        plain = unzip.decompress(bytes(body), limit + 1)
-    except zlib.error:
-        raise RequestError(400, Fault("structure", "The body is not gzip.")) from None
-    if len(plain) > limit:
-        raise _too_long(limit)
-    if not unzip.eof or unzip.unused_data:
-        raise RequestError(400, Fault("structure", "The gzip body is cut short, or more than one."))
-    return plain
-
-
-def _too_long(limit: int) -> RequestError:
-    text = f"The body is larger than {limit} bytes: send fewer patients or results at a time."
-    return RequestError(413, Fault("too-long", text))
-
-
 def require_json_accepted(request: Request) -> None:
     """RequestError 406 where the caller takes no FHIR R4 JSON; `_format` speaks before Accept."""
     _media_type(request)
@@ -142,7 +91,7 @@ def _media_type(request: Request) -> str:
     if FHIR_JSON in refused or not fitting:
         text = f"Answers are {FHIR_JSON} of FHIR R4 (4.0) only; XML is not written."
         raise RequestError(406, Fault("not-supported", text))
-    generic = next((name for name in fitting if name in _JSON_TYPES), FHIR_JSON)
+    generic = next((name for name in fitting if name in JSON_TYPES), FHIR_JSON)
     return FHIR_JSON if FHIR_JSON in fitting or _WILDCARDS & set(fitting) else generic
 
 
@@ -153,21 +102,15 @@ def _media_ranges(accept: str) -> dict[str, tuple[str, bool]]:
         name, *parameters = part.split(";")
         if name.strip():
             zero = any(re.fullmatch(r"\s*q=0(\.0*)?\s*", text) for text in parameters)
-            ranges[name.strip()] = (_version(parameters), zero)
+            ranges[name.strip()] = (fhir_version(parameters), zero)
     return ranges
-
-
-def _version(parameters: list[str]) -> str:
-    """The fhirVersion of a media type, R4 unless it names one."""
-    given = (text.strip().partition("=") for text in parameters)
-    named = {name.strip(): value.strip(' "') for name, _, value in given}
-    return named.get("fhirversion", "4.0").removesuffix(".1")
 
 
 async def request_error(_request: Request, error: Exception) -> Response:
     """A request that cannot be answered, as its OperationOutcome."""
     assert isinstance(error, RequestError)  # noqa: S101 registered for this type only
-    return fhir_response(error.outcome(), error.status)
+    challenge = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
+    return fhir_response(error.outcome(), error.status, challenge)
 
 
 async def http_exception(request: Request, error: Exception) -> Response:

@@ -19,8 +19,9 @@ from app.api.documents import (
     RESPONSE_DOCUMENT,
     RESPONSE_OF_PATIENT,
 )
-from app.api.fhir_json import answer_with, has_body, read_body, require_json_accepted
+from app.api.fhir_json import answer_with, has_body, require_json_accepted
 from app.api.strict import asks_strict, check_strictly
+from app.body import read_body
 from app.ehr.server import FhirServer
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.requests import with_data

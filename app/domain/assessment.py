@@ -32,6 +32,7 @@ from app.domain.rules import (
     Criterion,
     Findings,
     Limit,
+    NotLow,
     OfOneAnalyte,
     Rule,
     TransfusionDependent,
@@ -147,6 +148,8 @@ class Assessment:
     needs_transfusion_history: bool
     other_policies: tuple[tuple[str, Verdict], ...]
     """Policies under which the verdict would be another."""
+    none_low: bool
+    """Whether no count judged is, or may be, below normal."""
     remarks: tuple[Remark, ...]
 
 
@@ -188,12 +191,34 @@ def assess_eligibility(
         needs=counts_needed(rule, findings) if undecided else (),
         needs_transfusion_history=any(isinstance(leaf, TransfusionDependent) for leaf in undecided),
         other_policies=_other_policies(paper, policy, truth, findings),
+        none_low=_none_low(rule, findings),
         remarks=(
             *baseline.remarks,
             *_left_out(baseline, known, later, as_of, window_days),
             *contradictions(rule, findings),
         ),
     )
+
+
+def _none_low(rule: Rule, findings: Findings) -> bool:
+    """Whether no count is, or may be, below normal.
+
+    A bound from other results tells only where it is itself low. Reticulocytes without the
+    laboratory's range have no normal limit: they tell by the rule, and only where no hemoglobin
+    stands beside them.
+    """
+    for analyte, counts in findings.counts.items():
+        if analyte is Analyte.RETICULOCYTES and any(c.normal is None for c in counts):
+            limits = (x for x in rule.leaves() if isinstance(x, Limit) and x.analyte is analyte)
+            low = any(limit.check(findings) is not Truth.NOT_MET for limit in limits)
+            if low and Analyte.HEMOGLOBIN not in findings.counts:
+                return False
+            continue
+        truth = NotLow(analyte).check(findings)
+        bound = all(count.kind is Kind.BOUND for count in counts)
+        if truth is Truth.NOT_MET or (truth is Truth.UNKNOWN and not bound):
+            return False
+    return True
 
 
 def _other_policies(

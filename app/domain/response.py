@@ -510,7 +510,7 @@ class _Judge:
             if affected is Truth.UNKNOWN and truth is Truth.MET:
                 truth = Truth.UNKNOWN
         analyte = lineage.analyte
-        change, fold = _change(
+        change, fold = change_between(
             baseline.findings.counts.get(analyte, ()), judged.findings.counts.get(analyte, ())
         )
         return LineageReport(
@@ -565,7 +565,7 @@ def _as_reported(taken: Baseline, analyte: Analyte) -> Count | None:
     return next((count for count in taken.counts if count.analyte is analyte), None)
 
 
-def _change(
+def change_between(
     before: Sequence[Count], after: Sequence[Count]
 ) -> tuple[Decimal | None, Decimal | None]:
     """The rise and the ratio, between counts that no support and no other result puts in doubt."""

@@ -244,26 +244,40 @@ class Normal(OfOneAnalyte):
         return f"{self.analyte.short} normal"
 
 
-def _normal(count: Count, findings: Findings) -> Truth:
+@dataclass(frozen=True, slots=True)
+class NotLow(OfOneAnalyte):
+    """The count is normal or above: by the laboratory's own range, else by the table for adults."""
+
+    def check(self, findings: Findings) -> Truth:
+        counts = findings.counts.get(self.analyte, ())
+        truths = {_normal(count, findings, capped=False) for count in counts}
+        return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
+
+    def describe(self) -> str:
+        return f"{self.analyte.short} not low"
+
+
+def _normal(count: Count, findings: Findings, capped: bool = True) -> Truth:
+    """Whether a count is within the normal limits; without the upper one unless `capped`."""
     if count.normal is not None:
-        return _within(count.value, count.normal.low, count.normal.high)
+        return _within(count.value, count.normal.low, count.normal.high if capped else None)
     if findings.child:
         return Truth.UNKNOWN
     if count.analyte in NORMAL:
-        return _between(count.value, *NORMAL[count.analyte])
+        return _between(count.value, *NORMAL[count.analyte], capped)
     if findings.sex:
-        return _between(count.value, *NORMAL_HEMOGLOBIN[findings.sex])
+        return _between(count.value, *NORMAL_HEMOGLOBIN[findings.sex], capped)
     # Sex unknown: normal from the men's limit up, not normal below the women's.
     men_low, men_high = NORMAL_HEMOGLOBIN[Sex.MALE]
     women_low, _ = NORMAL_HEMOGLOBIN[Sex.FEMALE]
-    if _between(count.value, men_low, men_high) is Truth.MET:
+    if _between(count.value, men_low, men_high, capped) is Truth.MET:
         return Truth.MET
-    either = _between(count.value, women_low, men_high)
+    either = _between(count.value, women_low, men_high, capped)
     return Truth.NOT_MET if either is Truth.NOT_MET else Truth.UNKNOWN
 
 
-def _between(interval: Interval, low: str, high: str) -> Truth:
-    return _within(interval, _number(low), _number(high))
+def _between(interval: Interval, low: str, high: str, capped: bool = True) -> Truth:
+    return _within(interval, _number(low), _number(high) if capped else None)
 
 
 def _within(interval: Interval, low: Decimal | None, high: Decimal | None) -> Truth:

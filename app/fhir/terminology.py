@@ -29,6 +29,13 @@ _ASSESSMENTS = {
     "eligibility": "Eligibility by blood counts",
     "response": "Hematologic response by blood counts",
 }
+OVERRIDE_REASONS = {
+    "known": "The diagnosis is already established",
+    "other-cause": "Another cause explains the counts",
+    "ordered": "The missing test is already ordered",
+    "counts-wrong": "The counts are wrong or out of date",
+    "not-now": "Not relevant at this visit",
+}
 _TRUTHS = {**{truth.value: truth.value for truth in Truth}, "not-applicable": "not-applicable"}
 _ELIGIBILITY_VERDICTS = {verdict.value: verdict.value for verdict in Verdict}
 _RESPONSE_VERDICTS = {verdict.value: verdict.value for verdict in ResponseVerdict}
@@ -68,6 +75,7 @@ def terminology() -> Iterator[Json]:
     yield _code_system("stratifier", "What responders are counted by", _stratifiers())
     meanings = {code: meaning for code, (_, meaning) in ISSUES.items()}
     yield _code_system("issue", "Why something was set aside, repaired or doubted", meanings)
+    yield _code_system("override-reason", "Why a card was dismissed", OVERRIDE_REASONS)
     analytes = {code_slug(analyte): analyte.title for analyte in Analyte}
     yield _code_system("analyte", "What a laboratory counts", analytes)
     yield _value_set("eligibility-verdict", "Verdicts of eligibility", _ELIGIBILITY_VERDICTS)

@@ -1,0 +1,379 @@
+"""Assessments as cards: the verdict in a clinician's words, its table, and what would settle it.
+
+Nothing is judged here; every value is the assessment's own.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from app.cds_hooks.calls import Call
+from app.domain.assessment import Assessment, Finding, Verdict
+from app.domain.counts import Analyte, Count, Interval, Kind, Remark, Severity
+from app.domain.response import (
+    LineageReport,
+    ResponseAssessment,
+    ResponseVerdict,
+    change_between,
+)
+from app.domain.rules import Truth
+from app.fhir.codes import PREFERRED_LOINC
+from app.fhir.narrative import AID, counts_of, missing, text_of
+from app.fhir.outcome import BASE
+from app.fhir.response import (
+    exposure_text,
+    missing_for_response,
+    response_headline,
+    transfusions_text,
+)
+from app.fhir.terminology import OVERRIDE_REASONS
+from app.fhir.writing import LOINC, Json, encode
+
+OVERRIDE_SYSTEM = f"{BASE}/CodeSystem/override-reason"
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, f"{BASE}/cds-services")
+# The kinds a card can be of; its place in this list is the last byte of its uuid.
+_TYPES = (
+    "eligible",
+    "severe",
+    "not-eligible",
+    "indeterminate",
+    *(f"response-{verdict.value}" for verdict in ResponseVerdict),
+)
+_SUMMARY_LENGTH = 139
+_WARNINGS = 5
+_LABORATORY = {
+    "system": "http://snomed.info/sct",
+    "code": "108252007",
+    "display": "Laboratory procedure",
+}
+_TRUTH = {Truth.MET: "met", Truth.NOT_MET: "not met", Truth.UNKNOWN: "unknown", None: "-"}
+_RESPONSES = {
+    ResponseVerdict.COMPLETE: "Complete response by the 2003 NIH criteria",
+    ResponseVerdict.RESPONSE: "Response by the 2003 NIH criteria",
+    ResponseVerdict.INDETERMINATE: "Response by the 2003 NIH criteria is open",
+    ResponseVerdict.NO_RESPONSE: "No response by the 2003 NIH criteria",
+    ResponseVerdict.NOT_EVALUABLE: "Response by the 2003 NIH criteria cannot be judged",
+}
+# What a renderer of GitHub Flavored Markdown would take for more than text.
+_MARKED_UP = re.compile(r"([\\`*_\[\]<>|~#&])")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a card needs beside the assessment: the call, our address, what was left unread."""
+
+    call: Call
+    address: str
+    """Where this service is reached, without a slash at the end."""
+    first_pages: tuple[str, ...]
+    """The prefetch keys of which only the newest page was read."""
+
+
+def eligibility_card(
+    found: Assessment, remarks: Sequence[Remark], silent: bool, setting: Setting
+) -> Json | None:
+    """The card of an eligibility assessment; None where there is nothing to say.
+
+    `remarks` were made in reading the patient's data; `silent`: nothing is said of normal counts.
+    """
+    normal = found.none_low and found.verdict is not Verdict.ELIGIBLE
+    if not found.counts or (silent and normal):
+        return None
+    severe = any(
+        f.criterion.code == "not-severe" and f.truth is Truth.NOT_MET for f in found.findings
+    )
+    kind = "severe" if severe else found.verdict.value
+    detail = [
+        _table(
+            ("Criterion", "Answer", "Count", "Date", "Limit"),
+            (_criterion_row(found, finding) for finding in found.findings),
+        ),
+        _said("To settle it", missing(found).removeprefix("To settle it: ")),
+        *_doubts([*remarks, *found.remarks], setting),
+        *(
+            f"Under the red-cell policy '{_plain(policy)}' the answer would be {verdict.value}."
+            for policy, verdict in found.other_policies
+        ),
+        _said("Counts cannot tell", "; ".join(found.paper.also_requires) + "."),
+        _said("Definition", found.paper.citation.text),
+        AID,
+    ]
+    card = _card(found, kind, _eligibility_summary(found, severe), detail, setting)
+    if severe:
+        card["indicator"] = "warning"
+    return _named(card | _orders(found.needs, setting), kind, setting)
+
+
+def response_card(
+    found: ResponseAssessment, remarks: Sequence[Remark], setting: Setting
+) -> Json | None:
+    """The card of a response assessment; None for a patient not known to be treated."""
+    if found.start is None or not found.counts:
+        return None
+    kind = f"response-{found.verdict.value}"
+    detail = [
+        _plain(response_headline(found)) if found.reason else "",
+        _table(
+            ("Lineage", "Answer", "Baseline", "Judged", "Now", "Change to now"),
+            (_lineage_row(found, report) for report in found.lineages),
+        ),
+        _course(found),
+        _said("Transfusions", transfusions_text(found)),
+        _said("To settle it", missing_for_response(found).removeprefix("To settle it: ")),
+        *_doubts([*remarks, *found.remarks], setting),
+        _said("Daclizumab as given", exposure_text(found.exposure) if found.exposure else ""),
+        _said("How it is read", "; ".join(found.paper.also_requires) + "."),
+        _said("Definition", found.paper.citation.text),
+        AID,
+    ]
+    card = _card(found, "response", _response_summary(found), detail, setting)
+    return _named(card | _orders(found.needs, setting), kind, setting)
+
+
+def card_type(card_uuid: str) -> str:
+    """The kind of card a uuid of ours is of: one of a few words, whatever it is asked of."""
+    index = int(card_uuid[-2:], 16)
+    return _TYPES[index] if index < len(_TYPES) else "unknown"
+
+
+def _card(
+    found: Assessment | ResponseAssessment,
+    topic: str,
+    summary: str,
+    detail: Iterable[str],
+    setting: Setting,
+) -> Json:
+    paper = found.paper
+    about = "response" if topic == "response" else "eligibility"
+    return {
+        "summary": summary,
+        "indicator": "info",
+        "detail": "\n\n".join(part for part in detail if part),
+        "source": {
+            "label": paper.title,
+            "url": paper.citation.url,
+            "topic": {
+                "system": f"{BASE}/CodeSystem/assessment",
+                "code": about,
+                "display": "Hematologic response by blood counts"
+                if about == "response"
+                else "Eligibility by blood counts",
+            },
+        },
+        "links": [
+            {
+                "label": "The definition, rule by rule",
+                "url": f"{setting.address}/fhir/PlanDefinition/{paper.id}",
+                "type": "absolute",
+            }
+        ],
+        "overrideReasons": [
+            {"system": OVERRIDE_SYSTEM, "code": code, "display": display}
+            for code, display in OVERRIDE_REASONS.items()
+        ],
+    }
+
+
+def _named(card: Json, kind: str, setting: Setting) -> Json:
+    """The card with its uuid: the same call gives the same one, another call another."""
+    seed = setting.call.hookInstance.lower() + encode(card).decode()
+    name = str(uuid.uuid5(_NAMESPACE, seed))
+    return {"uuid": name[:-2] + f"{_TYPES.index(kind):02x}"} | card
+
+
+def _orders(needs: Iterable[Analyte], setting: Setting) -> Json:
+    """A suggestion for each laboratory test that is missing; never anything else."""
+    suggestions = [_order(analyte, setting) for analyte in needs]
+    return {"suggestions": suggestions, "selectionBehavior": "any"} if suggestions else {}
+
+
+def _order(analyte: Analyte, setting: Setting) -> Json:
+    code, display = PREFERRED_LOINC[analyte]
+    context = setting.call.context
+    request: Json = {
+        "resourceType": "ServiceRequest",
+        "status": "draft",
+        "intent": "proposal",
+        "category": [{"coding": [_LABORATORY]}],
+        "code": {
+            "coding": [{"system": LOINC, "code": code, "display": display}],
+            "text": analyte.title.capitalize(),
+        },
+        "subject": {"reference": f"Patient/{context.patientId}"},
+    }
+    if context.encounterId:
+        request["encounter"] = {"reference": f"Encounter/{context.encounterId}"}
+    seed = f"{setting.call.hookInstance.lower()} {context.patientId} {code}"
+    return {
+        "label": f"Order: {analyte.title}",
+        "uuid": str(uuid.uuid5(_NAMESPACE, seed)),
+        "actions": [
+            {
+                "type": "create",
+                "description": f"Order a laboratory test: {analyte.title} (LOINC {code})",
+                "resource": request,
+            }
+        ],
+    }
+
+
+# Summaries
+
+
+def _eligibility_summary(found: Assessment, severe: bool) -> str:
+    depressed = [f for f in found.findings if f.criterion.code != "not-severe"]
+    met = [f for f in depressed if f.truth is Truth.MET]
+    share = f"({len(met)} of {len(depressed)})"
+    deciding = [count for f in met for count in counts_of(found, f)]
+    if severe:
+        said = "Severe by counts, beyond the 2003 NIH mAA criteria"
+    elif found.verdict is Verdict.ELIGIBLE:
+        said = f"Counts meet the 2003 NIH mAA criteria {share}"
+    elif found.verdict is Verdict.NOT_ELIGIBLE:
+        said = f"Counts do not meet the 2003 NIH mAA criteria {share}"
+        deciding = list(found.counts)
+    else:
+        needed = ", ".join(analyte.short for analyte in found.needs)
+        said = "2003 NIH mAA criteria: open" + (f", needs {needed}" if needed else "")
+        deciding = list(found.counts)
+    day = f" ({found.as_of.last})" if found.as_of else ""
+    return _fitting(said, deciding, day)
+
+
+def _response_summary(found: ResponseAssessment) -> str:
+    said = _RESPONSES[found.verdict]
+    changes = [
+        f"{report.lineage.analyte.short} {_figure(report.before.value)} to "
+        f"{_figure(report.after.value)}"
+        for report in found.lineages
+        if report.affected is not Truth.NOT_MET and report.before and report.after
+    ]
+    day = f" (day {found.judged.days_after}, {found.judged.day})" if found.judged else ""
+    return _shortest_first_dropped(said, ", ".join(changes), day)
+
+
+def _fitting(said: str, counts: Iterable[Count], day: str) -> str:
+    told: dict[Analyte, list[str]] = {}
+    for count in counts:
+        told.setdefault(count.analyte, []).append(_figure(count.value))
+    values = ", ".join(
+        f"{analyte.short} {' and '.join(dict.fromkeys(figures))}"
+        for analyte, figures in told.items()
+    )
+    return _shortest_first_dropped(said, values, day)
+
+
+def _shortest_first_dropped(said: str, values: str, day: str) -> str:
+    """The sentence with values and day where it stays short enough; the day goes first."""
+    whole = f"{said}: {values}" if values else said
+    candidates = (whole + day, whole, said + day, said)
+    return next(text for text in candidates if len(text) <= _SUMMARY_LENGTH)
+
+
+# Details
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _criterion_row(found: Assessment, finding: Finding) -> tuple[str, ...]:
+    counts = counts_of(found, finding)
+    return (
+        finding.criterion.title,
+        _TRUTH[finding.truth],
+        "; ".join(_count(count) for count in counts) or "not measured",
+        ", ".join(dict.fromkeys(_plain(count.when.text[:10]) for count in counts)) or "-",
+        _plain(finding.criterion.describe()),
+    )
+
+
+def _lineage_row(found: ResponseAssessment, report: LineageReport) -> tuple[str, ...]:
+    analyte = report.lineage.analyte
+    now = _now(found, analyte)
+    change = None
+    if found.baseline and found.current:
+        change, _ = change_between(
+            found.baseline.findings.counts.get(analyte, ()),
+            found.current.findings.counts.get(analyte, ()),
+        )
+    return (
+        report.lineage.responded.title,
+        f"{_TRUTH[report.truth]}: {report.why}" if report.truth else report.why,
+        _dated(report.before),
+        _dated(report.after),
+        _dated(now),
+        f"{_digits(change):+f} {_plain(analyte.unit)}" if change is not None else "-",
+    )
+
+
+def _now(found: ResponseAssessment, analyte: Analyte) -> Count | None:
+    counts = found.current.taken.counts if found.current else ()
+    return next((count for count in counts if count.analyte is analyte), None)
+
+
+def _dated(count: Count | None) -> str:
+    return f"{_count(count)} ({_plain(count.when.text[:10])})" if count else "not measured"
+
+
+def _course(found: ResponseAssessment) -> str:
+    """Since when: the start, the first response, its loss, and whether it lasted."""
+    said = [f"Treatment started {_plain(found.start.text)}."] if found.start else []
+    if found.first_response:
+        first = found.first_response
+        said.append(f"Responding since {first.day} (day {first.days_after}).")
+    if found.first_loss:
+        said.append(f"Lost on {found.first_loss.day} (day {found.first_loss.days_after}).")
+    if found.kept_two_years:
+        said.append(f"Kept for two years: {_TRUTH[found.kept_two_years]}.")
+    return " ".join(said)
+
+
+def _doubts(remarks: Iterable[Remark], setting: Setting) -> Iterator[str]:
+    """What was set aside or doubted, and what was not read."""
+    texts = list(
+        dict.fromkeys(_plain(one.text) for one in remarks if one.severity is Severity.WARNING)
+    )
+    if texts:
+        rest = [f"{len(texts) - _WARNINGS} more."] if len(texts) > _WARNINGS else []
+        yield "\n".join(
+            ["**Set aside or doubted:**", *(f"- {t}" for t in texts[:_WARNINGS] + rest)]
+        )
+    if setting.first_pages:
+        keys = ", ".join(setting.first_pages)
+        yield f"**Only the newest page was sent** of: {keys}. Older results were not looked at."
+
+
+def _said(title: str, text: str) -> str:
+    return f"**{title}:** {_plain(text)}" if text else ""
+
+
+def _count(count: Count) -> str:
+    how = {Kind.DERIVED: ", worked out", Kind.BOUND: ", a bound"}.get(count.kind, "")
+    return _plain(f"{count.analyte.short} {_figure(count.value)} {count.analyte.unit}{how}")
+
+
+def _figure(interval: Interval) -> str:
+    """A value as a clinician writes it: without zeros that the unit's conversion left."""
+    shown = re.sub(r"\d+\.\d+", lambda found: f"{_digits(Decimal(found[0])):f}", text_of(interval))
+    return _readable(shown)
+
+
+def _digits(value: Decimal) -> Decimal:
+    whole = value.to_integral_value()
+    return whole if value == whole else value.normalize()
+
+
+def _readable(text: str) -> str:
+    """Units and signs as they are printed: UCUM writes 10*9/L."""
+    return text.replace("10*9/L", "x10^9/L").replace("<=", "\u2264").replace(">=", "\u2265")
+
+
+def _plain(text: str) -> str:
+    """Text on one line, none of which a renderer of markdown takes for markup."""
+    return _MARKED_UP.sub(r"\\\1", _readable(" ".join(text.split())))

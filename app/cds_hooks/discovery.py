@@ -1,0 +1,96 @@
+"""The services, and the queries whose results a client sends along (prefetch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from app.fhir.outcome import Fault, RequestError
+from app.fhir.searches import SEARCHES, Search
+from app.fhir.writing import Json
+
+HOOK = "patient-view"
+# The version of the specification as CDS Hooks 3.0 has services tell it: STU2 is 2.0.
+_SPECIFICATION = "STU2"
+_TOKEN = "{{context.patientId}}"  # noqa: S105 CDS Hooks' word for a placeholder
+_NEWEST_FIRST = {"MedicationAdministration": "-effective-time"}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service: what a client shows of it, and what it needs to know of a patient."""
+
+    id: str
+    title: str
+    description: str
+    searches: tuple[Search, ...]
+    count: int
+    """How many results of each search are asked for, the newest first."""
+    whole_course: bool
+    """Whether older results matter too, so that a first page alone does not do."""
+
+    def queries(self, patient_id: str) -> dict[str, str]:
+        """The prefetch key of each query, and the query for a patient, relative to the server."""
+        searched = {search.name: self._query(search, patient_id) for search in self.searches}
+        return {"patient": f"Patient/{patient_id}"} | searched
+
+    def _query(self, search: Search, patient_id: str) -> str:
+        # Bare codes: a '|' must be escaped in a URL, and clients disagree on who does it. Results
+        # of another system's equal code are set aside when they are read.
+        codes = ",".join(dict.fromkeys(token.rpartition("|")[2] for token in search.tokens))
+        newest_first = _NEWEST_FIRST.get(search.type, "-date")
+        return (
+            f"{search.type}?patient={patient_id}&code={codes}"
+            f"&_sort={newest_first}&_count={self.count}"
+        )
+
+
+_ELIGIBILITY = Service(
+    id="maa-eligibility",
+    title="Moderate aplastic anemia by blood counts",
+    description="Says whether the patient's newest blood counts meet the published criteria of "
+    "moderate aplastic anemia (NIH daclizumab trial, 2003), and which test would settle an open "
+    "answer. Research criteria: a decision aid, not a diagnosis.",
+    searches=tuple(search for search in SEARCHES if search.name != "weight"),
+    count=100,
+    whole_course=False,
+)
+_RESPONSE = Service(
+    id="maa-response",
+    title="Response of aplastic anemia to daclizumab by blood counts",
+    description="Says whether a patient treated with daclizumab responded by the end point of the "
+    "NIH trial of 2003: baseline, now, and the change of each blood count. Suggests no treatment.",
+    searches=SEARCHES,
+    count=1000,
+    whole_course=True,
+)
+SERVICES = MappingProxyType({service.id: service for service in (_ELIGIBILITY, _RESPONSE)})
+
+
+def service_named(service_id: str) -> Service:
+    """The service of an id; RequestError 404 where there is none."""
+    service = SERVICES.get(service_id)
+    if service is None:
+        text = f"No such service. Known: {', '.join(SERVICES)}; GET /cds-services tells of them."
+        raise RequestError(404, Fault("not-found", text))
+    return service
+
+
+def discovery() -> Json:
+    """What `GET /cds-services` answers."""
+    return {
+        "services": [
+            {
+                "hook": HOOK,
+                "title": service.title,
+                "description": service.description,
+                "id": service.id,
+                "prefetch": service.queries(_TOKEN),
+                "usageRequirements": "Needs every prefetch key (null where there is no data), or "
+                "fhirServer and fhirAuthorization of a server that this service is set up to "
+                "read; else the answer is 412.",
+                "version": _SPECIFICATION,
+            }
+            for service in SERVICES.values()
+        ]
+    }

@@ -1,0 +1,247 @@
+"""The patient's data: what the client sent along, the rest from its FHIR server, in one Bundle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Raw
+
+from app.cds_hooks.calls import Call, decode
+from app.cds_hooks.discovery import Service
+from app.fhir.outcome import Fault, RequestError
+from app.fhir.resources import (
+    ABSENT,
+    DECODE_RESOURCE,
+    Medication,
+    PatientResource,
+    Readable,
+    Reference,
+)
+from app.fhir.subjects import Subjects
+from app.fhir.times import when
+
+_BUNDLES_DEEP = 3
+
+
+class FhirServer(Protocol):
+    """A client's FHIR server, read with the token that the client handed over."""
+
+    async def fetch(self, query: str) -> bytes:
+        """A read or a search, all its pages as one Bundle; RequestError where it fails."""
+
+    async def aclose(self) -> None:
+        """Let go of its connections."""
+
+
+OpenServer = Callable[[str, str], FhirServer]
+"""A server by its base URL and the access token."""
+
+
+class _Link(msgspec.Struct):
+    relation: str | None = None
+
+
+class _Entry(msgspec.Struct, omit_defaults=True):
+    fullUrl: str | None = None
+    resource: Raw = ABSENT
+
+
+class _Slot(msgspec.Struct):
+    """One prefetched resource: a Bundle, or what a read gives."""
+
+    resourceType: str
+    entry: tuple[_Entry, ...] = ()
+    link: tuple[_Link, ...] = ()
+
+
+class _Dated(msgspec.Struct):
+    effectiveDateTime: str | None = None
+    effectiveInstant: str | None = None
+    performedDateTime: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """A patient's data, and the keys of which only the newest page is in it."""
+
+    entries: list[_Entry]
+    first_pages: tuple[str, ...]
+
+    def bundle(self, patient_id: str) -> bytes:
+        """The data as one Bundle; RequestError 422 where they hold another patient's."""
+        _refuse_others(self.entries, patient_id)
+        bundle = {"resourceType": "Bundle", "type": "collection", "entry": self.entries}
+        return msgspec.json.encode(bundle)
+
+
+async def gather(
+    call: Call, service: Service, allowed: Iterable[str], open_server: OpenServer
+) -> Gathered:
+    """Everything the service needs to know of the patient.
+
+    What was not sent along is fetched from the client's server if that is one of the `allowed`.
+    RequestError 412 names what cannot be had.
+    """
+    entries: list[_Entry] = []
+    missing: dict[str, str] = {}
+    pages: dict[str, list[_Entry]] = {}
+    sent = call.prefetch or {}
+    for key in service.queries(""):
+        if key not in sent:
+            missing[key] = "was not sent"
+            continue
+        slot = _slot(sent[key], key)
+        if slot is None:
+            continue
+        found = list(_entries(sent[key], slot, key, 0))
+        if slot.resourceType == "OperationOutcome":
+            missing[key] = "could not be had by the client (OperationOutcome)"
+        elif any(link.relation == "next" for link in slot.link):
+            missing[key] = "has further pages"
+            pages[key] = found
+        else:
+            entries += found
+    first = {} if service.whole_course else {k: p for k, p in pages.items() if _newest_first(p)}
+    fetched = await _fetch(call, service, missing, first, allowed, open_server)
+    for key, body in fetched.items():
+        entries += first[key] if body is None else _entries(body, _read(body, key), key, 0)
+    return Gathered(entries, tuple(key for key, body in fetched.items() if body is None))
+
+
+def _slot(raw: Raw, key: str) -> _Slot | None:
+    """A prefetched value; None where the client says that there is no data."""
+    return None if bytes(raw).strip() == b"null" else _read(raw, key)
+
+
+def _read(raw: bytes | Raw, key: str) -> _Slot:
+    try:
+        return decode(bytes(raw), _Slot)
+    except RequestError as error:
+        place = ".".join(filter(None, (f"prefetch.{key}", error.faults[0].place)))
+        text = "A prefetched value is a FHIR resource, or null."
+        raise RequestError(400, Fault("structure", text, place)) from None
+
+
+def _entries(raw: bytes | Raw, slot: _Slot, key: str, depth: int) -> Iterator[_Entry]:
+    """The resources of a slot; pages that come as Bundles in a Bundle are opened."""
+    if slot.resourceType != "Bundle":
+        yield _Entry(resource=Raw(bytes(raw)))
+        return
+    if depth >= _BUNDLES_DEEP:
+        text = f"Bundles deeper than {_BUNDLES_DEEP} in Bundles."
+        raise RequestError(400, Fault("structure", text, f"prefetch.{key}"))
+    for entry in slot.entry:
+        if entry.resource:
+            inner = _bundle_in(entry.resource)
+            if inner is None:
+                yield entry
+            else:
+                yield from _entries(entry.resource, inner, key, depth + 1)
+
+
+def _bundle_in(raw: Raw) -> _Slot | None:
+    if b'"Bundle"' not in bytes(raw):
+        return None
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        slot = msgspec.json.decode(raw, type=_Slot)
+        return slot if slot.resourceType == "Bundle" else None
+    return None
+
+
+def _newest_first(entries: Iterable[_Entry]) -> bool:
+    """Whether a page holds the newest results, so that what follows it is older."""
+    days: list[date] = []
+    for entry in entries:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            dated = msgspec.json.decode(entry.resource, type=_Dated)
+            text = dated.effectiveDateTime or dated.effectiveInstant or dated.performedDateTime
+            moment = when(text) if text else None
+            if moment:
+                days.append(moment.last)
+    return len(days) > 1 and all(newer >= older for newer, older in pairwise(days))
+
+
+async def _fetch(
+    call: Call,
+    service: Service,
+    missing: Mapping[str, str],
+    first_pages: Mapping[str, list[_Entry]],
+    allowed: Iterable[str],
+    open_server: OpenServer,
+) -> dict[str, bytes | None]:
+    """The missing keys' data; None where the first page that was sent has to do."""
+    obstacle = _obstacle(call, allowed)
+    fetched: dict[str, bytes | RequestError] = {}
+    if missing and not obstacle and call.fhirServer and call.fhirAuthorization:
+        server = open_server(call.fhirServer, call.fhirAuthorization.access_token)
+        queries = service.queries(call.context.patientId)
+        try:
+            answers = await asyncio.gather(*(_attempt(server, queries[key]) for key in missing))
+        finally:
+            await server.aclose()
+        fetched = dict(zip(missing, answers, strict=True))
+    faults = []
+    for key, why in missing.items():
+        answer = fetched.get(key)
+        if not isinstance(answer, bytes) and key not in first_pages:
+            reason = answer.faults[0].text if isinstance(answer, RequestError) else obstacle
+            text = f"The prefetch key '{key}' {why}, and nothing was fetched: {reason}"
+            faults.append(Fault("required", text, f"prefetch.{key}"))
+    if faults:
+        raise RequestError(412, *faults)
+    return {key: body if isinstance(body := fetched.get(key), bytes) else None for key in missing}
+
+
+async def _attempt(server: FhirServer, query: str) -> bytes | RequestError:
+    try:
+        return await server.fetch(query)
+    except RequestError as error:
+        return error
+
+
+def _obstacle(call: Call, allowed: Iterable[str]) -> str:
+    """Why the client's server is not read; empty where it is."""
+    if call.fhirServer is None:
+        return "there is no 'fhirServer' in the request."
+    if call.fhirAuthorization is None:
+        return "there is no 'fhirAuthorization' for the 'fhirServer'."
+    if _base(call.fhirServer) not in {_base(url) for url in allowed}:
+        return "the 'fhirServer' is not one that this service is set up to read."
+    if call.fhirAuthorization.expires_in <= 0:
+        return "the 'fhirAuthorization' has expired."
+    return ""
+
+
+def _base(url: str) -> str:
+    parts = urlsplit(url.rstrip("/"))
+    return parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower()).geturl()
+
+
+def _refuse_others(entries: Iterable[_Entry], patient_id: str) -> None:
+    """RequestError 422 where anything is about another patient than the one in context."""
+    resources: list[tuple[Readable, str | None]] = []
+    for entry in entries:
+        # What is malformed is set aside, with its reason, where it is read.
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            resources.append((DECODE_RESOURCE(entry.resource), entry.fullUrl))
+    named = Reference(reference=f"Patient/{patient_id}")
+    people = [(found, url) for found, url in resources if isinstance(found, PatientResource)]
+    references = [
+        (found.subject, url)
+        for found, url in resources
+        if not isinstance(found, PatientResource | Medication) and found.subject
+    ]
+    subjects = Subjects(people, references, named)
+    keys = {subjects.key_of_patient(one, url) for one, url in people if one.id or url}
+    keys |= {key for reference, url in references if (key := subjects.key(reference, url))}
+    if keys - {subjects.key(named, None)}:
+        text = "Data of another patient than 'context.patientId' were sent: nothing was assessed."
+        raise RequestError(422, Fault("business-rule", text, "prefetch"))

@@ -1,0 +1,114 @@
+"""The addresses of CDS Hooks."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import APIRouter, Request
+from prometheus_client import CollectorRegistry
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from app.body import read_body
+from app.cds_hooks.answers import answer
+from app.cds_hooks.calls import read_call
+from app.cds_hooks.discovery import HOOK, discovery, service_named
+from app.cds_hooks.documents import CALL_DOCUMENT, DISCOVERY_DOCUMENT, FEEDBACK_DOCUMENT
+from app.cds_hooks.feedback import FeedbackCounter, read_feedback
+from app.cds_hooks.prefetch import OpenServer, gather
+from app.cds_hooks.trust import ClientTrust
+from app.fhir.outcome import RequestError
+from app.fhir.writing import Json, encode
+from app.settings import Settings
+
+_LOG = logging.getLogger("uvicorn.maa_assess")
+router = APIRouter(tags=["cds-hooks"])
+
+
+class CdsHooks:
+    """What the addresses share: settings, the clients trusted, the feedback counted."""
+
+    def __init__(
+        self, settings: Settings, registry: CollectorRegistry, open_server: OpenServer
+    ) -> None:
+        self.settings = settings
+        self.open_server = open_server
+        self.trust = ClientTrust(settings.cds_clients) if settings.cds_require_jwt else None
+        self.feedback = FeedbackCounter(registry)
+
+    def address(self, request: Request) -> str:
+        """Where this service is reached, without a slash at the end."""
+        return (self.settings.public_url or str(request.base_url)).rstrip("/")
+
+    async def require_trusted(self, request: Request) -> None:
+        """RequestError 401 or 403 unless the call comes from a client that is trusted."""
+        if self.trust:
+            called = self.address(request) + request.url.path.removeprefix(
+                request.scope.get("root_path", "")
+            )
+            await self.trust.check(request.headers.get("authorization"), called)
+
+
+async def _trusted(request: Request) -> CdsHooks:
+    hooks: CdsHooks = request.app.state.cds_hooks
+    await hooks.require_trusted(request)
+    return hooks
+
+
+def _json(value: Json) -> Response:
+    return Response(encode(value), media_type="application/json")
+
+
+@router.get(
+    "/cds-services",
+    operation_id="cds-services",
+    summary="CDS Hooks: the services and what they need",
+    response_class=Response,
+    **DISCOVERY_DOCUMENT,
+)
+async def services(request: Request) -> Response:
+    """Discovery."""
+    await _trusted(request)
+    return _json(discovery())
+
+
+@router.post(
+    "/cds-services/{service_id}",
+    operation_id="cds-service",
+    summary="CDS Hooks: the answer as a card",
+    response_class=Response,
+    **CALL_DOCUMENT,
+)
+async def call_service(request: Request, service_id: str) -> Response:
+    """A triggered hook in, cards out."""
+    hooks = await _trusted(request)
+    service = service_named(service_id)
+    call = read_call(await read_body(request), HOOK)
+    said = "refused"
+    try:
+        gathered = await gather(call, service, hooks.settings.cds_fhir_servers, hooks.open_server)
+        address = hooks.address(request)
+        cards = await run_in_threadpool(answer, service, call, gathered, hooks.settings, address)
+        said = f"cards {len(cards['cards'])}"
+        return _json(cards)
+    except RequestError as error:
+        said = f"refused {error.status}"
+        raise
+    finally:
+        _LOG.info("%s hookInstance %s %s", service.id, call.hookInstance.lower(), said)
+
+
+@router.post(
+    "/cds-services/{service_id}/feedback",
+    operation_id="cds-feedback",
+    summary="CDS Hooks: what users did with cards",
+    response_class=Response,
+    **FEEDBACK_DOCUMENT,
+)
+async def feedback(request: Request, service_id: str) -> Response:
+    """Feedback in; it is counted, not kept."""
+    hooks = await _trusted(request)
+    service = service_named(service_id)
+    given = read_feedback(await read_body(request))
+    hooks.feedback.count(service, given)
+    return _json({"received": len(given)})

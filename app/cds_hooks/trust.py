@@ -1,0 +1,233 @@
+"""Which clients are trusted: the signed token (JWT) that comes with every call."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import jwt
+import msgspec
+
+from app.fhir.outcome import Fault, RequestError
+from app.settings import CdsClient
+
+# What CDS Hooks recommends; neither unsigned nor signed with a shared secret.
+_KEY_TYPES = {"ES384": ("EC", "P-384"), "RS384": ("RSA", None)}
+_CLAIMS = ("iss", "aud", "exp", "iat", "jti")
+_SKEW_SECONDS = 30
+# A token that lives longer would have to be remembered longer, so as not to be used twice.
+_LIFETIME_SECONDS = 3600
+_REMEMBERED = 100_000
+_KEYS_FRESH_SECONDS = 3600
+_KEYS_ASKED_AGAIN_SECONDS = 60
+_KEYS_BYTES = 262_144
+_KEYS_TIMEOUT_SECONDS = 3
+
+
+class KeysUnreadableError(Exception):
+    """A key set could not be fetched; the message says why."""
+
+
+async def fetch_keys(url: str) -> bytes:
+    """A JSON Web Key Set; KeysUnreadableError where it is too large, too slow, or elsewhere."""
+    if not _is_safe(url):
+        raise KeysUnreadableError("its address is not https")
+    body = bytearray()
+    try:
+        async with (
+            asyncio.timeout(_KEYS_TIMEOUT_SECONDS),
+            httpx.AsyncClient(timeout=_KEYS_TIMEOUT_SECONDS, trust_env=False) as http,
+            http.stream("GET", url, headers={"Accept": "application/json"}) as response,
+        ):
+            if response.status_code != httpx.codes.OK:
+                raise KeysUnreadableError(f"its address answers {response.status_code}")
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > _KEYS_BYTES:
+                    raise KeysUnreadableError("it is too large")
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+        raise KeysUnreadableError("its address does not answer") from None
+    return bytes(body)
+
+
+def _is_safe(url: str) -> bool:
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return bool(parts.hostname)
+    host = parts.hostname or ""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return parts.scheme == "http" and loopback
+
+
+@dataclass
+class _Keys:
+    """A client's keys by their id, and when they were last asked for."""
+
+    found: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    asked: float = float("-inf")
+    fetched: float = float("-inf")
+    why: str = ""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class ClientTrust:
+    """Checks the token of a call; keeps keys and used tokens in memory, within bounds."""
+
+    def __init__(self, clients: tuple[CdsClient, ...], clock: Callable[[], float] = time.time):
+        self._clients = clients
+        self._clock = clock
+        self._keys: dict[str, _Keys] = {client.jku: _Keys() for client in clients}
+        self._used: OrderedDict[bytes, float] = OrderedDict()
+
+    async def check(self, authorization: str | None, address: str) -> None:
+        """Returns where the token is good for the address that was called.
+
+        RequestError 401 says which header or claim is not, 403 which one is not on the list.
+        """
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise _refused(401, "Send 'Authorization: Bearer' with a JWT that you signed.")
+        token = token.strip()
+        header, claims = _unverified(token)
+        algorithm = header.get("alg")
+        if not isinstance(algorithm, str) or algorithm not in _KEY_TYPES:
+            raise _refused(401, f"'alg' of the token is one of {', '.join(_KEY_TYPES)}.")
+        if not isinstance(header.get("kid"), str):
+            raise _refused(401, "'kid' of the token names the key it is signed with.")
+        client = self._client(header, claims)
+        key = await self._key(client.jku, header["kid"], algorithm)
+        claims = _verified(token, key, algorithm, address, self._clock())
+        self._use_once(claims)
+
+    def _client(self, header: Mapping[str, Any], claims: Mapping[str, Any]) -> CdsClient:
+        """The client that the token says it is from, as it is on the list."""
+        known = [client for client in self._clients if client.iss == claims.get("iss")]
+        if not known:
+            raise _refused(403, "'iss' of the token is not a client that is trusted here.")
+        if "jku" in header:
+            known = [client for client in known if client.jku == header["jku"]]
+            if not known:
+                raise _refused(403, "'jku' of the token is not the one agreed on for its 'iss'.")
+        tenant = claims.get("tenant")
+        known = [client for client in known if client.tenant in {None, tenant}]
+        if not known:
+            raise _refused(403, "'tenant' of the token is not the one agreed on for its 'iss'.")
+        return known[0]
+
+    async def _key(self, jku: str, kid: str, algorithm: str) -> jwt.PyJWK:
+        keys = self._keys[jku]
+        if self._should_ask(keys, kid):
+            async with keys.lock:
+                if self._should_ask(keys, kid):
+                    keys.asked = self._clock()
+                    await _renew(keys, jku)
+        kind, curve = _KEY_TYPES[algorithm]
+        key = keys.found.get(kid)
+        if key is None:
+            why = f": the key set cannot be read, {keys.why}" if keys.why else ""
+            raise _refused(401, f"'kid' of the token is in no key set of its client{why}.")
+        if key.get("kty") != kind or (curve and key.get("crv") != curve):
+            raise _refused(401, "'alg' of the token does not fit the key that 'kid' names.")
+        try:
+            return jwt.PyJWK(dict(key), algorithm)
+        except (jwt.PyJWTError, ValueError, TypeError):
+            raise _refused(401, "The key that 'kid' names cannot be used.") from None
+
+    def _should_ask(self, keys: _Keys, kid: str) -> bool:
+        """Whether to fetch the keys anew: old, or without this one, and not asked for just now."""
+        now = self._clock()
+        stale = now - keys.fetched > _KEYS_FRESH_SECONDS
+        return (stale or kid not in keys.found) and now - keys.asked >= _KEYS_ASKED_AGAIN_SECONDS
+
+    def _use_once(self, claims: Mapping[str, Any]) -> None:
+        """RequestError 401 for a token that was used before; the oldest are forgotten first."""
+        now = self._clock()
+        name = hashlib.sha256(msgspec.json.encode([claims["iss"], claims["jti"]])).digest()
+        if self._used.get(name, 0) > now:
+            raise _refused(401, "'jti' of the token was used before: sign a token for each call.")
+        self._used[name] = claims["exp"] + _SKEW_SECONDS
+        self._used.move_to_end(name)
+        while len(self._used) > _REMEMBERED or next(iter(self._used.values())) <= now:
+            self._used.popitem(last=False)
+
+
+def _unverified(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What the token says of itself before it is believed."""
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+        return jwt.get_unverified_header(token), claims
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        raise _refused(401, "The token is not a JWT.") from None
+
+
+async def _renew(keys: _Keys, jku: str) -> None:
+    """Fetch the keys anew; where that fails, those known before stay."""
+    try:
+        listed = msgspec.json.decode(await fetch_keys(jku))["keys"]
+        keys.found = {one["kid"]: one for one in reversed(listed) if isinstance(one["kid"], str)}
+        keys.fetched, keys.why = keys.asked, ""
+    except KeysUnreadableError as error:
+        keys.why = str(error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
+        keys.why = "it is not a JSON Web Key Set with a 'kid' for each key"
+
+
+def _verified(
+    token: str, key: jwt.PyJWK, algorithm: str, address: str, now: float
+) -> dict[str, Any]:
+    """The token's claims, once its signature and all of them are good."""
+    options: Any = {
+        "require": list(_CLAIMS),
+        "enforce_minimum_key_length": True,
+        # By our own clock below.
+        "verify_exp": False,
+        "verify_iat": False,
+        "verify_nbf": False,
+        "verify_aud": False,
+    }
+    try:
+        claims: dict[str, Any] = jwt.decode(token, key, algorithms=[algorithm], options=options)
+    except jwt.MissingRequiredClaimError as error:
+        raise _refused(401, f"'{error.claim}' is missing from the token.") from None
+    except jwt.InvalidSignatureError:
+        raise _refused(401, "The signature of the token is not of the key 'kid' names.") from None
+    except jwt.PyJWTError:
+        raise _refused(401, "The token or its key is not valid.") from None
+    _check_times(claims, now)
+    audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+    if address not in audience:
+        # What clients get wrong most: the address of the service called, not of this server.
+        raise _refused(401, f"'aud' of the token is not the address called, {address}.")
+    if not isinstance(claims["jti"], str) or not claims["jti"]:
+        raise _refused(401, "'jti' of the token is a string.")
+    return claims
+
+
+def _check_times(claims: Mapping[str, Any], now: float) -> None:
+    for name in ("exp", "iat", "nbf"):
+        seconds = claims.get(name, 0)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise _refused(401, f"'{name}' of the token is a number of seconds.")
+    if claims["exp"] + _SKEW_SECONDS <= now:
+        raise _refused(401, "'exp' of the token is past: it has expired.")
+    for name in ("iat", "nbf"):
+        if claims.get(name, 0) - _SKEW_SECONDS > now:
+            raise _refused(401, f"'{name}' of the token is in the future.")
+    if claims["exp"] > now + _LIFETIME_SECONDS + _SKEW_SECONDS:
+        text = f"'exp' of the token is more than {_LIFETIME_SECONDS} seconds away."
+        raise _refused(401, text)
+
+
+def _refused(status: int, text: str) -> RequestError:
+    return RequestError(status, Fault("login" if status == 401 else "forbidden", text))
