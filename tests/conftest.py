@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,40 @@ def _ready(url: str) -> bool:
         return False
 
 
+@contextmanager
+def serving(log: Path, port: int = 0, **settings: str) -> Iterator[str]:
+    """The address of the real service, started as its user starts it; stopped at the end."""
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAA_")} | settings
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        try:
+            give_up = time.monotonic() + SECONDS_TO_START
+            while not _ready(url):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < give_up, "The service does not become ready."
+                time.sleep(0.05)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(10)
+    assert "Traceback" not in log.read_text()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 @pytest.fixture(scope="session")
 def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything the served process writes to its standard output and error."""
@@ -40,30 +75,9 @@ def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(server_log: Path) -> Iterator[str]:
-    """The address of the real service, started as its user starts it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAA_")}
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
-    with (
-        server_log.open("wb") as log,
-        subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
-        ) as process,
-    ):
-        try:
-            give_up = time.monotonic() + SECONDS_TO_START
-            while not _ready(url):
-                assert process.poll() is None, server_log.read_text()
-                assert time.monotonic() < give_up, "The service does not become ready."
-                time.sleep(0.05)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(10)
-    assert "Traceback" not in server_log.read_text()
+    """The address of the real service with its defaults."""
+    with serving(server_log) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

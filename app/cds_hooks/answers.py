@@ -28,7 +28,7 @@ def answer(
     patient_id = call.context.patientId
     body = gathered.bundle(patient_id)
     query = [("subject", f"Patient/{patient_id}")]
-    setting = Setting(call, address, gathered.first_pages)
+    setting = Setting(call, address, gathered)
     cards: list[Json | None] = []
     try:
         if service.whole_course:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from app.cds_hooks.calls import Call
+from app.cds_hooks.prefetch import Gathered
 from app.domain.assessment import Assessment, Finding, Verdict
 from app.domain.counts import Analyte, Count, Interval, Kind, Remark, Severity
 from app.domain.response import (
@@ -64,13 +65,12 @@ _MARKED_UP = re.compile(r"([\\`*_\[\]<>|~#&])")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a card needs beside the assessment: the call, our address, what was left unread."""
+    """What a card needs beside the assessment: the call, our address, the data it rests on."""
 
     call: Call
     address: str
     """Where this service is reached, without a slash at the end."""
-    first_pages: tuple[str, ...]
-    """The prefetch keys of which only the newest page was read."""
+    gathered: Gathered
 
 
 def eligibility_card(
@@ -336,17 +336,23 @@ def _course(found: ResponseAssessment) -> str:
 
 def _doubts(remarks: Iterable[Remark], setting: Setting) -> Iterator[str]:
     """What was set aside or doubted, and what was not read."""
-    texts = list(
-        dict.fromkeys(_plain(one.text) for one in remarks if one.severity is Severity.WARNING)
-    )
+    warnings = (one for one in remarks if one.severity is Severity.WARNING)
+    texts = list(dict.fromkeys(_plain(_doubt(one, setting.gathered)) for one in warnings))
     if texts:
         rest = [f"{len(texts) - _WARNINGS} more."] if len(texts) > _WARNINGS else []
         yield "\n".join(
             ["**Set aside or doubted:**", *(f"- {t}" for t in texts[:_WARNINGS] + rest)]
         )
-    if setting.first_pages:
-        keys = ", ".join(setting.first_pages)
+    if setting.gathered.first_pages:
+        keys = ", ".join(setting.gathered.first_pages)
         yield f"**Only the newest page was sent** of: {keys}. Older results were not looked at."
+
+
+def _doubt(remark: Remark, gathered: Gathered) -> str:
+    """A remark, with the results it is about."""
+    results = list(dict.fromkeys(filter(None, map(gathered.result_at, remark.places))))
+    named = ", ".join(results[:_WARNINGS])
+    return f"{named}: {remark.text}" if named else remark.text
 
 
 def _said(title: str, text: str) -> str:

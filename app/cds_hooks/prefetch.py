@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from msgspec import Raw
 
 from app.cds_hooks.calls import Call, decode
 from app.cds_hooks.discovery import Service
+from app.fhir.codes import BY_LOINC
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
     ABSENT,
     DECODE_RESOURCE,
+    Concept,
     Medication,
     PatientResource,
     Readable,
@@ -29,6 +32,7 @@ from app.fhir.subjects import Subjects
 from app.fhir.times import when
 
 _BUNDLES_DEEP = 3
+_ENTRY = re.compile(r"Bundle\.entry\[(\d+)\]", re.ASCII)
 
 
 class FhirServer(Protocol):
@@ -62,7 +66,8 @@ class _Slot(msgspec.Struct):
     link: tuple[_Link, ...] = ()
 
 
-class _Dated(msgspec.Struct):
+class _Result(msgspec.Struct):
+    code: Concept | None = None
     effectiveDateTime: str | None = None
     effectiveInstant: str | None = None
     performedDateTime: str | None = None
@@ -80,6 +85,21 @@ class Gathered:
         _refuse_others(self.entries, patient_id)
         bundle = {"resourceType": "Bundle", "type": "collection", "entry": self.entries}
         return msgspec.json.encode(bundle)
+
+    def result_at(self, place: str) -> str:
+        """Which result stands at a place in the Bundle: its analyte and day, where it has them."""
+        index = _ENTRY.match(place)
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if index:
+                found = msgspec.json.decode(self.entries[int(index[1])].resource, type=_Result)
+                codings = found.code.coding if found.code else ()
+                known = (BY_LOINC[c.code] for c in codings if c.code in BY_LOINC)
+                row = next(known, None)
+                text = found.effectiveDateTime or found.effectiveInstant
+                moment = when(text) if text else None
+                if row:
+                    return row.analyte.title + (f" of {moment.text[:10]}" if moment else "")
+        return ""
 
 
 async def gather(
@@ -161,7 +181,7 @@ def _newest_first(entries: Iterable[_Entry]) -> bool:
     days: list[date] = []
     for entry in entries:
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            dated = msgspec.json.decode(entry.resource, type=_Dated)
+            dated = msgspec.json.decode(entry.resource, type=_Result)
             text = dated.effectiveDateTime or dated.effectiveInstant or dated.performedDateTime
             moment = when(text) if text else None
             if moment:
