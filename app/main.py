@@ -92,7 +92,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.fhir_server = _fhir_server(app.state.settings)
     app.state.metrics = Metrics()
     app.state.cds_hooks = cds_hooks.CdsHooks(
-        app.state.settings, app.state.metrics.registry, partial(_fhir_server_of_call, app.state.settings)
+        app.state.settings,
+        app.state.metrics.registry,
+        partial(_fhir_server_of_call, app.state.settings),
     )
     app.add_exception_handler(RequestError, request_error)
     app.add_exception_handler(HTTPException, http_exception)

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from app.cds_hooks.calls import Call
 from app.cds_hooks.prefetch import Gathered
-from app.domain.assessment import Assessment, Finding, Verdict
+from app.domain.assessment import Assessment, Finding, Verdict, none_low
 from app.domain.counts import Analyte, Count, Interval, Kind, Remark, Severity
 from app.domain.response import (
     LineageReport,
@@ -80,7 +80,7 @@ def eligibility_card(
 
     `remarks` were made in reading the patient's data; `silent`: nothing is said of normal counts.
     """
-    normal = found.none_low and found.verdict is not Verdict.ELIGIBLE
+    normal = found.verdict is not Verdict.ELIGIBLE and none_low(found)
     if not found.counts or (silent and normal):
         return None
     severe = any(
@@ -237,8 +237,9 @@ def _eligibility_summary(found: Assessment, severe: bool) -> str:
         said = f"Counts do not meet the 2003 NIH mAA criteria {share}"
         deciding = list(found.counts)
     else:
-        needed = ", ".join(analyte.short for analyte in found.needs)
-        said = "2003 NIH mAA criteria: open" + (f", needs {needed}" if needed else "")
+        one = len(found.needs) == 1
+        needed = ", ".join(analyte.title if one else analyte.short for analyte in found.needs)
+        said = "2003 NIH mAA criteria: open" + (f", missing {needed}" if needed else "")
         deciding = list(found.counts)
     day = f" ({found.as_of.last})" if found.as_of else ""
     return _fitting(said, deciding, day)

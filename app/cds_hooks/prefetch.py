@@ -25,7 +25,6 @@ from app.fhir.resources import (
     Concept,
     Medication,
     PatientResource,
-    Readable,
     Reference,
 )
 from app.fhir.subjects import Subjects
@@ -162,9 +161,18 @@ def _entries(raw: bytes | Raw, slot: _Slot, key: str, depth: int) -> Iterator[_E
         if entry.resource:
             inner = _bundle_in(entry.resource)
             if inner is None:
-                yield entry
+                yield _placeless(entry)
             else:
                 yield from _entries(entry.resource, inner, key, depth + 1)
+
+
+def _placeless(entry: _Entry) -> _Entry:
+    """The entry without its address on a server: a gateway's and the server's own may differ.
+
+    All data of a call are of one server; only what a Bundle makes up to refer to stays.
+    """
+    named = entry.fullUrl if (entry.fullUrl or "").startswith("urn:") else None
+    return _Entry(named, entry.resource)
 
 
 def _bundle_in(raw: Raw) -> _Slot | None:
@@ -247,21 +255,20 @@ def _base(url: str) -> str:
 
 def _refuse_others(entries: Iterable[_Entry], patient_id: str) -> None:
     """RequestError 422 where anything is about another patient than the one in context."""
-    resources: list[tuple[Readable, str | None]] = []
+    people: list[tuple[PatientResource, str | None]] = []
+    subjects: list[tuple[Reference, str]] = []
     for entry in entries:
         # What is malformed is set aside, with its reason, where it is read.
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            resources.append((DECODE_RESOURCE(entry.resource), entry.fullUrl))
+            found = DECODE_RESOURCE(entry.resource)
+            if isinstance(found, PatientResource):
+                people.append((found, entry.fullUrl))
+            elif not isinstance(found, Medication) and found.subject:
+                subjects.append((found.subject, ""))
     named = Reference(reference=f"Patient/{patient_id}")
-    people = [(found, url) for found, url in resources if isinstance(found, PatientResource)]
-    references = [
-        (found.subject, url)
-        for found, url in resources
-        if not isinstance(found, PatientResource | Medication) and found.subject
-    ]
-    subjects = Subjects(people, references, named)
-    keys = {subjects.key_of_patient(one, url) for one, url in people if one.id or url}
-    keys |= {key for reference, url in references if (key := subjects.key(reference, url))}
-    if keys - {subjects.key(named, None)}:
+    known = Subjects(people, subjects, named)
+    keys = {known.key_of_patient(one, url) for one, url in people if one.id or url}
+    keys |= {key for reference, server in subjects if (key := known.key(reference, server))}
+    if keys - {known.key(named, "")}:
         text = "Data of another patient than 'context.patientId' were sent: nothing was assessed."
         raise RequestError(422, Fault("business-rule", text, "prefetch"))

@@ -148,8 +148,8 @@ class Assessment:
     needs_transfusion_history: bool
     other_policies: tuple[tuple[str, Verdict], ...]
     """Policies under which the verdict would be another."""
-    none_low: bool
-    """Whether no count judged is, or may be, below normal."""
+    judged: Findings
+    """What the rule was checked against: the counts, those under support as upper bounds."""
     remarks: tuple[Remark, ...]
 
 
@@ -191,34 +191,13 @@ def assess_eligibility(
         needs=counts_needed(rule, findings) if undecided else (),
         needs_transfusion_history=any(isinstance(leaf, TransfusionDependent) for leaf in undecided),
         other_policies=_other_policies(paper, policy, truth, findings),
-        none_low=_none_low(rule, findings),
+        judged=findings,
         remarks=(
             *baseline.remarks,
             *_left_out(baseline, known, later, as_of, window_days),
             *contradictions(rule, findings),
         ),
     )
-
-
-def _none_low(rule: Rule, findings: Findings) -> bool:
-    """Whether no count is, or may be, below normal.
-
-    A bound from other results tells only where it is itself low. Reticulocytes without the
-    laboratory's range have no normal limit: they tell by the rule, and only where no hemoglobin
-    stands beside them.
-    """
-    for analyte, counts in findings.counts.items():
-        if analyte is Analyte.RETICULOCYTES and any(c.normal is None for c in counts):
-            limits = (x for x in rule.leaves() if isinstance(x, Limit) and x.analyte is analyte)
-            low = any(limit.check(findings) is not Truth.NOT_MET for limit in limits)
-            if low and Analyte.HEMOGLOBIN not in findings.counts:
-                return False
-            continue
-        truth = NotLow(analyte).check(findings)
-        bound = all(count.kind is Kind.BOUND for count in counts)
-        if truth is Truth.NOT_MET or (truth is Truth.UNKNOWN and not bound):
-            return False
-    return True
 
 
 def _other_policies(
@@ -230,6 +209,29 @@ def _other_policies(
         if other != policy
     )
     return tuple((other, _VERDICTS[found]) for other, found in verdicts if found is not truth)
+
+
+def none_low(found: Assessment) -> bool:
+    """Whether no count judged is, or may be, below normal.
+
+    A bound from other results tells only where it is itself low. Reticulocytes without the
+    laboratory's range have no normal limit: they tell by the definition's own, and only where no
+    hemoglobin stands beside them.
+    """
+    counts_of = found.judged.counts
+    for analyte, counts in counts_of.items():
+        if analyte is Analyte.RETICULOCYTES and any(c.normal is None for c in counts):
+            rule, _ = reading(found.paper, found.policy)
+            limits = (x for x in rule.leaves() if isinstance(x, Limit) and x.analyte is analyte)
+            low = any(limit.check(found.judged) is not Truth.NOT_MET for limit in limits)
+            if low and Analyte.HEMOGLOBIN not in counts_of:
+                return False
+            continue
+        truth = NotLow(analyte).check(found.judged)
+        bound = all(count.kind is Kind.BOUND for count in counts)
+        if truth is Truth.NOT_MET or (truth is Truth.UNKNOWN and not bound):
+            return False
+    return True
 
 
 def contradictions(rule: Rule, findings: Findings) -> Iterator[Remark]:

@@ -111,7 +111,8 @@ def test_a_chart_is_opened_its_card_read_and_answered(
     expect(page.locator("#status")).to_have_text("cards 1")
     card = page.locator(".card.info")
     expect(card.locator("h2")).to_have_text(
-        "2003 NIH mAA criteria: open, needs ARC: ANC 0.9, platelets 150, Hb 8.2 (2024-03-05)"
+        "2003 NIH mAA criteria: open, missing absolute reticulocyte count: "
+        "ANC 0.9, platelets 150, Hb 8.2 (2024-03-05)"
     )
     row = card.locator("tr", has_text="Neutrophils depressed")
     expect(row.locator("td")).to_have_text(

@@ -67,7 +67,8 @@ def test_an_open_answer_suggests_the_missing_test_and_never_a_drug(http: httpx.C
     sent = OPEN | {"context": OPEN["context"] | {"encounterId": "e1"}}
     (card,) = cards_of(http, sent)
     assert card["summary"] == (
-        "2003 NIH mAA criteria: open, needs ARC: ANC 0.9, platelets 150, Hb 8.2 (2024-03-05)"
+        "2003 NIH mAA criteria: open, missing absolute reticulocyte count: "
+        "ANC 0.9, platelets 150, Hb 8.2 (2024-03-05)"
     )
     assert "**To settle it:** absolute reticulocyte count." in card["detail"]
     assert card["selectionBehavior"] == "any"
@@ -123,6 +124,16 @@ def test_there_is_no_card_where_there_is_nothing_to_say(http: httpx.Client, coun
 )
 def test_what_is_low_or_may_be_is_not_passed_over(http: httpx.Client, counts: Any) -> None:
     assert len(cards_of(http, call(*counts))) == 1
+
+
+def test_the_laboratorys_own_range_says_what_is_low(http: httpx.Client) -> None:
+    def ranged(low: float) -> Any:
+        limits = {"low": {"value": low, "unit": "10*9/L"}, "high": {"value": 8, "unit": "10*9/L"}}
+        return result(ANC, 1.7) | {"referenceRange": [limits]}
+
+    rest = [result(PLATELETS, 250), result(HEMOGLOBIN, 14.0), WOMAN]
+    assert cards_of(http, call(ranged(1.5), *rest)) == []
+    assert len(cards_of(http, call(ranged(1.8), *rest))) == 1
 
 
 def test_a_count_set_aside_is_told_with_its_reason(http: httpx.Client) -> None:
