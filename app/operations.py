@@ -91,7 +91,7 @@ def assess_responses(
 ) -> tuple[Request, Reading, list[ResponseAssessment]]:
     """The response assessments as values: for each patient one by each definition."""
     request = read_request(body, query, measure)
-    papers, reading, window = _asked(request, RESPONSES, default_window_days)
+    papers, reading, window = _asked(request, RESPONSES, default_window_days, normal_ranges=True)
     assessments = [
         assess_response(
             paper, course, request.treatment_start, request.as_of, window, request.red_cell_policy
@@ -103,11 +103,17 @@ def assess_responses(
 
 
 def assess(
-    body: bytes, query: Iterable[tuple[str, str]] = (), default_window_days: int = 30
+    body: bytes,
+    query: Iterable[tuple[str, str]] = (),
+    default_window_days: int = 30,
+    normal_ranges: bool = False,
 ) -> tuple[Request, Reading, list[Assessment]]:
-    """The eligibility assessments as values: for each patient one by each definition."""
+    """The eligibility assessments as values: for each patient one by each definition.
+
+    With `normal_ranges` the counts carry their laboratory's own range.
+    """
     request = read_request(body, query)
-    papers, reading, window = _asked(request, PUBLISHED, default_window_days)
+    papers, reading, window = _asked(request, PUBLISHED, default_window_days, normal_ranges)
     assessments = [
         assess_eligibility(paper, course, request.as_of, window, request.red_cell_policy)
         for course in reading.courses
@@ -117,7 +123,10 @@ def assess(
 
 
 def _asked(
-    request: Request, published: Sequence[Published], default_window_days: int
+    request: Request,
+    published: Sequence[Published],
+    default_window_days: int,
+    normal_ranges: bool,
 ) -> tuple[list[Published], Reading, int]:
     """The definitions and the window asked for, and the patients' courses."""
     papers = papers_named(request.criteria, published)
@@ -126,7 +135,7 @@ def _asked(
         request.place,
         request.subject,
         request.transfusion_history_complete,
-        normal_ranges=published is RESPONSES,
+        normal_ranges,
     )
     return papers, reading, request.window_days or default_window_days
 

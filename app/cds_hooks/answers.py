@@ -35,7 +35,9 @@ def answer(
             _, reading, responses = operations.assess_responses(body, query, settings.window_days)
             cards += (response_card(one, _remarks(reading, one), setting) for one in responses)
         else:
-            _, reading, found = operations.assess(body, query, settings.window_days)
+            _, reading, found = operations.assess(
+                body, query, settings.window_days, normal_ranges=True
+            )
             silent = settings.cds_silent_when_normal
             cards += (
                 eligibility_card(one, _remarks(reading, one), silent, setting) for one in found

@@ -26,6 +26,7 @@ from app.fhir.resources import (
     Medication,
     PatientResource,
     Reference,
+    Resource,
 )
 from app.fhir.subjects import Subjects
 from app.fhir.times import when
@@ -256,7 +257,7 @@ def _base(url: str) -> str:
 def _refuse_others(entries: Iterable[_Entry], patient_id: str) -> None:
     """RequestError 422 where anything is about another patient than the one in context."""
     people: list[tuple[PatientResource, str | None]] = []
-    subjects: list[tuple[Reference, str]] = []
+    holders: list[tuple[Reference, Resource]] = []
     for entry in entries:
         # What is malformed is set aside, with its reason, where it is read.
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -264,11 +265,11 @@ def _refuse_others(entries: Iterable[_Entry], patient_id: str) -> None:
             if isinstance(found, PatientResource):
                 people.append((found, entry.fullUrl))
             elif not isinstance(found, Medication) and found.subject:
-                subjects.append((found.subject, ""))
+                holders.append((found.subject, found))
     named = Reference(reference=f"Patient/{patient_id}")
-    known = Subjects(people, subjects, named)
+    known = Subjects(people, [(subject, "") for subject, _ in holders], named)
     keys = {known.key_of_patient(one, url) for one, url in people if one.id or url}
-    keys |= {key for reference, server in subjects if (key := known.key(reference, server))}
-    if keys - {known.key(named, "")}:
+    keys |= {key for subject, held in holders if (key := known.key(subject, "", held))}
+    if keys - {known.key(named, "", None)}:
         text = "Data of another patient than 'context.patientId' were sent: nothing was assessed."
         raise RequestError(422, Fault("business-rule", text, "prefetch"))
