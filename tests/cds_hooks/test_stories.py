@@ -121,3 +121,14 @@ def test_the_drug_is_never_in_a_suggestion(http: httpx.Client) -> None:
         for card in cards_of(http, call(*resources, patient=name, weight=True), RESPONSE):
             told: Any = card.get("suggestions", [])
             assert "daclizumab" not in json.dumps(told).lower()
+
+
+def test_the_readmes_call_gives_the_readmes_card(http: httpx.Client) -> None:
+    body = (FIXTURES / "hemoglobin-low-reticulocytes-missing" / "patient-view.json").read_bytes()
+    headers = {"content-type": "application/json"}
+    answer = http.post("/cds-services/maa-eligibility", content=body, headers=headers).json()
+    readme = (FIXTURES.parent / "README.md").read_text()
+    (card,) = answer["cards"]
+    assert f"\n{card['indicator']} | {card['summary']}\n" in readme
+    (suggestion,) = card["suggestions"]
+    assert f"\nsuggested | {suggestion['label']}\n" in readme
