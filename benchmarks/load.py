@@ -64,7 +64,7 @@ class _Connection(asyncio.Protocol):
             self._missing = -1
             self._load.done(self, good)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 asyncio's own
         self._load.lost()
 
 
