@@ -88,6 +88,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     # The server's own access log repeats the query, which may name a patient.
     logging.getLogger("uvicorn.access").disabled = True
+    # At INFO httpx logs every address it asks, with the patient's id; httpcore tells the headers.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     app.state.settings = settings or Settings()
     app.state.fhir_server = _fhir_server(app.state.settings)
     app.state.metrics = Metrics()

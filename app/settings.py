@@ -23,7 +23,7 @@ class CdsClient(BaseModel):
 class Settings(BaseSettings):
     """The service's settings; the environment overrides the defaults."""
 
-    model_config = SettingsConfigDict(env_prefix="MAA_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MAA_", env_ignore_empty=True, frozen=True)
 
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest request body that is read."""
@@ -77,12 +77,17 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if bool(self.fhir_client_id) != bool(self.fhir_private_key_file):
             raise ValueError("fhir_client_id and fhir_private_key_file go together.")
+        if self.fhir_client_id and self.fhir_token:
+            raise ValueError("fhir_token and fhir_client_id are two ways: choose one.")
         for name in ("fhir_server", "fhir_token_url"):
             address = getattr(self, name)
-            if address is not None and not self._may_be_asked(httpx.URL(address)):
-                raise ValueError(f"{name} is an https URL; fhir_allow_http permits http.")
+            if address is not None and not self._may_be_asked(address):
+                raise ValueError(
+                    f"{name} is an https URL without user, query or fragment; "
+                    "fhir_allow_http permits http."
+                )
         for address in self.cds_fhir_servers:
-            if not self._may_be_asked(httpx.URL(address)):
+            if not self._may_be_asked(address):
                 raise ValueError("cds_fhir_servers are https URLs; fhir_allow_http permits http.")
         if self.cds_require_jwt and not (self.cds_clients and self.public_url):
             # Without an address of our own, a token for another service would do: the Host
@@ -90,6 +95,12 @@ class Settings(BaseSettings):
             raise ValueError("cds_require_jwt needs cds_clients and public_url")
         return self
 
-    def _may_be_asked(self, url: httpx.URL) -> bool:
+    def _may_be_asked(self, address: str) -> bool:
+        try:
+            url = httpx.URL(address)
+        except httpx.InvalidURL:
+            return False
         open_to_http = self.fhir_allow_http or url.host in {"localhost", "127.0.0.1", "::1"}
-        return bool(url.host) and url.scheme in {"https", *(["http"] if open_to_http else [])}
+        plain = not (url.userinfo or url.query or url.fragment)
+        schemes = {"https", *(["http"] if open_to_http else [])}
+        return bool(url.host) and plain and url.scheme in schemes

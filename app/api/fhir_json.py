@@ -109,8 +109,12 @@ def _media_ranges(accept: str) -> dict[str, tuple[str, bool]]:
 async def request_error(_request: Request, error: Exception) -> Response:
     """A request that cannot be answered, as its OperationOutcome."""
     assert isinstance(error, RequestError)  # noqa: S101 registered for this type only
-    challenge = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
-    return fhir_response(error.outcome(), error.status, challenge)
+    headers: dict[str, str] = {}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after:
+        headers["Retry-After"] = str(error.retry_after)
+    return fhir_response(error.outcome(), error.status, headers)
 
 
 async def http_exception(request: Request, error: Exception) -> Response:

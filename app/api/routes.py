@@ -24,10 +24,11 @@ from app.api.strict import asks_strict, check_strictly
 from app.body import read_body
 from app.ehr.server import FhirServer
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.requests import with_data
+from app.fhir.requests import read_request, with_data
 from app.fhir.writing import Json
 
 router = APIRouter()
+_NO_DATA = b'{"resourceType":"Bundle"}'
 
 
 @router.post(
@@ -113,9 +114,11 @@ async def _answer_of_patient(
     if server is None:
         text = "No FHIR server is configured here: set MAA_FHIR_SERVER, or send the data."
         raise RequestError(404, Fault("not-supported", text))
+    query = [*request.query_params.multi_items(), ("subject", f"Patient/{patient_id}")]
+    # A wrong parameter is told before the FHIR server is troubled.
+    read_request(with_data(parameters, _NO_DATA) if parameters else _NO_DATA, query)
     data = await server.patient_data(patient_id)
     body = with_data(parameters, data) if parameters else data
-    query = [*request.query_params.multi_items(), ("subject", f"Patient/{patient_id}")]
     return await _answered(request, operation, body, query)
 
 

@@ -9,7 +9,9 @@ import asyncio
 import json
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -27,10 +29,14 @@ _RENEW_BEFORE_SECONDS = 30
 _ALGORITHMS = {"RSA": "RS384", "EC": "ES384"}
 
 
+Form = Callable[[], list[tuple[str, str]]]
+"""Makes a form's fields anew for each attempt: an assertion is sent once."""
+
+
 class Exchange(Protocol):
     """One HTTP exchange with the server; a form makes it a POST."""
 
-    async def __call__(self, url: str, form: dict[str, str] | None = None) -> bytes: ...
+    async def __call__(self, url: str, form: Form | None = None) -> bytes: ...
 
 
 class Authorization(Protocol):
@@ -39,8 +45,8 @@ class Authorization(Protocol):
     async def token(self, exchange: Exchange) -> str | None:
         """The bearer token, or None to send none."""
 
-    def refused(self) -> bool:
-        """The server refused the token; whether a new one can be had."""
+    def refused(self, token: str | None) -> bool:
+        """The server refused that token; whether another can be had."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Bearer:
     async def token(self, exchange: Exchange) -> str | None:  # noqa: ARG002
         return self.value
 
-    def refused(self) -> bool:
+    def refused(self, token: str | None) -> bool:  # noqa: ARG002
         return False
 
 
@@ -65,7 +71,10 @@ class PrivateKey:
         if text.lstrip().startswith(b"{"):
             jwk = json.loads(text)
             key_id = key_id or jwk.get("kid")
-            key: Any = jwt.PyJWK(jwk, algorithm=_ALGORITHMS.get(jwk.get("kty"))).key
+            try:
+                key: Any = jwt.PyJWK(jwk, algorithm=_ALGORITHMS.get(jwk.get("kty"))).key
+            except jwt.PyJWTError:
+                raise ValueError("The private key is not a JWK that can be read.") from None
         else:
             key = load_pem_private_key(text, password=None)
         if isinstance(key, RSAPrivateKey) and key.key_size >= 2048:
@@ -115,39 +124,45 @@ class BackendServices:
                 await self._renew(exchange)
             return self._token
 
-    def refused(self) -> bool:
-        self._token = None
+    def refused(self, token: str | None) -> bool:
+        # Another request may have brought a new one since that token was sent.
+        if token == self._token:
+            self._token = None
         return True
 
     async def _renew(self, exchange: Exchange) -> None:
-        if self.token_url is None:
+        url = self.token_url
+        if url is None:
             body = await exchange(f"{self.server}/.well-known/smart-configuration")
-            self.token_url = _read(body, _Configuration).token_endpoint
+            url = _read(body, _Configuration).token_endpoint
+        granted = _read(await exchange(url, partial(self._form, url)), _Token)
+        self.token_url = url  # kept only once it has proved right
+        self._token = granted.access_token
+        self._good_until = time.monotonic() + granted.expires_in - _RENEW_BEFORE_SECONDS
+
+    def _form(self, audience: str) -> list[tuple[str, str]]:
         now = int(time.time())
         assertion = self.key.sign(
             {
                 "iss": self.client_id,
                 "sub": self.client_id,
-                "aud": self.token_url,
+                "aud": audience,
                 "iat": now,
                 "exp": now + _ASSERTION_SECONDS,
                 "jti": str(uuid.uuid4()),
             }
         )
-        form = {
-            "grant_type": "client_credentials",
-            "scope": self.scope,
-            "client_assertion_type": _ASSERTION,
-            "client_assertion": assertion,
-        }
-        granted = _read(await exchange(self.token_url, form), _Token)
-        self._token = granted.access_token
-        self._good_until = time.monotonic() + granted.expires_in - _RENEW_BEFORE_SECONDS
+        return [
+            ("grant_type", "client_credentials"),
+            ("scope", self.scope),
+            ("client_assertion_type", _ASSERTION),
+            ("client_assertion", assertion),
+        ]
 
 
 def _read(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         text = "The FHIR server's authorization service did not answer as SMART prescribes."
         raise RequestError(502, Fault("transient", text)) from None

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import math
 import re
-from collections.abc import AsyncIterator, Iterable
+import zlib
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import NoReturn, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import httpx
 import msgspec
@@ -20,15 +24,23 @@ from tenacity import (
     RetryCallState,
     retry_if_exception_type,
     stop_after_attempt,
+    stop_before_delay,
     wait_random_exponential,
 )
 
-from app.ehr.authorization import Authorization, Bearer
+from app.ehr.authorization import Authorization, Bearer, Form
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.searches import SEARCHES, Search
 
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9.\-]{1,64}", re.ASCII)
-_SORTED_BY = {"Observation": "-date", "Procedure": "-date"}
+_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}", re.ASCII)
+# What an HTTP header can carry.
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_SORTED_BY = {
+    "Observation": "-date",
+    "Procedure": "-date",
+    "MedicationAdministration": "-effective-time",
+}
 _TRY_AGAIN = {429, 500, 502, 503, 504}
 _LONGEST_URL = 2000
 _AT_ONCE = 4
@@ -87,37 +99,58 @@ class _Resource(msgspec.Struct):
 _T = TypeVar("_T", _Page, _Resource)
 
 
-class _TransientError(Exception):
-    """A failure that may pass; after the last attempt it becomes a RequestError."""
+class _OutageError(RequestError):
+    """The server is out of reach, overloaded or too slow: asked again, counted by the breaker."""
 
-    def __init__(self, said: str, pause: float = 0.0) -> None:
-        super().__init__(said)
-        self.said = said
+    def __init__(self, text: str, status: int = 502, pause: float = 0.0) -> None:
+        kind = "timeout" if status == 504 else "transient"
+        fault = Fault(kind, f"The FHIR server failed. {text}")
+        super().__init__(status, fault, retry_after=math.ceil(pause) or None)
         self.pause = pause
 
 
-class _Budget:
-    """How many bytes one call of ours may still read."""
+def _failed(text: str) -> NoReturn:
+    raise RequestError(502, Fault("transient", f"The FHIR server failed. {text}"))
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """One request: a GET, or with a form a POST; and how an error names it."""
+
+    url: str
+    what: str
+    form: Form | None = None
+
+
+@dataclass(slots=True)
+class _Budget:
+    """What one call of ours may still use: bytes, and time until a moment of the loop's clock."""
+
+    bytes: int
+    ends: float
 
     def spend(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
+        """RequestError when more has been read than may be."""
+        self.bytes -= size
+        if self.bytes < 0:
             _failed("It sent more than is read for one patient (MAA_FHIR_MAX_BYTES).")
 
 
-def _failed(text: str, status: int = 502) -> NoReturn:
-    kind = "timeout" if status == 504 else "transient"
-    raise RequestError(status, Fault(kind, f"The FHIR server failed. {text}"))
+def connections() -> httpx.AsyncClient:
+    """A pool of connections that several servers may share.
+
+    It keeps no cookies, since a session of one token must not go with another; it uses no proxy of
+    the environment, since nothing may leave for another host; SSL_CERT_FILE is honoured.
+    """
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    return httpx.AsyncClient(trust_env=False, verify=httpx.create_ssl_context(), cookies=no_cookies)
 
 
 class FhirServer:
     """One FHIR server as a source of a patient's data; no request leaves for another host.
 
     The one exception is `token_url`, where it is given. `search_by_post` searches by
-    `POST [type]/_search`.
+    `POST [type]/_search`. A `client` that is given is shared, and left open by `aclose`.
     """
 
     def __init__(
@@ -127,6 +160,7 @@ class FhirServer:
         limits: Limits | None = None,
         search_by_post: bool = False,
         token_url: str | None = None,
+        client: httpx.AsyncClient | None = None,
     ) -> None:
         self._base = httpx.URL(base.rstrip("/"))
         self._token_url = token_url
@@ -135,13 +169,10 @@ class FhirServer:
         self._search_by_post = search_by_post
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._breaker = CircuitBreaker(
-            self._limits.failures_to_open, self._limits.open_seconds, _TransientError
+            self._limits.failures_to_open, self._limits.open_seconds, _OutageError
         )
-        self._client = httpx.AsyncClient(
-            timeout=self._limits.timeout_seconds,
-            follow_redirects=False,
-            headers={"accept": "application/fhir+json", "user-agent": "maa-assess"},
-        )
+        self._shared = client is not None
+        self._client = client or connections()
 
     @property
     def resting(self) -> bool:
@@ -149,20 +180,25 @@ class FhirServer:
         return bool(self._breaker.opened)
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
+        """Close the connections, unless they are shared."""
+        if not self._shared:
+            await self._client.aclose()
 
     async def fetch(self, query: str) -> bytes:
         """`Patient/1` or `Observation?patient=1&code=a,b`: all pages as one searchset Bundle.
 
         Resources are passed on as they came, every digit kept. RequestError 502 or 504 with what
-        failed, 404 where the resource read is not there.
+        failed, 404 where the resource read is not there, 400 for any other address.
         """
-        async with self._deadline():
-            budget = _Budget(self._limits.bytes)
-            if "?" not in query:
-                return _bundle([await self._read(query, budget)])
-            return _bundle(await self._search(f"{self._base}/{query}", None, budget))
+        path, searched, parameters = query.partition("?")
+        kind, _, name = path.partition("/")
+        if not _TYPE.fullmatch(kind) or not (path == kind if searched else _ID.fullmatch(name)):
+            raise RequestError(400, Fault("invalid", "That is no read or search of FHIR's."))
+        async with self._call() as budget:
+            if not searched:
+                return _bundle([await self._read(kind, name, budget)])
+            asks = self._asks(kind, parse_qsl(parameters, keep_blank_values=True))
+            return _bundle(await self._searches(asks, kind, budget))
 
     async def patient_data(self, patient_id: str) -> bytes:
         """Everything an assessment reads of one patient, as one Bundle; errors as in `fetch`.
@@ -171,91 +207,117 @@ class FhirServer:
         """
         if not _ID.fullmatch(patient_id):
             raise RequestError(400, Fault("invalid", "The patient's id is not a FHIR id."))
-        budget = _Budget(self._limits.bytes)
-        async with self._deadline():
-            patient = await self._read(f"Patient/{patient_id}", budget)
-            asked = [ask for search in SEARCHES for ask in self._asked(search, patient_id)]
+        async with self._call() as budget:
+            found = [await self._read("Patient", patient_id, budget)]
             try:
                 async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(self._search(*ask, budget)) for ask in asked]
+                    tasks = [
+                        group.create_task(self._search_of_patient(search, patient_id, budget))
+                        for search in SEARCHES
+                    ]
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
-        return _bundle([patient, *(entry for task in tasks for entry in task.result())])
+        return _bundle([*found, *(entry for task in tasks for entry in task.result())])
 
     @asynccontextmanager
-    async def _deadline(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._limits.deadline_seconds):
-                yield
-        except TimeoutError:
-            _failed("It did not answer within the time given (MAA_FHIR_DEADLINE_SECONDS).", 504)
+    async def _call(self) -> AsyncIterator[_Budget]:
+        """Around all that one call of ours asks, as one success or failure to the breaker.
 
-    def _asked(
-        self, search: Search, patient_id: str
-    ) -> Iterable[tuple[str, dict[str, str] | None]]:
-        """The search as URL and form: one POST, or as many GETs as keep the address short."""
-        fixed = {"patient": patient_id, "_count": str(self._limits.page_count)}
+        A single request is none: its siblings succeed, or are cancelled, beside one that fails.
+        """
+        if self._breaker.opened:
+            pause = max(1, self._breaker.open_remaining)
+            raise _OutageError("It did so repeatedly and is left alone for a while.", pause=pause)
+        with self._breaker:
+            try:
+                async with asyncio.timeout(self._limits.deadline_seconds) as deadline:
+                    yield _Budget(self._limits.bytes, deadline.when() or math.inf)
+            except TimeoutError:
+                text = "It did not answer within the time given (MAA_FHIR_DEADLINE_SECONDS)."
+                raise _OutageError(text, 504) from None
+
+    async def _search_of_patient(
+        self, search: Search, patient_id: str, budget: _Budget
+    ) -> list[_Entry]:
+        fields = [("patient", patient_id), ("code", ",".join(search.tokens))]
         if search.type in _SORTED_BY:
-            fixed["_sort"] = _SORTED_BY[search.type]
-        address = f"{self._base}/{search.type}"
-        if self._search_by_post:
-            yield f"{address}/_search", fixed | {"code": ",".join(search.tokens)}
-            return
-        room = _LONGEST_URL - len(f"{address}?{urlencode(fixed)}&code=")
-        for tokens in _chunks(search.tokens, room):
-            yield f"{address}?{urlencode(fixed | {'code': tokens})}", None
+            fields.append(("_sort", _SORTED_BY[search.type]))
+        return await self._searches(self._asks(search.type, fields), search.type, budget)
 
-    async def _read(self, path: str, budget: _Budget) -> _Entry:
-        url = f"{self._base}/{quote(path)}"
-        body = await self._exchange(url, budget=budget, missing_is_404=True)
-        kind, _, name = path.partition("/")
+    def _asks(self, kind: str, fields: list[tuple[str, str]]) -> Iterator[_Ask]:
+        """The search as one POST, or as many GETs by code as keep the address short."""
+        what = f"the search of {kind}"
+        if not any(name == "_count" for name, _ in fields):
+            fields = [*fields, ("_count", str(self._limits.page_count))]
+        if self._search_by_post:
+            yield _Ask(f"{self._base}/{kind}/_search", what, lambda: fields)
+            return
+        fixed = urlencode([field for field in fields if field[0] != "code"])
+        address = f"{self._base}/{kind}?{fixed}"
+        codes = [value for name, value in fields if name == "code"]
+        if len(codes) != 1:
+            yield _Ask(f"{self._base}/{kind}?{urlencode(fields)}", what)
+            return
+        for chunk in _chunks(codes[0].split(","), _LONGEST_URL - len(f"{address}&code=")):
+            yield _Ask(f"{address}&code={quote(chunk, safe='')}", what)
+
+    async def _searches(self, asks: Iterable[_Ask], kind: str, budget: _Budget) -> list[_Entry]:
+        return [entry for ask in asks for entry in await self._search(ask, kind, budget)]
+
+    async def _read(self, kind: str, name: str, budget: _Budget) -> _Entry:
+        """One resource, without a fullUrl.
+
+        The server may name itself differently in its own fullUrls (behind a proxy), and one id
+        on two servers would be two patients.
+        """
+        ask = _Ask(f"{self._base}/{kind}/{name}", f"the read of a {kind}")
+        body = await self._exchange(ask, budget, missing_is_404=True)
         if (read := _decoded(body, _Resource)).resourceType != kind or read.id != name:
             _failed("It answered a read with another resource.")
-        return _Entry(url, msgspec.Raw(body))
+        return _Entry(None, msgspec.Raw(body))
 
-    async def _search(self, url: str, form: dict[str, str] | None, budget: _Budget) -> list[_Entry]:
-        found: dict[str, _Entry] = {}
+    async def _search(self, ask: _Ask, kind: str, budget: _Budget) -> list[_Entry]:
+        found: list[_Entry] = []
         seen: set[str] = set()
-        while url:
-            if url in seen or len(seen) == self._limits.pages:
+        following: _Ask | None = ask
+        while following:
+            if following.url in seen or len(seen) == self._limits.pages:
                 _failed("Its pages do not end: a 'next' link leads back, or there are too many.")
-            seen.add(url)
-            page = _decoded(await self._exchange(url, form, budget), _Page)
+            seen.add(following.url)
+            page = _decoded(await self._exchange(following, budget), _Page)
             if page.resourceType != "Bundle" or page.type not in {"searchset", ""}:
                 _failed("It answered a search with something else than a searchset Bundle.")
-            for entry in page.entry:
-                if entry.resource:
-                    found.setdefault(_identity(entry), entry)
-            url, form = self._next(url, page), None
-        return [entry for entry in found.values() if not _is_outcome(entry)]
+            found += [entry for entry in page.entry if _is_found(entry, kind)]
+            following = self._next(following, page)
+        return found
 
-    def _next(self, url: str, page: _Page) -> str:
-        """The next page's address; RequestError where it is not the server's own."""
+    def _next(self, ask: _Ask, page: _Page) -> _Ask | None:
+        """The next page; RequestError where its address is not the server's own."""
         given = next((link.url for link in page.link if link.relation == "next"), "")
         if not given:
-            return ""
-        following = httpx.URL(url).join(given)
-        own = following.path.rstrip("/") == self._base.path.rstrip("/") or (
-            following.path.startswith(f"{self._base.path.rstrip('/')}/")
-        )
-        if _origin(following) != _origin(self._base) or not own or following.userinfo:
+            return None
+        try:
+            following = httpx.URL(ask.url.removesuffix("/_search")).join(given)
+        except httpx.InvalidURL:
+            _failed("A 'next' link is no address.")
+        if not self._is_own(following):
             _failed("A 'next' link leads to another address; set the server's own base URL there.")
-        return str(following)
+        return _Ask(str(following), ask.what)
 
-    async def _exchange(
-        self,
-        url: str,
-        form: dict[str, str] | None = None,
-        budget: _Budget | None = None,
-        missing_is_404: bool = False,
-    ) -> bytes:
+    def _is_own(self, url: httpx.URL) -> bool:
+        """Whether the address is the base's or below it, however its path is written."""
+        base = self._base.path.rstrip("/")
+        # `path` is decoded: an encoded dot segment is seen here as the server would see it.
+        below = url.path.rstrip("/") == base or url.path.startswith(f"{base}/")
+        climbs = {".", ".."} & set(re.split(r"[/\\]", url.path))
+        return _origin(url) == _origin(self._base) and below and not climbs and not url.userinfo
+
+    async def _exchange(self, ask: _Ask, budget: _Budget, missing_is_404: bool = False) -> bytes:
         """The body of one answer, asked for again while that may help."""
-        budget = budget or _Budget(self._limits.bytes)
         for last in (False, True):
-            token = await self._authorization.token(self._token_exchange)
-            async with self._slots:
-                status, body = await self._persist(url, form, token, budget)
-            if status == 401 and not last and self._authorization.refused():
+            token = await self._token(budget)
+            status, body = await self._persist(ask, token, budget)
+            if status == 401 and not last and self._authorization.refused(token):
                 continue
             break
         if status == 200:
@@ -266,61 +328,106 @@ class FhirServer:
             _failed(f"It refused our credentials ({status}): check the token, client and scopes.")
         if 300 <= status < 400:
             _failed(f"It redirects elsewhere ({status}), which is not followed: set the final URL.")
-        _failed(f"It answered {status} to a search or read.")
+        _failed(f"It answered {status} to {ask.what}.")
 
-    async def _token_exchange(self, url: str, form: dict[str, str] | None = None) -> bytes:
-        target = httpx.URL(url)
-        if _origin(target) != _origin(self._base) and url != self._token_url:
+    async def _token(self, budget: _Budget) -> str | None:
+        async def exchange(url: str, form: Form | None = None) -> bytes:
+            return await self._token_exchange(url, form, budget)
+
+        token = await self._authorization.token(exchange)
+        if token and not _TOKEN.fullmatch(token):
+            _failed("The access token for it is not one that a header can carry.")
+        return token
+
+    async def _token_exchange(self, url: str, form: Form | None, budget: _Budget) -> bytes:
+        if url != self._token_url and not self._same_origin(url):
             _failed("Its token endpoint is on another host: name it in MAA_FHIR_TOKEN_URL.")
-        status, body = await self._persist(url, form, None, _Budget(self._limits.bytes))
+        ask = _Ask(url, "the request for a token" if form else "the SMART discovery", form)
+        status, body = await self._persist(ask, None, budget)
         if status != 200:
             what = "refused our client" if form else "has no SMART configuration"
             _failed(f"Its authorization service {what} ({status}).")
         return body
 
-    async def _persist(
-        self, url: str, form: dict[str, str] | None, token: str | None, budget: _Budget
-    ) -> tuple[int, bytes]:
-        if self._breaker.opened:
-            _failed("It failed repeatedly and is left alone for a while.")
+    def _same_origin(self, url: str) -> bool:
+        try:
+            target = httpx.URL(url)
+        except httpx.InvalidURL:
+            return False
+        return _origin(target) == _origin(self._base) and not target.userinfo
+
+    async def _persist(self, ask: _Ask, token: str | None, budget: _Budget) -> tuple[int, bytes]:
+        """The answer's status and body; an outage is waited for as long as there is time."""
+        left = budget.ends - asyncio.get_running_loop().time()
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(_TransientError),
-            stop=stop_after_attempt(self._limits.attempts),
+            retry=retry_if_exception_type(_OutageError),
+            stop=stop_after_attempt(self._limits.attempts) | stop_before_delay(left),
             wait=_pause,
             reraise=True,
         )
-        try:
-            with self._breaker:
-                return await retrying(self._once, url, form, token, budget)
-        except _TransientError as failure:
-            _failed(failure.said, 504 if "time" in failure.said else 502)
+        return await retrying(self._once, ask, token, budget)
 
-    async def _once(
-        self, url: str, form: dict[str, str] | None, token: str | None, budget: _Budget
-    ) -> tuple[int, bytes]:
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        method = "POST" if form else "GET"
+    async def _once(self, ask: _Ask, token: str | None, budget: _Budget) -> tuple[int, bytes]:
+        headers = {"accept": "application/fhir+json, application/json;q=0.9"}
+        headers |= {"accept-encoding": "gzip", "user-agent": "maa-assess"}
+        content = None
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        if ask.form:
+            headers["content-type"] = "application/x-www-form-urlencoded"
+            content = urlencode(ask.form()).encode()
+        request = self._client.build_request(
+            "POST" if ask.form else "GET",
+            ask.url,
+            content=content,
+            headers=headers,
+            timeout=self._limits.timeout_seconds,
+        )
         try:
-            async with self._client.stream(method, url, data=form, headers=headers) as response:
-                if response.status_code in _TRY_AGAIN:
-                    raise _TransientError(
-                        f"It answered {response.status_code}.", _retry_after(response)
-                    )
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    budget.spend(len(chunk))
-                    body += chunk
-                return response.status_code, bytes(body)
+            async with self._slots:
+                response = await self._client.send(request, stream=True, follow_redirects=False)
+                try:
+                    return response.status_code, await _body(response, ask, budget)
+                finally:
+                    await response.aclose()
         except httpx.TimeoutException:
-            raise _TransientError("It did not answer in time (MAA_FHIR_TIMEOUT_SECONDS).") from None
+            text = f"It did not answer {ask.what} in time (MAA_FHIR_TIMEOUT_SECONDS)."
+            raise _OutageError(text, 504) from None
         except httpx.HTTPError:
-            raise _TransientError("It cannot be reached, or broke off.") from None
+            raise _OutageError(f"It cannot be reached, or broke off at {ask.what}.") from None
+
+
+async def _body(response: httpx.Response, ask: _Ask, budget: _Budget) -> bytes:
+    """The body of a 200, and of no other status.
+
+    It is unzipped here, piece by piece: a few zipped bytes may become any number of plain ones.
+    """
+    if response.status_code in _TRY_AGAIN:
+        text = f"It answered {response.status_code} to {ask.what}."
+        raise _OutageError(text, pause=_retry_after(response))
+    if response.status_code != 200:
+        return b""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "x-gzip"}:
+        _failed("It sent a Content-Encoding that was not asked for.")
+    unzip = None if encoding == "identity" else zlib.decompressobj(16 + zlib.MAX_WBITS)
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            plain = unzip.decompress(chunk, budget.bytes + 1) if unzip else chunk
+            budget.spend(len(plain))
+            body += plain
+    except zlib.error:
+        _failed("It sent a body that is not the gzip it says it is.")
+    if unzip and not unzip.eof:
+        raise _OutageError(f"It cannot be reached, or broke off at {ask.what}.")
+    return bytes(body).removeprefix(codecs.BOM_UTF8)
 
 
 def _pause(state: RetryCallState) -> float:
     """What the server asks for, else a growing pause with jitter."""
     failure = state.outcome.exception() if state.outcome else None
-    asked = failure.pause if isinstance(failure, _TransientError) else 0.0
+    asked = failure.pause if isinstance(failure, _OutageError) else 0.0
     return asked or _BACK_OFF(state)
 
 
@@ -350,30 +457,39 @@ def _origin(url: httpx.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
 
 
-def _decoded(body: bytes, kind: type[_T]) -> _T:
+def _decoded(body: bytes | msgspec.Raw, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         _failed("It answered with something that is no FHIR JSON.")
 
 
-def _identity(entry: _Entry) -> str:
-    """What a resource found twice, by two searches or on two pages, is known by."""
-    resource = _decoded(bytes(entry.resource), _Resource)
-    return f"{resource.resourceType}/{resource.id}" if resource.id else bytes(entry.resource).hex()
+def _is_found(entry: _Entry, kind: str) -> bool:
+    """Whether the entry holds something found: an OperationOutcome only says how it went.
 
-
-def _is_outcome(entry: _Entry) -> bool:
-    """An OperationOutcome among the matches; RequestError where it says that some are missing."""
-    resource = _decoded(bytes(entry.resource), _Resource)
-    if resource.resourceType != "OperationOutcome":
+    RequestError where it says that something is missing, or where another type was found.
+    """
+    if not entry.resource:
         return False
-    if any(issue.severity in {"error", "fatal"} for issue in resource.issue):
-        _failed("It could not complete a search and says so with an OperationOutcome.")
+    resource = _decoded(entry.resource, _Resource)
+    if resource.resourceType == "OperationOutcome":
+        if any(issue.severity in {"error", "fatal"} for issue in resource.issue):
+            _failed("It could not complete a search and says so with an OperationOutcome.")
+        return False
+    if resource.resourceType != kind and (entry.search is None or entry.search.mode == "match"):
+        _failed(f"It answered the search of {kind} with resources of another type.")
     return True
 
 
+def _identity(entry: _Entry) -> str | bytes:
+    """What a resource found twice, by two searches or on two pages, is known by."""
+    resource = _decoded(entry.resource, _Resource)
+    return f"{resource.resourceType}/{resource.id}" if resource.id else bytes(entry.resource)
+
+
 def _bundle(entries: Iterable[_Entry]) -> bytes:
-    unique = {_identity(entry): entry for entry in entries}
+    unique: dict[str | bytes, _Entry] = {}
+    for entry in entries:
+        unique.setdefault(_identity(entry), entry)
     found = list(unique.values())
     return msgspec.json.encode({"resourceType": "Bundle", "type": "searchset", "entry": found})

@@ -54,13 +54,23 @@ class Fault:
 
 
 class RequestError(Exception):
-    """A request that cannot be answered, with its HTTP status and every fault."""
+    """A request that cannot be answered, with its HTTP status and every fault.
 
-    def __init__(self, status: int, *faults: Fault, remarks: Sequence[Remark] = ()) -> None:
+    `retry_after`: the seconds after which it may be answered, where that is known.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        *faults: Fault,
+        remarks: Sequence[Remark] = (),
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(status)
         self.status = status
         self.faults = faults
         self.remarks = remarks
+        self.retry_after = retry_after
 
     def outcome(self) -> dict[str, Any]:
         """The OperationOutcome that says so."""
