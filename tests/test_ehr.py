@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import logging
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +27,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from pydantic import ValidationError
 
+from app.ehr.authorization import Bearer
+from app.ehr.server import FhirServer, Limits, connections
+from app.fhir.outcome import RequestError
 from app.fhir.searches import SEARCHES
 from app.main import create_app
 from app.settings import Settings
@@ -39,6 +47,7 @@ class Asked:
     query: dict[str, list[str]]
     form: dict[str, list[str]]
     headers: dict[str, str]
+    target: str = ""
 
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -66,8 +75,13 @@ def serving(reply: Callable[[Asked], Reply]) -> Iterator[Stub]:
             body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
             headers = {name.lower(): value for name, value in self.headers.items()}
             asked = Asked(self.command, url.path, parse_qs(url.query), parse_qs(body), headers)
+            asked.target = f"{stub.host}{self.path}"
             stub.asked.append(asked)
-            status, more, content = stub.reply(asked)
+            try:
+                status, more, content = stub.reply(asked)
+            except ConnectionResetError:
+                self.close_connection = True
+                return
             self.send_response(status)
             for name, value in {"content-type": "application/fhir+json", **more}.items():
                 self.send_header(name, value)
@@ -182,7 +196,8 @@ def test_the_patients_counts_are_found_and_judged_as_if_they_were_sent() -> None
             "entry": [{"resource": json.loads(one)} for one in (PATIENT, *COUNTS.values())],
         }
         headers = {"content-type": "application/fhir+json"}
-        assert verdict(client.post("/fhir/$assess-eligibility", json=sent, headers=headers).json())
+        judged = client.post("/fhir/$assess-eligibility", json=sent, headers=headers).json()
+        assert fetched["entry"][0]["resource"] == judged["entry"][0]["resource"]
         parts = fetched["entry"][0]["resource"]["component"]
         assert [p["extension"][0]["valueReference"]["reference"] for p in parts[:2]] == [
             "Observation/anc",
@@ -198,6 +213,7 @@ def test_the_patients_counts_are_found_and_judged_as_if_they_were_sent() -> None
         assert len(f"{stub.base}{one.path}?{one.query}") < 2600
     sorts = {one.path: one.query.get("_sort") for one in stub.asked[1:]}
     assert sorts["/fhir/Observation"] == sorts["/fhir/Procedure"] == ["-date"]
+    assert sorts["/fhir/MedicationAdministration"] == ["-effective-time"]
 
 
 def test_parameters_go_into_the_query_or_the_body() -> None:
@@ -280,6 +296,9 @@ def test_a_failure_that_passes_is_asked_again_after_the_pause_it_names(status: i
     assert times[1] - times[0] >= 1
 
 
+BOMB = gzip.compress(b" " * 50_000_000)
+
+
 def failing(kind: str, other: str) -> Callable[[Asked], Reply]:
     """A server that fails in one way at the search for neutrophils."""
 
@@ -309,6 +328,13 @@ def failing(kind: str, other: str) -> Callable[[Asked], Reply]:
             ),
             "always failing": (500, {}, b""),
             "gone": (404, {}, b""),
+            "no address": (200, {}, searchset([], "http://[::1")),
+            "next climbs": (200, {}, searchset([], "/fhir/%2e%2e/admin?page=1")),
+            "not UTF-8": (200, {}, '{"resourceType":"Bündel"}'.encode("latin-1")),
+            "another type": (200, {}, searchset([PATIENT])),
+            "zipped": (200, {"content-encoding": "gzip"}, BOMB),
+            "not zipped": (200, {"content-encoding": "gzip"}, b"{}"),
+            "unasked encoding": (200, {"content-encoding": "zstd"}, b"{}"),
         }[kind]
 
     return reply
@@ -332,6 +358,13 @@ def failing(kind: str, other: str) -> Callable[[Asked], Reply]:
         ("next with a user", 502, "another address"),
         ("always failing", 502, "answered 500"),
         ("gone", 502, "answered 404"),
+        ("no address", 502, "no address"),
+        ("next climbs", 502, "another address"),
+        ("not UTF-8", 502, "no FHIR JSON"),
+        ("another type", 502, "another type"),
+        ("zipped", 502, "MAA_FHIR_MAX_BYTES"),
+        ("not zipped", 502, "gzip"),
+        ("unasked encoding", 502, "Content-Encoding"),
     ],
 )
 def test_a_server_that_fails_is_told_and_no_other_host_is_asked(
@@ -419,8 +452,8 @@ class Issuer:
     algorithm: str
     good: set[str] = field(default_factory=set)
     issued: int = 0
-    refuse_first: bool = False
     ids: set[str] = field(default_factory=set)
+    kids: set[str | None] = field(default_factory=set)
 
     def reply(self, asked: Asked) -> Reply:
         host = f"http://{asked.headers['host']}"
@@ -441,11 +474,11 @@ class Issuer:
         assert claims["iss"] == claims["sub"] == "our-client"
         assert claims["exp"] - time.time() <= 300
         assert claims["jti"] not in self.ids
+        self.kids.add(jwt.get_unverified_header(form["client_assertion"]).get("kid"))
         self.ids.add(claims["jti"])
         self.issued += 1
         token = f"token-{self.issued}"
-        if not (self.refuse_first and self.issued == 1):
-            self.good.add(token)
+        self.good.add(token)
         return 200, {}, json.dumps({"access_token": token, "expires_in": 300}).encode()
 
 
@@ -480,10 +513,7 @@ def test_smart_backend_services(algorithm: str, form: str, tmp_path: Path) -> No
         issuer.good.clear()
         assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
         assert issuer.issued == 2, "an expired token is renewed once"
-        issuer.good.clear()
-        issuer.good.add("none")
-        issuer.refuse_first = True
-    assert issuer.issued == 2
+    assert issuer.kids == ({"k1"} if form == "jwk" else {None})
 
 
 def test_a_client_that_is_not_known_and_a_token_endpoint_elsewhere(tmp_path: Path) -> None:
@@ -521,6 +551,10 @@ def test_a_client_that_is_not_known_and_a_token_endpoint_elsewhere(tmp_path: Pat
         {"fhir_server": "fhir"},
         {"fhir_client_id": "alone"},
         {"fhir_token_url": "http://example.org/token"},
+        {"fhir_server": "https://user:word@fhir.example.org"},
+        {"fhir_server": "https://fhir.example.org/fhir?tenant=1"},
+        {"fhir_server": "https://[::1"},
+        {"fhir_token": "t", "fhir_client_id": "c", "fhir_private_key_file": "key.pem"},
     ],
 )
 def test_settings_that_would_leak_or_cannot_work_are_refused(settings: dict[str, str]) -> None:
@@ -544,3 +578,294 @@ def test_a_weak_or_unfit_key_is_refused_at_the_start(key: Any, tmp_path: Path) -
     )
     with pytest.raises(ValueError, match="neither RSA of 2048 bits"):
         create_app(settings)
+
+
+def fetched(stub: Stub, query: str, **more: Any) -> dict[str, Any]:
+    """What a server of its own brings for one query, as for one call of CDS Hooks."""
+
+    async def fetch() -> bytes:
+        server = FhirServer(stub.base, **more)
+        try:
+            return await server.fetch(query)
+        finally:
+            await server.aclose()
+
+    bundle: dict[str, Any] = json.loads(asyncio.run(fetch()))
+    return bundle
+
+
+def test_a_read_and_a_search_come_as_one_searchset() -> None:
+    with serving(ordinary) as stub:
+        read = fetched(stub, "Patient/1", authorization=Bearer("theirs"))
+        found = fetched(stub, "Observation?patient=1&code=http://loinc.org|751-8")
+    assert read == {
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "entry": [{"resource": json.loads(PATIENT)}],
+    }
+    assert [entry["resource"]["id"] for entry in found["entry"]] == ["anc"]
+    assert stub.asked[0].headers["authorization"] == "Bearer theirs"
+    assert "authorization" not in stub.asked[1].headers
+
+
+@pytest.mark.parametrize("by_post", [False, True])
+def test_many_codes_are_asked_in_short_addresses_each_once(by_post: bool) -> None:
+    codes = [f"http://loinc.org|{number}-1" for number in range(10_000, 10_300)]
+    query = f"Observation?patient=1&date=ge2020&date=le2024&code={','.join(codes)}"
+    with serving(ordinary) as stub:
+        fetched(stub, query, search_by_post=by_post)
+    fields = [one.form if by_post else one.query for one in stub.asked]
+    assert [code for one in fields for code in one["code"][0].split(",")] == codes
+    assert all(one["date"] == ["ge2020", "le2024"] for one in fields)
+    if by_post:
+        assert len(stub.asked) == 1
+    else:
+        assert len(stub.asked) > 1
+        assert max(len(one.target) for one in stub.asked) <= 2000
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "../admin",
+        "Patient/..",
+        "Patient/%2e%2e/x",
+        "../../x?y=1",
+        "Patient/../../other/secret",
+        "Patient/1?x=y",
+        "Patient",
+        "//other.example/Patient?a=b",
+        "$export?a=b",
+    ],
+)
+def test_what_is_no_read_or_search_is_not_asked(query: str) -> None:
+    with serving(ordinary) as stub, pytest.raises(RequestError) as refused:
+        fetched(stub, query)
+    assert refused.value.status == 400
+    assert stub.asked == []
+
+
+def test_shared_connections_stay_open_and_carry_no_cookie_from_one_token_to_the_next() -> None:
+    def reply(asked: Asked) -> Reply:
+        status, headers, content = ordinary(asked)
+        return status, {**headers, "set-cookie": "session=first"}, content
+
+    async def twice(base: str) -> None:
+        async with connections() as shared:
+            for token in ("first", "second"):
+                server = FhirServer(base, Bearer(token), client=shared)
+                await server.fetch("Patient/1")
+                await server.aclose()
+
+    with serving(reply) as stub:
+        asyncio.run(twice(stub.base))
+    assert [one.headers["authorization"] for one in stub.asked] == ["Bearer first", "Bearer second"]
+    assert not any("cookie" in one.headers for one in stub.asked)
+
+
+def test_a_server_that_names_itself_otherwise_has_the_same_patient() -> None:
+    """Behind a proxy the server's own fullUrls hold a name that we do not ask it by."""
+
+    def reply(asked: Asked) -> Reply:
+        status, headers, content = ordinary(asked)
+        page = json.loads(content)
+        for entry in page.get("entry", []):
+            entry["fullUrl"] = f"http://inside:8080/fhir/Observation/{entry['resource']['id']}"
+        return status, headers, json.dumps(page).encode()
+
+    with serving(reply) as stub, service(stub) as client:
+        assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
+
+
+def test_a_wrong_parameter_is_told_before_the_server_is_asked() -> None:
+    with serving(ordinary) as stub, service(stub) as client:
+        assert client.get(f"{ELIGIBILITY}?asOf=yesterday").status_code == 400
+        assert client.get(f"{ELIGIBILITY}?subject=Patient/2").status_code == 400
+    assert stub.asked == []
+
+
+def test_a_search_that_keeps_failing_opens_the_breaker_though_the_patient_is_read() -> None:
+    """Neither the read that succeeds nor the searches cancelled beside it count as a recovery."""
+
+    def reply(asked: Asked) -> Reply:
+        return ordinary(asked) if asked.path.endswith("/Patient/1") else (503, {}, b"")
+
+    with serving(reply) as stub, service(stub) as client:
+        for _ in range(5):
+            assert "answered 503" in client.get(ELIGIBILITY).text
+        before = len(stub.asked)
+        rested = client.get(ELIGIBILITY)
+        assert (rested.status_code, len(stub.asked)) == (502, before)
+        assert "left alone" in rested.text
+        assert 1 <= int(rested.headers["retry-after"]) <= 30
+
+
+def test_a_server_left_alone_is_asked_again_later_and_is_ready_when_it_answers() -> None:
+    answers = [(503, {}, b"")] * 2
+
+    def reply(asked: Asked) -> Reply:
+        return answers.pop() if answers else ordinary(asked)
+
+    async def thrice(base: str) -> list[bool]:
+        limits = Limits(attempts=1, failures_to_open=2, open_seconds=0.2)
+        server = FhirServer(base, limits=limits)
+        for _ in range(2):
+            with pytest.raises(RequestError):
+                await server.fetch("Patient/1")
+        resting = [server.resting]
+        await asyncio.sleep(0.3)
+        await server.fetch("Patient/1")
+        resting.append(server.resting)
+        await server.aclose()
+        return resting
+
+    with serving(reply) as stub:
+        assert asyncio.run(thrice(stub.base)) == [True, False]
+    assert len(stub.asked) == 3
+
+
+def test_one_call_that_is_answered_wrongly_does_not_count_as_an_outage() -> None:
+    with serving(failing("html", "")) as stub, service(stub) as client:
+        for _ in range(7):
+            assert "no FHIR JSON" in client.get(ELIGIBILITY).text
+
+
+def test_a_pause_beyond_the_deadline_is_not_waited_for_but_passed_on() -> None:
+    def reply(_: Asked) -> Reply:
+        return 503, {"retry-after": "3600"}, b""
+
+    with serving(reply) as stub, service(stub) as client:
+        began = time.monotonic()
+        busy = client.get(ELIGIBILITY)
+        assert time.monotonic() - began < 1
+    assert (busy.status_code, busy.headers["retry-after"]) == (502, "3600")
+    assert len(stub.asked) == 1
+
+
+def test_a_pause_until_a_date_is_kept() -> None:
+    times: list[float] = []
+
+    def reply(asked: Asked) -> Reply:
+        times.append(time.monotonic())
+        if len(times) > 1:
+            return ordinary(asked)
+        until = datetime.now(UTC) + timedelta(seconds=2)
+        return 429, {"retry-after": format_datetime(until, usegmt=True)}, b""
+
+    with serving(reply) as stub:
+        fetched(stub, "Patient/1")
+    # The date has whole seconds: up to one of the two is lost.
+    assert 0.9 <= times[1] - times[0] <= 3
+
+
+def test_a_connection_that_breaks_off_is_tried_again() -> None:
+    broken: list[Asked] = []
+
+    def reply(asked: Asked) -> Reply:
+        if not broken:
+            broken.append(asked)
+            raise ConnectionResetError
+        return ordinary(asked)
+
+    with serving(reply) as stub:
+        assert fetched(stub, "Patient/1")["entry"]
+    assert len(stub.asked) == 2
+
+
+def test_a_zipped_answer_is_read_and_a_bomb_is_never_unpacked() -> None:
+    def zipped(asked: Asked) -> Reply:
+        status, headers, content = ordinary(asked)
+        return status, {**headers, "content-encoding": "gzip"}, gzip.compress(content)
+
+    with serving(zipped) as stub:
+        assert fetched(stub, "Patient/1")["entry"][0]["resource"] == json.loads(PATIENT)
+    assert stub.asked[0].headers["accept-encoding"] == "gzip"
+    with serving(lambda _: (200, {"content-encoding": "gzip"}, BOMB)) as stub:
+        tracemalloc.start()
+        with pytest.raises(RequestError):
+            fetched(stub, "Patient/1", limits=Limits(bytes=200_000))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(ordinary) as proxy, serving(ordinary) as stub:
+        for name in ("HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.host)
+        with service(stub) as client:
+            assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
+        assert proxy.asked == []
+
+
+def test_no_log_names_the_patient_or_the_token(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with serving(ordinary) as stub, service(stub, fhir_token="secret-token") as client:
+        assert client.get(ELIGIBILITY).status_code == 200
+    assert "Patient/1" not in caplog.text
+    assert "secret-token" not in caplog.text
+
+
+@pytest.mark.parametrize("token", ["tökén", "two words", "line\nbreak"])
+def test_a_token_that_no_header_can_carry_is_told(token: str) -> None:
+    with serving(ordinary) as stub, service(stub, fhir_token=token) as client:
+        response = client.get(ELIGIBILITY)
+    assert response.status_code == 502
+    assert "header" in response.json()["issue"][0]["diagnostics"]
+    assert token not in response.text
+    assert stub.asked == []
+
+
+def test_a_token_that_expires_amid_the_searches_is_renewed_once(tmp_path: Path) -> None:
+    key = key_of("ES384")
+    file = tmp_path / "key.jwk"
+    file.write_text(json.dumps(jwt.algorithms.ECAlgorithm.to_jwk(key, as_dict=True)))
+    issuer = Issuer(key.public_key(), "ES384")
+    together = threading.Barrier(4)
+
+    def reply(asked: Asked) -> Reply:
+        if asked.headers.get("authorization") == "Bearer token-1" and "/Patient/" not in asked.path:
+            # All four wait for each other, and are refused one after the other.
+            time.sleep(0.05 * together.wait(5))
+            return 401, {}, b""
+        return issuer.reply(asked)
+
+    settings = {"fhir_client_id": "our-client", "fhir_private_key_file": file}
+    with serving(reply) as stub, service(stub, fhir_timeout_seconds=2, **settings) as client:
+        assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
+    assert issuer.issued == 2
+
+
+def test_an_assertion_is_never_sent_twice(tmp_path: Path) -> None:
+    """An authorization service may take the second for a replay."""
+    key = key_of("ES384")
+    file = tmp_path / "key.jwk"
+    file.write_text(json.dumps(jwt.algorithms.ECAlgorithm.to_jwk(key, as_dict=True)))
+    issuer = Issuer(key.public_key(), "ES384")
+
+    def reply(asked: Asked) -> Reply:
+        answer = issuer.reply(asked)
+        busy = asked.path.endswith("/token") and issuer.issued == 1
+        return (503, {}, b"") if busy else answer
+
+    settings = {"fhir_client_id": "our-client", "fhir_private_key_file": file}
+    with serving(reply) as stub, service(stub, **settings) as client:
+        assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
+    assert (issuer.issued, len(issuer.ids)) == (2, 2)
+
+
+def test_a_key_that_cannot_be_read_is_refused_without_repeating_it(tmp_path: Path) -> None:
+    file = tmp_path / "key.jwk"
+    file.write_text('{"kty": "EC", "crv": "P-384", "d": "secret"}')
+    settings = Settings(
+        fhir_server="https://fhir.example.org", fhir_client_id="c", fhir_private_key_file=file
+    )
+    with pytest.raises(ValueError, match="not a JWK") as refused:
+        create_app(settings)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_setting_left_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compose file passes `MAA_FHIR_SERVER=` on when nobody has set it."""
+    monkeypatch.setenv("MAA_FHIR_SERVER", "")
+    assert Settings().fhir_server is None
