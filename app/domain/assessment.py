@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from enum import Enum
 from functools import cache
 from operator import attrgetter
+from typing import NamedTuple
 
 from app.domain.counts import (
     Analyte,
@@ -120,8 +121,7 @@ def analytes_of(rule: Rule) -> frozenset[Analyte]:
     return frozenset(leaf.analyte for leaf in rule.leaves() if isinstance(leaf, Limit))
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One criterion's answer."""
 
     criterion: Criterion
