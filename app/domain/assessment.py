@@ -55,6 +55,7 @@ CONFOUNDED_DAYS = {
 }
 
 
+_NOT_KNOWN = {Product.RED_CELLS: Truth.UNKNOWN, Product.PLATELETS: Truth.UNKNOWN}
 _LAST_DAY = attrgetter("when.last")
 _INSTANT = attrgetter("when.instant")
 
@@ -441,6 +442,8 @@ def _dependence(
     No transfusion in the data is not "no transfusions": without evidence that covers the time
     the answer is unknown.
     """
+    if not (course.transfusions or course.no_transfusions or course.transfusion_history_complete):
+        return _NOT_KNOWN, _NOT_KNOWN, {}, ()
     start = newest - min(timedelta(days=DEPENDENCE_DAYS), newest - date.min)
     recorded = [
         t
