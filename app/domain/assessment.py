@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from enum import Enum
 from functools import cache
 from operator import attrgetter
+from typing import NamedTuple
 
 from app.domain.counts import (
     Analyte,
@@ -54,6 +55,7 @@ CONFOUNDED_DAYS = {
 }
 
 
+_NOT_KNOWN = {Product.RED_CELLS: Truth.UNKNOWN, Product.PLATELETS: Truth.UNKNOWN}
 _LAST_DAY = attrgetter("when.last")
 _INSTANT = attrgetter("when.instant")
 
@@ -120,8 +122,7 @@ def analytes_of(rule: Rule) -> frozenset[Analyte]:
     return frozenset(leaf.analyte for leaf in rule.leaves() if isinstance(leaf, Limit))
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One criterion's answer."""
 
     criterion: Criterion
@@ -441,6 +442,8 @@ def _dependence(
     No transfusion in the data is not "no transfusions": without evidence that covers the time
     the answer is unknown.
     """
+    if not (course.transfusions or course.no_transfusions or course.transfusion_history_complete):
+        return _NOT_KNOWN, _NOT_KNOWN, {}, ()
     start = newest - min(timedelta(days=DEPENDENCE_DAYS), newest - date.min)
     recorded = [
         t

@@ -66,7 +66,8 @@ def counts_of(assessment: Assessment, finding: Finding) -> tuple[Count, ...]:
 
 def narrative(assessment: Assessment, notes: Iterable[str]) -> str:
     """The assessment as an XHTML div: verdict, criteria with their counts, what counts omit."""
-    rows = "".join([_row(assessment, finding) for finding in assessment.findings])
+    told = {id(count): _count(count) for count in assessment.counts}
+    rows = "".join([_row(assessment, finding, told) for finding in assessment.findings])
     day = f" Judged on {assessment.as_of.last}." if assessment.as_of else ""
     paragraphs = "".join([f"<p>{_own_text(note)}</p>" for note in notes])
     return (
@@ -79,9 +80,9 @@ def narrative(assessment: Assessment, notes: Iterable[str]) -> str:
     )
 
 
-def _row(assessment: Assessment, finding: Finding) -> str:
+def _row(assessment: Assessment, finding: Finding, told: dict[int, str]) -> str:
     criterion = finding.criterion
-    counts = "; ".join([_count(count) for count in counts_of(assessment, finding)])
+    counts = "; ".join([told[id(count)] for count in counts_of(assessment, finding)])
     return (
         f"<tr><td>{_own_text(criterion.title)}</td><td>{_TRUTH[finding.truth]}</td>"
         f"<td>{xhtml_text(counts) or 'no count'}</td>{rule_cells(criterion)}</tr>"
@@ -113,7 +114,9 @@ def _count(count: Count) -> str:
 
 def xhtml_text(text: str) -> str:
     """Text for a place in XHTML, whatever it holds."""
-    return escape(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text))
+    if not text.isprintable():
+        text = _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    return escape(text)
 
 
 _own_text = lru_cache(maxsize=1024)(xhtml_text)

@@ -78,7 +78,7 @@ _BUNDLES_DEEP = 3
 _DAYS_OF_A_YEAR = Decimal("365.25")
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """A resource, and where in the request it stands."""
 
     resource: Readable
@@ -291,7 +291,7 @@ class _Chart:
     remarks: list[Remark] = field(default_factory=list)
 
 
-class _Result(msgspec.Struct, frozen=True):
+class _Result(msgspec.Struct, frozen=True, gc=False):
     count: Count
     observation: Observation
 
@@ -422,29 +422,21 @@ class _Reader:
 
     def _observation(self, item: Item, observation: Observation) -> None:
         lending = self._lending(item) if self._lenders else (item,)
-        key, _ = owner = self._patient(lending)
-        if key:
-            self._charts[key]  # a patient with nothing usable is still answered
-        self._valued(lending, observation, observation, "", owner)
-        for index, component in enumerate(observation.component):
-            self._valued(lending, observation, component, f".component[{index}]", owner)
-
-    def _valued(
-        self,
-        lending: Sequence[Item],
-        observation: Observation,
-        valued: Valued,
-        path: str,
-        owner: Owner,
-    ) -> None:
-        row = None
-        try:
-            row = analyte_row(valued, bool(observation.component or observation.hasMember))
-            if row is not None:
-                self._result(lending, observation, valued, row, path, owner)
-        except SetAside as aside:
-            if row is None or row.analyte is not Analyte.BODY_WEIGHT:
-                self._set_aside(lending[0], path, aside)
+        subject = observation.subject
+        key = self._subjects.keys.get((subject.reference or "", item.server)) if subject else None
+        owner = (key, item) if key else self._patient(lending)
+        if owner[0]:
+            self._charts[owner[0]]  # a patient with nothing usable is still answered
+        panel = bool(observation.component or observation.hasMember)
+        for path, valued in _parts(observation) if panel else (("", observation),):
+            row = None
+            try:
+                row = analyte_row(valued, panel)
+                if row is not None:
+                    self._result(lending, observation, valued, row, path, owner)
+            except SetAside as aside:
+                if row is None or row.analyte is not Analyte.BODY_WEIGHT:
+                    self._set_aside(item, path, aside)
 
     def _result(
         self,
@@ -638,8 +630,18 @@ def _person(patient: PatientResource) -> _Person:
     )
 
 
+def _parts(observation: Observation) -> Iterator[tuple[str, Valued]]:
+    """The Observation and its components, each with its path in it."""
+    yield "", observation
+    for index, component in enumerate(observation.component):
+        yield f".component[{index}]", component
+
+
 def _date(lending: Sequence[Item]) -> tuple[When, Item]:
     """When a result is true of its patient, and the resource that tells."""
+    text = getattr(lending[0].resource, "effectiveDateTime", None)
+    if text and (moment := when(text)):
+        return moment, lending[0]
     for lender in lending:
         if not isinstance(lender.resource, Dated):
             continue

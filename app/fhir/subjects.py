@@ -45,7 +45,6 @@ class Subjects:
         self._aliases: dict[str, str] = {}
         self._spellings: dict[str, set[str]] = defaultdict(set)
         self._identifiers: dict[str, Identifier] = {}
-        self._keys: dict[tuple[str, str], str | None] = {}
         texts = {
             (reference.reference, server)
             for reference, server in references
@@ -62,6 +61,12 @@ class Subjects:
             self._join(person, url)
         for text, own in texts:
             self._spellings[self._literal_key(text, own)].add(text)
+        self.keys = {
+            (text, own): key
+            for text, own in texts
+            if text[0] != "#" and (key := self._key_of_text(text, own))
+        }
+        """The key of every plain reference, by its text and its entry's server."""
 
     def _join(self, person: PatientResource, url: str | None) -> None:
         key = self.key_of_patient(person, url)
@@ -100,10 +105,7 @@ class Subjects:
             contained = _contained_patient(holder, text) if holder else None
             identifiers = contained.identifier if contained else ()
             return self._logical_key(next((i for i in identifiers if i.value), None))
-        key = self._keys.get((text, own_server), "")
-        if key == "":
-            key = self._keys[text, own_server] = self._key_of_text(text, own_server)
-        return key
+        return self.keys.get((text, own_server)) or self._key_of_text(text, own_server)
 
     def _key_of_text(self, text: str, own_server: str) -> str | None:
         if "Patient?identifier=" in text:

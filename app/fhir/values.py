@@ -113,12 +113,11 @@ def _has_value(valued: Valued) -> bool:
 
 def value_of(valued: Valued, row: LoincRow) -> tuple[Interval, Repairs]:
     """The value in the analyte's unit, and what was repaired or read as an interval."""
-    if valued.valueQuantity is None or _BESIDE_A_QUANTITY(valued) != _NOTHING:
+    quantity = valued.valueQuantity
+    if quantity is None or _BESIDE_A_QUANTITY(valued) != _NOTHING:
         return _unusual_value(valued, row)
-    interval, repairs = _quantity(valued.valueQuantity, row)
-    if valued.valueQuantity.comparator is not None:
-        repairs += _as_interval(interval)
-    return interval, repairs
+    interval, repairs = found = _quantity(quantity, row)
+    return (interval, repairs + _as_interval(interval)) if quantity.comparator else found
 
 
 def _as_interval(interval: Interval) -> Repairs:

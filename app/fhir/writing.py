@@ -124,10 +124,15 @@ def write_answers(
 
 def _entry_of(resource: Json, seed: str = "") -> Json:
     """An entry named by its content: the same content has the same name."""
-    # As uuid.uuid5, which would have the bytes decoded to encode them again.
-    digest = sha1(_NAMESPACE.bytes + seed.encode() + encode(resource), usedforsecurity=False)
-    name = uuid.UUID(bytes=digest.digest()[:16], version=5)
-    return {"fullUrl": f"urn:uuid:{name}", "resource": resource}
+    # As uuid.uuid5 does, which would have the bytes decoded to encode them again.
+    name = sha1(_NAMESPACE.bytes + seed.encode() + encode(resource), usedforsecurity=False)
+    digits = name.hexdigest()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return {
+        "fullUrl": f"urn:uuid:{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-"
+        f"{variant}{digits[17:20]}-{digits[20:32]}",
+        "resource": resource,
+    }
 
 
 def subject_of(patient: Patient) -> Json:
