@@ -43,6 +43,7 @@ _SORTED_BY = {
 }
 _TRY_AGAIN = {429, 500, 502, 503, 504}
 _LONGEST_URL = 2000
+_LEGIBLE = ":/,"
 _AT_ONCE = 4
 _BACK_OFF = wait_random_exponential(multiplier=0.2, max=5)
 
@@ -252,14 +253,15 @@ class FhirServer:
         if self._search_by_post:
             yield _Ask(f"{self._base}/{kind}/_search", what, lambda: fields)
             return
-        fixed = urlencode([field for field in fields if field[0] != "code"])
-        address = f"{self._base}/{kind}?{fixed}"
         codes = [value for name, value in fields if name == "code"]
-        if len(codes) != 1:
-            yield _Ask(f"{self._base}/{kind}?{urlencode(fields)}", what)
-            return
-        for chunk in _chunks(codes[0].split(","), _LONGEST_URL - len(f"{address}&code=")):
-            yield _Ask(f"{address}&code={quote(chunk, safe='')}", what)
+        chunks: Iterable[str] = [""]
+        if len(codes) == 1:
+            without = [(name, "" if name == "code" else value) for name, value in fields]
+            room = _LONGEST_URL - len(f"{self._base}/{kind}?{_query(without)}")
+            chunks = _chunks(codes[0].split(","), room)
+        for chunk in chunks:
+            asked = [(name, chunk if chunk and name == "code" else v) for name, v in fields]
+            yield _Ask(f"{self._base}/{kind}?{_query(asked)}", what)
 
     async def _searches(self, asks: Iterable[_Ask], kind: str, budget: _Budget) -> list[_Entry]:
         return [entry for ask in asks for entry in await self._search(ask, kind, budget)]
@@ -443,10 +445,15 @@ def _retry_after(response: httpx.Response) -> float:
     return max(0.0, (until - datetime.now(UTC)).total_seconds()) if until.tzinfo else 0.0
 
 
+def _query(fields: list[tuple[str, str]]) -> str:
+    """The fields in their order, as legible as a query may be: it is the one that was published."""
+    return urlencode(fields, quote_via=quote, safe=_LEGIBLE)
+
+
 def _chunks(tokens: Iterable[str], room: int) -> Iterable[str]:
     chunk: list[str] = []
     for token in tokens:
-        if chunk and len(quote(",".join([*chunk, token]), safe="")) > room:
+        if chunk and len(quote(",".join([*chunk, token]), safe=_LEGIBLE)) > room:
             yield ",".join(chunk)
             chunk = []
         chunk.append(token)
