@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import date
 from decimal import Decimal
 from itertools import product
 
@@ -71,9 +72,16 @@ def _extremes(counts: list[Count]) -> list[Count]:
     """The lowest and the highest: limits are one-sided, so these two show every contradiction."""
     if len(counts) == 1:
         return counts
+    # Of equal results the one that can be placed best: min and max keep the first.
+    counts = sorted(counts, key=_vagueness)
     lowest = min(counts, key=lambda count: (_from(count.value), _to(count.value)))
     highest = max(counts, key=lambda count: (_to(count.value), _from(count.value)))
     return [lowest] if lowest is highest else [lowest, highest]
+
+
+def _vagueness(count: Count) -> tuple[int, bool, date]:
+    when = count.when
+    return (when.last - when.first).days, count.doubtful, when.last
 
 
 def _from(value: Interval) -> tuple[Decimal, bool]:
