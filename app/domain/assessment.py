@@ -283,16 +283,17 @@ def take_baseline(
     The course tells what bears on them; of that nothing later than `as_of` is looked at.
     """
     window = timedelta(days=window_days)
-    placed = [
-        c
-        for c in counts
-        if c.analyte in analytes and (c.when.first == c.when.last or _placed(c, window_days))
-    ]
-    pools = {
-        analyte: [c for c in placed if c.analyte is analyte] for analyte in _in_order(analytes)
-    }
-    lasts = [c.when.last for pool in pools.values() for c in _tellers(pool)]
-    newest = max(lasts, default=date.max)
+    pools: dict[Analyte, list[Count]] = {analyte: [] for analyte in _in_order(analytes)}
+    for count in counts:
+        pool = pools.get(count.analyte)
+        if pool is not None:
+            when = count.when
+            if when.first == when.last or _placed(count, window_days):
+                pool.append(count)
+    newest = max(
+        [max(_tellers(pool), key=_LAST_DAY).when.last for pool in pools.values() if pool],
+        default=date.max,
+    )
     start = newest - min(window, newest - date.min)
     chosen: dict[Analyte, tuple[Count, ...]] = {}
     for analyte, pool in pools.items():
@@ -493,17 +494,26 @@ def _left_out(
     """What was not judged: for each kind of reason its places, every place under one reason."""
     told = set(_places(baseline.counts))
     paired = {s.place for c in known for part in c.parts for s in part.sources}
-    measured = [c for c in known if c.kind is Kind.MEASURED]
-    first_day = baseline.first_day
+    outside: list[Count] = []
+    unpaired: list[Count] = []
+    vague: list[Count] = []
+    measured: list[Count] = []
+    first_day = baseline.first_day if told else date.min
+    for count in known:
+        if count.kind is Kind.MEASURED:
+            measured.append(count)
+            when = count.when
+            if when.first < first_day:
+                outside.append(count)
+            if when.first != when.last and not _placed(count, window_days):
+                vague.append(count)
+            if count.analyte in NEVER_ALONE and not paired.issuperset(_places((count,))):
+                unpaired.append(count)
     left = {
         "after-as-of": [c for c in later if c.kind is Kind.MEASURED],
-        "imprecise-date": [
-            c for c in measured if c.when.first != c.when.last and not _placed(c, window_days)
-        ],
-        "outside-window": [c for c in measured if told and c.when.first < first_day],
-        "unpaired": [
-            c for c in measured if c.analyte in NEVER_ALONE and not paired.issuperset(_places((c,)))
-        ],
+        "imprecise-date": vague,
+        "outside-window": outside,
+        "unpaired": unpaired,
         "superseded": measured,
     }
     for code, severity, text in (

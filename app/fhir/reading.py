@@ -599,7 +599,10 @@ class _Reader:
 
     def _course(self, key: str, chart: _Chart, history_complete: bool) -> Course:
         standing, replaced = _standing(chart.results)
-        counts = tuple(c for c in standing if c.analyte is not Analyte.BODY_WEIGHT)
+        weights = tuple([c for c in standing if c.analyte is Analyte.BODY_WEIGHT])
+        counts = standing
+        if weights:
+            counts = tuple([c for c in standing if c.analyte is not Analyte.BODY_WEIGHT])
         administered = {d.drug for d in chart.drugs if not d.stated}
         person = self._people.get(key, _NOBODY)
         return Course(
@@ -610,7 +613,7 @@ class _Reader:
             no_transfusions=tuple(chart.no_transfusions),
             transfusion_history_complete=history_complete,
             drugs=tuple(d for d in chart.drugs if not d.stated or d.drug not in administered),
-            weights=tuple(c for c in standing if c.analyte is Analyte.BODY_WEIGHT),
+            weights=weights,
             sex=person.sex,
             born=person.born,
             died=person.died,
@@ -673,7 +676,7 @@ def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:
                 if other is None or result.issued > other.issued:
                     corrections[key] = result
     if not corrections:
-        return tuple(result.count for result in results), []
+        return tuple([result.count for result in results]), []
     standing: list[Count] = []
     replaced: list[Remark] = []
     for result in results:
