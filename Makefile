@@ -5,7 +5,7 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint openapi lock clean
+.PHONY: run test bench lint openapi lock clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/maa-assess serve --host $(HOST) --port $(PORT)
@@ -18,6 +18,10 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Ten minutes; docs/performance.md says what it measures. Node.js is used where it is installed.
+bench: $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks.run
 
 openapi: $(VENV)/run.stamp
 	mkdir -p openapi
@@ -39,12 +43,17 @@ $(VENV)/test.stamp: $(VENV)/run.stamp requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 
+$(VENV)/bench.stamp: $(VENV)/run.stamp requirements-bench.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	touch $@
+
 # Needs uv; run after a change of the dependencies in pyproject.toml.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 lock:
 	$(LOCK) --upgrade pyproject.toml -o requirements.lock
 	$(LOCK) --upgrade --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(LOCK) --upgrade --extra bench -c requirements-dev.lock pyproject.toml -o requirements-bench.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
