@@ -47,7 +47,8 @@ def _written(
 ) -> Json:
     request, reading, assessments = assessed
     remarks = {course.patient: course.remarks for course in reading.courses}
-    answers = [answer(found, remarks[found.patient]) for found in assessments]
+    # One by one: of a large cohort's answers each is encoded while it is at hand.
+    answers = (answer(found, remarks[found.patient]) for found in assessments)
     return write_answers(answers, reading.remarks, request.study)
 
 

@@ -95,6 +95,10 @@ def decode(body: bytes) -> Any:
     return _DECODE(body)
 
 
+decode_line = msgspec.json.Decoder(_Observation).decode
+"""One Observation of an export, likewise."""
+
+
 def verdicts(body: bytes) -> dict[str, bool]:
     """L: for each patient whether the newest counts are low in two of three lineages."""
     newest: dict[str, dict[str, tuple[str, Decimal]]] = {}

@@ -17,10 +17,11 @@ IDIOMATIC = ("--factory", "benchmarks.idiomatic:create_app")
 BARE = ("benchmarks.bare:app",)
 
 
-def pin(process: int, core: int) -> None:
-    """Keep a process (0: this one) to one core, where the system can."""
-    if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > core:
-        os.sched_setaffinity(process, {core})
+def pin(process: int, *cores: int) -> None:
+    """Keep a process (0: this one) to these cores (none: to any), where the system can."""
+    every = range(os.cpu_count() or 1)
+    if hasattr(os, "sched_setaffinity") and set(cores) <= set(every):
+        os.sched_setaffinity(process, cores or every)
 
 
 @contextlib.contextmanager
