@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
-from typing import TypeVar, get_args
+from typing import TypeVar, cast, get_args
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -285,6 +285,8 @@ class _Chart:
     """What has been read of one patient."""
 
     results: list[_Result] = field(default_factory=list)
+    corrected: bool = False
+    """Whether a result says that it corrects another."""
     transfusions: list[Transfusion] = field(default_factory=list)
     no_transfusions: list[NoTransfusion] = field(default_factory=list)
     drugs: list[DrugGiven] = field(default_factory=list)
@@ -353,18 +355,17 @@ class _Reader:
         for item in items:
             resource = item.resource
             if isinstance(resource, Observation):
-                named.append((1, item, resource.hasMember))
+                if resource.hasMember:
+                    named.append((1, item, resource.hasMember))
             elif isinstance(resource, DiagnosticReport) and resource.status not in _WITHDRAWN:
                 named.append((0, item, resource.result))
-        named = [lending for lending in named if lending[2]]
         for _, lender, references in sorted(named, key=lambda n: (n[0], n[1].reference)):
             for reference in references:
                 member = self._resolve(reference, lender)
                 if member is not None and member is not lender:
                     lenders.setdefault(member.place, lender)
-        for item in items:
-            if item.container is not None:
-                lenders.setdefault(item.place, item.container)
+        for item in [item for item in items if item.container is not None]:
+            lenders.setdefault(item.place, cast("Item", item.container))
         return lenders
 
     def _lending(self, item: Item) -> Sequence[Item]:
@@ -479,6 +480,8 @@ class _Reader:
         )
         chart = self._charts[key]
         chart.results.append(_Result(count, observation))
+        if observation.status != "final":
+            chart.corrected = True
         if moment.instant is None and moment.text[10:11] == "T" and "/" not in moment.text:
             repairs += (
                 (
@@ -598,7 +601,10 @@ class _Reader:
         )
 
     def _course(self, key: str, chart: _Chart, history_complete: bool) -> Course:
-        standing, replaced = _standing(chart.results)
+        if chart.corrected:
+            standing, replaced = _standing(chart.results)
+        else:
+            standing, replaced = tuple([result.count for result in chart.results]), []
         weights = tuple([c for c in standing if c.analyte is Analyte.BODY_WEIGHT])
         counts = standing
         if weights:
@@ -675,8 +681,6 @@ def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:
                 other = corrections.get(key)
                 if other is None or result.issued > other.issued:
                     corrections[key] = result
-    if not corrections:
-        return tuple([result.count for result in results]), []
     standing: list[Count] = []
     replaced: list[Remark] = []
     for result in results:
