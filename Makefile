@@ -2,10 +2,11 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
+HAPI_PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test bench lint openapi lock clean
+.PHONY: run test bench lint hapi openapi lock clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/maa-assess serve --host $(HOST) --port $(PORT)
@@ -22,6 +23,15 @@ lint: $(VENV)/test.stamp
 # Ten minutes; docs/performance.md says what it measures. Node.js is used where it is installed.
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks.run
+
+# A real FHIR server on loopback, to try the service against; needs a JDK 17 or newer, and Maven.
+hapi: build/hapi.classpath
+	exec java -Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$$(cat $<)" \
+		tests/hapi/HapiServer.java $(HAPI_PORT)
+
+build/hapi.classpath: tests/hapi/pom.xml
+	mvn --quiet --batch-mode --strict-checksums --file $< -Dmaven.repo.local=$(CURDIR)/build/m2 \
+		dependency:build-classpath -Dmdep.outputFile=$(CURDIR)/$@
 
 openapi: $(VENV)/run.stamp
 	mkdir -p openapi

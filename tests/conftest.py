@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,53 @@ import pytest
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
 from app.main import create_app
+from tests.tools import require
 
 ROOT = Path(__file__).resolve().parent.parent
 FHIR_JSON = "application/fhir+json"
 OPERATION = "/fhir/$assess-eligibility"
 SECONDS_TO_START = 30
+SECONDS_TO_DOWNLOAD_AND_START = 300
 
 
-def _ready(url: str) -> bool:
+def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health/ready", timeout=2).status_code == httpx.codes.OK
+        return httpx.get(url, timeout=2).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
+
+
+@contextmanager
+def _running(
+    command: list[str], log: Path, sign_of_life: str, seconds: int, environment: dict[str, str]
+) -> Iterator[None]:
+    """A process of its own, from its first answer at `sign_of_life` on; none of it is left over."""
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            give_up = time.monotonic() + seconds
+            while not _answers(sign_of_life):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < give_up, f"It does not become ready.\n{log.read_text()}"
+                time.sleep(0.05)
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            process.wait(10)
+
+
+def _environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(("MAA_", "MAKE"))}
 
 
 @contextmanager
@@ -38,24 +74,10 @@ def serving(log: Path, port: int = 0, **settings: str) -> Iterator[str]:
     """The address of the real service, started as its user starts it; stopped at the end."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAA_")} | settings
     command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
-    with (
-        log.open("wb") as out,
-        subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
-        ) as process,
-    ):
-        try:
-            give_up = time.monotonic() + SECONDS_TO_START
-            while not _ready(url):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < give_up, "The service does not become ready."
-                time.sleep(0.05)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(10)
+    environment = _environment() | settings
+    with _running(command, log, f"{url}/health/live", SECONDS_TO_START, environment):
+        yield url
     assert "Traceback" not in log.read_text()
 
 
@@ -77,6 +99,26 @@ def server_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(server_log: Path) -> Iterator[str]:
     """The address of the real service with its defaults."""
     with serving(server_log) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def hapi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a HAPI FHIR server, empty at first, started as the README says."""
+    require("java", "javac", "make", "mvn")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/fhir"
+    command = ["make", "hapi", f"HAPI_PORT={port}"]
+    log = tmp_path_factory.mktemp("hapi") / "log"
+    seconds = SECONDS_TO_DOWNLOAD_AND_START
+    with _running(command, log, f"{url}/Patient?_count=1", seconds, _environment()):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def server_behind_hapi(hapi: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the real service, which reads patients from HAPI."""
+    with serving(tmp_path_factory.mktemp("server") / "log", MAA_FHIR_SERVER=hapi) as url:
         yield url
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import pytest
 from app.fhir.definitions import definitions
 from app.fhir.profiles import profile_of
 from app.fhir.writing import encode
+from tests.tools import require
 
 ROOT = Path(__file__).parents[1]
 HERE = ROOT / "tests" / "validator"
@@ -33,12 +33,7 @@ CLASSES = f"{BUILD / 'classes'}{os.pathsep}{BUILD / 'lib'}/*"
 
 def built() -> None:
     """The validator with its libraries, had once from Maven Central."""
-    for tool in ("java", "javac", "mvn"):
-        if shutil.which(tool) is None:
-            reason = f"'{tool}' is missing: HL7's validator does not run (install a JDK and Maven)"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+    require("java", "javac", "mvn")
     lib = f"-DoutputDirectory={BUILD / 'lib'}"
     maven = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies", lib]
     subprocess.run(maven, check=True, timeout=600)
