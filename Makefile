@@ -6,7 +6,7 @@ HAPI_PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test bench lint hapi openapi lock clean
+.PHONY: run test bench lint hapi cql openapi lock clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/maa-assess serve --host $(HOST) --port $(PORT)
@@ -32,6 +32,10 @@ hapi: build/hapi.classpath
 build/hapi.classpath: tests/hapi/pom.xml
 	mvn --quiet --batch-mode --strict-checksums --file $< -Dmaven.repo.local=$(CURDIR)/build/m2 \
 		dependency:build-classpath -Dmdep.outputFile=$(CURDIR)/$@
+
+# Writes the papers' CQL and its ELM anew; needs Node.js and npm.
+cql: $(VENV)/test.stamp
+	$(BIN)/python -m tests.test_cql --rewrite
 
 openapi: $(VENV)/run.stamp
 	mkdir -p openapi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
@@ -10,6 +11,7 @@ from app.domain.assessment import Citation, Paper
 from app.domain.cohort import BY_LINEAGES, STRATIFIERS
 from app.domain.response import ResponsePaper
 from app.domain.rules import Criterion, criteria_of
+from app.fhir.cql import criterion_define, libraries
 from app.fhir.measure import MEASURE_ID, POPULATION_SYSTEM, STRATIFIER_SYSTEM
 from app.fhir.outcome import BASE, Fault, RequestError
 from app.fhir.profiles import profiles
@@ -30,6 +32,7 @@ DEFINITION_TYPES = (
 )
 OPERATIONS = ("assess-eligibility", "assess-response", "evaluate-measure")
 _FHIRPATH = "text/fhirpath"
+_MEETS = "Meets the definition"
 _AID = "Research criteria: a decision aid, not a diagnosis."
 
 
@@ -39,6 +42,7 @@ def definitions() -> Mapping[tuple[str, str], Json]:
     found = [
         *_operations(),
         *_plans(),
+        *_libraries(),
         _measure(),
         *terminology(),
         *profiles(),
@@ -208,6 +212,8 @@ def _plan(papers: Sequence[Paper | ResponsePaper]) -> Json:
     plan = defined("PlanDefinition", paper.id, paper.title, description, paper.version)
     if not all(one.verified for one in papers):
         plan |= {"status": "draft", "experimental": True}
+    if isinstance(paper, Paper):
+        plan["library"] = [f"{BASE}/Library/{paper.id}|{paper.version}"]
     also = dict.fromkeys(text for one in papers for text in one.also_requires)
     return plan | {
         "type": coded("http://terminology.hl7.org/CodeSystem/plan-definition-type", "eca-rule"),
@@ -235,14 +241,37 @@ def _action(paper: Paper | ResponsePaper) -> Json:
         "title": paper.title,
         "code": [coded(f"{BASE}/CodeSystem/verdict", verdict)],
         "trigger": [{"type": "named-event", "name": "patient-view"}],
+        "condition": [
+            _condition(paper, _MEETS if isinstance(paper, Paper) else "primary-end-point")
+        ],
         "action": [_criterion(one, paper) for one in criteria],
     }
+
+
+def _condition(paper: Paper | ResponsePaper, name: str) -> Json:
+    """Eligibility is a define of the paper's CQL; a response is read off our assessment of it."""
+    if isinstance(paper, Paper):
+        expression = {"language": "text/cql", "expression": f'"{name}"'}
+    else:
+        expression = {"language": _FHIRPATH, "expression": _met(name)}
+    return {"kind": "applicability", "expression": expression}
+
+
+def _met(criterion: str) -> str:
+    """Whether a response assessment (Observation) says that the criterion is met, as FHIRPath."""
+    found = f"component.where(code.coding.exists(code = '{criterion}'))"
+    return f"{found}.value.coding.exists(code = 'met')"
 
 
 def _criterion(criterion: Criterion, paper: Paper | ResponsePaper) -> Json:
     return {
         "title": criterion.title,
         "description": criterion.describe(),
+        "condition": [
+            _condition(
+                paper, criterion_define(criterion) if isinstance(paper, Paper) else criterion.code
+            )
+        ],
         "code": [coded(f"{BASE}/CodeSystem/criterion", criterion.code)],
         "documentation": [
             {
@@ -253,6 +282,22 @@ def _criterion(criterion: Criterion, paper: Paper | ResponsePaper) -> Json:
             }
         ],
     }
+
+
+def _libraries() -> Iterator[Json]:
+    """The papers' criteria of eligibility as CQL with its ELM, and what they all include."""
+    for one in libraries():
+        description = f"{one.title}, in Clinical Quality Language. {_AID}"
+        contents = (("text/cql", one.cql), ("application/elm+json", one.elm))
+        yield defined("Library", one.id, one.title, description, one.version) | {
+            "name": one.name,
+            "type": coded("http://terminology.hl7.org/CodeSystem/library-type", "logic-library"),
+            "subjectCodeableConcept": coded("http://hl7.org/fhir/resource-types", "Patient"),
+            "content": [
+                {"contentType": kind, "data": b64encode(text.encode()).decode()}
+                for kind, text in contents
+            ],
+        }
 
 
 def _measure() -> Json:

@@ -1,0 +1,358 @@
+"""The papers as CQL libraries: written from the very tables the engine runs, and their ELM.
+
+`libraries()` reads what is kept beside the code; `generated()` writes the CQL anew. A test holds
+the two to each other, and compiles the CQL to the ELM on file; `make cql` writes both anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from functools import cache
+from importlib.resources import files
+from textwrap import indent, wrap
+
+from app.domain.assessment import (
+    CONFOUNDED_DAYS,
+    DEPENDENCE_DAYS,
+    DEPENDENCE_UNITS,
+    Paper,
+    analytes_of,
+    reading,
+)
+from app.domain.counts import Analyte, Drug, Product
+from app.domain.rules import (
+    Above,
+    AtLeast,
+    AtLeastOf,
+    AtMost,
+    Below,
+    Criterion,
+    Limit,
+    Not,
+    Rule,
+    TransfusionDependent,
+    criteria_of,
+)
+from app.fhir import codes
+from app.fhir.codes import Dimension, LoincRow
+from app.papers import PUBLISHED
+
+COUNTS = "maa-counts"
+TABLES = "maa-tables"
+_VERSION = "1.0.0"
+_FOLDER = files("app.fhir") / "libraries"
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryText:
+    """One CQL library: the id and version of its FHIR Library, its CQL, and its ELM as JSON."""
+
+    id: str
+    name: str
+    version: str
+    title: str
+    cql: str
+    elm: str
+
+
+def library_name(library_id: str) -> str:
+    """The name of a library in CQL: `nih-daclizumab-2003` is NihDaclizumab2003."""
+    return "".join(part.capitalize() for part in library_id.split("-"))
+
+
+@cache
+def libraries() -> tuple[LibraryText, ...]:
+    """The libraries on file: one for each paper, then the two that all of them include."""
+    of_papers = ((paper.id, paper.version, paper.title) for paper in PUBLISHED)
+    shared = (
+        (COUNTS, _VERSION, "Which results of a patient count, and what they say"),
+        (TABLES, _VERSION, "Codes, units and limits of time"),
+    )
+    return tuple(
+        LibraryText(
+            library_id,
+            library_name(library_id),
+            version,
+            title,
+            (_FOLDER / f"{library_name(library_id)}.cql").read_text("utf-8"),
+            (_FOLDER / f"{library_name(library_id)}.json").read_text("utf-8"),
+        )
+        for library_id, version, title in (*of_papers, *shared)
+    )
+
+
+def criterion_define(criterion: Criterion) -> str:
+    """The name of the expression that a paper's library defines for the criterion."""
+    return criterion.title
+
+
+def generated() -> dict[str, str]:
+    """The CQL written from tables, by the library's name: every paper's, and the shared tables."""
+    papers = {library_name(paper.id): _paper(paper) for paper in PUBLISHED}
+    return {**papers, library_name(TABLES): _tables()}
+
+
+# A paper
+
+_HEADER = """library {name} version '{version}'
+
+// {title}
+{citation}
+// {url}
+// Written from the table the service runs (app/papers); `make cql` writes it anew.
+// true: met; false: not met; null: not known. Numbers are in 10*9/L, hemoglobin in g/dL.
+
+using FHIR version '4.0.1'
+
+include {counts} version '{counts_version}' called Maa
+
+// Judged as known on this day; results later than it are left out. Null leaves nothing out.
+parameter "As of" DateTime default null
+// Results older than this before the newest one judged are not combined with it.
+parameter "Window days" Integer default 30
+"""
+_POLICY = """// How the red-cell criterion is read: {policies}.
+parameter "Red cell policy" String default '{first}'
+"""
+_HISTORY = """// Whether the data hold every transfusion, so that none recorded is none given.
+parameter "Transfusion history complete" Boolean default false
+"""
+_JUDGED = """
+context Patient
+
+define "Analytes asked for":
+{analytes}
+
+define "Counts judged":
+  Maa."Judged"("Analytes asked for", "As of", "Window days")
+"""
+_VERDICT = """
+define "Meets the definition":
+{rule}
+
+define "Verdict":
+  case
+    when "Meets the definition" is true then 'eligible'
+    when "Meets the definition" is false then 'not-eligible'
+    else 'indeterminate'
+  end
+"""
+
+
+def _paper(paper: Paper) -> str:
+    criteria = criteria_of(paper.eligibility)
+    bodies = [rule for one in criteria for rule in (one.rule, *dict(one.policies).values())]
+    parts = [
+        _HEADER.format(
+            name=library_name(paper.id),
+            version=paper.version,
+            title=paper.title,
+            citation=_remark(paper.citation.text),
+            url=paper.citation.url,
+            counts=library_name(COUNTS),
+            counts_version=_VERSION,
+        )
+    ]
+    if paper.red_cell_policies:
+        policies = ", ".join(paper.red_cell_policies)
+        parts.append(_POLICY.format(policies=policies, first=paper.red_cell_policies[0]))
+    if any(isinstance(leaf, TransfusionDependent) for body in bodies for leaf in body.leaves()):
+        parts.append(_HISTORY)
+    parts.append(_JUDGED.format(analytes=indent(_analytes(paper), "  ")))
+    parts += (_define(criterion) for criterion in criteria)
+    rule = indent(_expression(paper.eligibility, named=True), "  ")
+    parts.append(_VERDICT.format(rule=rule))
+    return "".join(parts)
+
+
+def _analytes(paper: Paper) -> str:
+    """The analytes the definition asks for, which a red-cell policy may change."""
+    own = _listed(analytes_of(reading(paper, None)[0]))
+    others = {
+        policy: _listed(analytes_of(reading(paper, policy)[0]))
+        for policy in paper.red_cell_policies
+    }
+    return _by_policy(own, {policy: asked for policy, asked in others.items() if asked != own})
+
+
+def _listed(analytes: Iterable[Analyte]) -> str:
+    asked = set(analytes)
+    return "{ " + ", ".join(_text(one.title) for one in Analyte if one in asked) + " }"
+
+
+def _define(criterion: Criterion) -> str:
+    others = {
+        policy: _expression(rule) for policy, rule in criterion.policies if rule != criterion.rule
+    }
+    body = _by_policy(_expression(criterion.rule), others)
+    return (
+        f'\n{_remark(criterion.wording)}\ndefine "{criterion_define(criterion)}":\n'
+        f"{indent(body, '  ')}\n"
+    )
+
+
+def _by_policy(own: str, others: Mapping[str, str]) -> str:
+    """The paper's own expression, or the one that a red-cell policy puts in its place."""
+    if not others:
+        return own
+    cases = (f"when {_text(policy)} then\n" + indent(one, "  ") for policy, one in others.items())
+    inner = "\n".join((*cases, "else\n" + indent(own, "  ")))
+    return 'case "Red cell policy"\n' + indent(inner, "  ") + "\nend"
+
+
+def _expression(rule: Rule, named: bool = False) -> str:
+    """A rule in CQL; criteria by their names, or (within a criterion) by what they say."""
+    match rule:
+        case Criterion():
+            return f'"{criterion_define(rule)}"' if named else _expression(rule.rule)
+        case Not():
+            return f"not ({_expression(rule.rule, named)})"
+        case AtLeastOf():
+            return _of_several(rule, named)
+        case Limit():
+            return _limit(rule)
+        case TransfusionDependent():
+            return (
+                f'Maa."Depends on transfusions"("Counts judged", {_text(rule.product.value)}, '
+                '"As of", "Transfusion history complete")'
+            )
+        case _:
+            raise NotImplementedError(type(rule).__name__)
+
+
+def _of_several(rule: AtLeastOf, named: bool) -> str:
+    parts = [_expression(part, named) for part in rule.rules]
+    if not _plain(rule):
+        return f'Maa."At least"({rule.n}, {{\n' + indent(",\n".join(parts), "  ") + "\n})"
+    word = "\nand " if rule.n == len(parts) else "\nor "
+    return word.join(
+        f"({text})" if isinstance(part, AtLeastOf) and _plain(part) else text
+        for part, text in zip(rule.rules, parts, strict=True)
+    )
+
+
+def _plain(rule: AtLeastOf) -> bool:
+    """Whether CQL's own `and` and `or` say it: they know the three values too."""
+    return rule.n in {1, len(rule.rules)}
+
+
+# What a limit is called in MaaCounts, and whether it is the opposite of that.
+_LIMITS = {
+    AtMost: ("At most", False),
+    Above: ("At most", True),
+    Below: ("Below", False),
+    AtLeast: ("Below", True),
+}
+
+
+def _limit(limit: Limit) -> str:
+    function, opposite = _LIMITS[type(limit)]
+    numbers = [_number(number) for number in (limit.number, limit.manual) if number]
+    arguments = ", ".join(('"Counts judged"', _text(limit.analyte.title), *numbers))
+    call = f'Maa."{function}"({arguments})'
+    return f"not {call}" if opposite else call
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _number(number: str | Decimal) -> str:
+    """A CQL Decimal, which has a decimal point."""
+    text = f"{Decimal(number):f}"
+    return text if "." in text else f"{text}.0"
+
+
+def _remark(text: str) -> str:
+    return "\n".join(f"// {line}" for line in wrap(text, 97))
+
+
+# The tables
+
+_UNIT = {
+    Dimension.NUMBER_CONCENTRATION: "10*9/L",
+    Dimension.MASS_CONCENTRATION: "g/dL",
+    Dimension.MOLAR_CONCENTRATION: "mmol/L",
+    Dimension.FRACTION: "%",
+}
+
+
+def _tables() -> str:
+    counted = [row for row in codes.ANALYTE_LOINC if row.analyte is not Analyte.BODY_WEIGHT]
+    tables = {
+        "Counts by LOINC code": [_meaning(row) for row in counted],
+        "Rejected LOINC codes": [_text(code) for code in codes.REJECTED_LOINC],
+        "Transfusions by code": [
+            _tuple(system=_text(system), code=_text(code), product=_text(product.value))
+            for (system, code), product in codes.TRANSFUSIONS.items()
+        ],
+        "Drugs by code": [
+            _tuple(system=_text(system), code=_text(code), drug=_text(drug.value))
+            for (system, code), drug in codes.DRUGS.items()
+        ],
+        "Drugs by name": [
+            _tuple(name=_text(name), drug=_text(drug.value))
+            for name, drug in codes.DRUG_NAMES.items()
+        ],
+        "Confounding": list(_confounding()),
+    }
+    lists = (
+        f'\ndefine "{name}":\n  {{\n    ' + ",\n    ".join(rows) + "\n  }\n"
+        for name, rows in tables.items()
+    )
+    return (
+        f"library {library_name(TABLES)} version '{_VERSION}'\n\n"
+        "// Written from the tables the service runs (app/fhir/codes.py, app/domain);\n"
+        "// `make cql` writes it anew. A value in `unit`, times `factor`, is in the analyte's\n"
+        "// own unit (10*9/L, g/dL, %), where it is plausible from `least` to `most`; below `floor`,\n"
+        "// in `unit`, it is not used. `lasting`: so many days after the support a count may still\n"
+        "// be confounded by it.\n"
+        + "".join(lists)
+        + f'\ndefine "Units of dependence":\n  {DEPENDENCE_UNITS}\n'
+        + f'\ndefine "Days of dependence":\n  {DEPENDENCE_DAYS}\n'
+    )
+
+
+def _meaning(row: LoincRow) -> str:
+    least, most = codes.PLAUSIBLE[row.analyte]
+    molar = row.dimension is Dimension.MOLAR_CONCENTRATION
+    factor = _factor(_UNIT[row.dimension])
+    return _tuple(
+        code=_text(row.code),
+        analyte=_text(row.analyte.title),
+        unit=_text(_UNIT[row.dimension]),
+        factor=_number(factor),
+        floor=_number(codes.MOLAR_HEMOGLOBIN_FLOOR if molar else "0"),
+        least=_number(least),
+        most=_number(most),
+        doubtful=str(row.doubtful is not None).lower(),
+        manual=str(row.manual).lower(),
+    )
+
+
+def _factor(unit: str) -> Decimal:
+    return next(row.factor for row in codes.UNITS if row.text == unit)
+
+
+def _confounding() -> Iterator[str]:
+    """Which support makes a count of which analyte an upper bound, and for how many days."""
+    for support, days in CONFOUNDED_DAYS.items():
+        of_product = isinstance(support, Product)
+        for name in (support.value, Product.UNKNOWN.value) if of_product else (support.value,):
+            analyte = _CONFOUNDED[support]
+            yield _tuple(analyte=_text(analyte.title), support=_text(name), lasting=str(days))
+
+
+_CONFOUNDED: Mapping[Enum, Analyte] = {
+    Product.PLATELETS: Analyte.PLATELETS,
+    Product.RED_CELLS: Analyte.HEMOGLOBIN,
+    Drug.FILGRASTIM: Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
+    Drug.PEGFILGRASTIM: Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
+}
+
+
+def _tuple(**elements: str) -> str:
+    return "Tuple { " + ", ".join(f"{name}: {value}" for name, value in elements.items()) + " }"
