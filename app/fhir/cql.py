@@ -307,9 +307,9 @@ def _tables() -> str:
         f"library {library_name(TABLES)} version '{_VERSION}'\n\n"
         "// Written from the tables the service runs (app/fhir/codes.py, app/domain);\n"
         "// `make cql` writes it anew. A value in `unit`, times `factor`, is in the analyte's\n"
-        "// own unit (10*9/L, g/dL, %), where it is plausible from `least` to `most`; below `floor`,\n"
-        "// in `unit`, it is not used. `lasting`: so many days after the support a count may still\n"
-        "// be confounded by it.\n"
+        "// own unit (10*9/L, g/dL, %), where it is plausible from `least` to `most`; below\n"
+        "// `floor`, in `unit`, it is not used. `lasting`: so many days after the support a\n"
+        "// count may still be confounded by it.\n"
         + "".join(lists)
         + f'\ndefine "Units of dependence":\n  {DEPENDENCE_UNITS}\n'
         + f'\ndefine "Days of dependence":\n  {DEPENDENCE_DAYS}\n'
