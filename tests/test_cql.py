@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -33,6 +32,7 @@ from app.fhir.cql import (
 )
 from app.operations import assess
 from app.papers import PUBLISHED
+from tests.tools import require
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[1]
@@ -46,12 +46,7 @@ TRUTHS = {True: "met", False: "not-met", None: "unknown"}
 
 def engine(command: str, given: Json) -> str:
     """What the script says, with the packages of its lock file had once from npm."""
-    for tool in ("node", "npm"):
-        if shutil.which(tool) is None:
-            reason = f"'{tool}' is missing: no outside engine runs the CQL (install Node and npm)"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+    require("node", "npm")
     BUILD.mkdir(parents=True, exist_ok=True)
     lock = "package-lock.json"
     had = BUILD / "node_modules" / ".had-by"
