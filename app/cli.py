@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections import Counter
@@ -44,7 +45,10 @@ _STYLES = {Truth.MET: "green", Truth.NOT_MET: "red", Truth.UNKNOWN: "yellow"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when it answered, 1 when the data cannot be assessed, 2 for bad usage."""
+    """Run a command; 0 when it answered, 1 when the data cannot be assessed, 2 for bad usage.
+
+    `screen` and `response --out` return 3 when they were stopped and can be run again to go on.
+    """
     options = _parser().parse_args(arguments)
     command: int = options.run(options)
     return command
@@ -60,21 +64,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     eligibility.add_argument("file", metavar="FILE")
     eligibility.set_defaults(run=_assess, operation=operations.eligibility, show=_print_eligibility)
-    response = commands.add_parser("response", help="did the treated patients in a file respond")
-    response.add_argument("file", metavar="FILE")
-    response.set_defaults(run=_assess, operation=operations.response, show=_print_responses)
+    response = commands.add_parser(
+        "response", help="did the treated patients in a file (with --out: an export) respond"
+    )
+    response.add_argument("file", metavar="FILE|EXPORT")
+    response.add_argument("more", metavar="EXPORT", nargs="*", help="further exports, with --out")
+    response.set_defaults(run=_response, operation=operations.response, show=_print_responses)
+    screen = commands.add_parser(
+        "screen", help="assess every patient of a Bulk Data export: a directory or a manifest"
+    )
+    screen.add_argument("file", metavar="EXPORT")
+    screen.add_argument("more", metavar="EXPORT", nargs="*", help="exports of other servers")
+    screen.set_defaults(run=_screen)
     cohort = commands.add_parser("cohort", help="the end point over a file, or a directory of them")
     cohort.add_argument("file", metavar="DIRECTORY|FILE")
     cohort.set_defaults(run=_cohort)
-    for command in (eligibility, response, cohort):
+    for command in (eligibility, response, cohort, screen):
         command.add_argument("--criteria", action="append", default=[], metavar="ID")
         command.add_argument("--as-of", dest="asOf", metavar="DATE")
-        command.add_argument("--subject", metavar="REFERENCE")
         command.add_argument("--window", metavar="DAYS")
         command.add_argument("--red-cell-policy", dest="redCellPolicy", metavar="POLICY")
         command.add_argument("--transfusion-history", dest="transfusionHistory", metavar="KNOWN")
-        command.add_argument("--json", action="store_true", help="print the FHIR answer")
-        if command is not eligibility:
+        if command in {screen, response}:
+            _add_bulk_options(command, required=command is screen)
+        if command is not screen:
+            command.add_argument("--subject", metavar="REFERENCE")
+            command.add_argument("--json", action="store_true", help="print the FHIR answer")
+        if command in {response, cohort}:
             command.add_argument("--treatment-start", dest="treatmentStart", metavar="DATE")
     serve = commands.add_parser("serve", help="serve over HTTP")
     serve.add_argument("--host", default="127.0.0.1")
@@ -83,6 +99,28 @@ def _parser() -> argparse.ArgumentParser:
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.set_defaults(run=_openapi)
     return parser
+
+
+def _add_bulk_options(command: argparse.ArgumentParser, required: bool) -> None:
+    command.add_argument(
+        "--out", metavar="DIR", required=required, help="write the results of an export here"
+    )
+    command.add_argument(
+        "--workers", type=_positive, default=os.cpu_count() or 1, help="processes (all cores)"
+    )
+    command.add_argument(
+        "--memory",
+        type=_positive,
+        default=2048,
+        metavar="MIB",
+        help="for all processes together (2048); what does not fit goes to the disk",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError("not a whole number above 0")
+    return int(text)
 
 
 def _query(options: argparse.Namespace) -> list[tuple[str, str]]:
@@ -113,6 +151,36 @@ def _assess(options: argparse.Namespace) -> int:
         _print_faults(error)
         return 1
     return 0
+
+
+def _response(options: argparse.Namespace) -> int:
+    if options.out:
+        if options.subject or options.json:
+            sys.stderr.write("maa-assess: --subject and --json are for a file, not an export\n")
+            return 2
+        return _bulk(options, "response")
+    if options.more:
+        sys.stderr.write("maa-assess: several exports need --out\n")
+        return 2
+    return _assess(options)
+
+
+def _screen(options: argparse.Namespace) -> int:
+    return _bulk(options, "eligibility")
+
+
+def _bulk(options: argparse.Namespace, operation: str) -> int:
+    from app.bulk.command import assess_exports  # noqa: PLC0415 workers load this module too
+
+    exports = [Path(name) for name in (options.file, *options.more)]
+    query = tuple(_query(options))
+    try:
+        return assess_exports(
+            exports, operation, query, Path(options.out), options.workers, options.memory
+        )
+    except RequestError as error:
+        _print_faults(error)
+        return 2
 
 
 def _unreadable(path: str, error: OSError) -> int:

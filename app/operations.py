@@ -92,15 +92,21 @@ def assess_responses(
 ) -> tuple[Request, Reading, list[ResponseAssessment]]:
     """The response assessments as values: for each patient one by each definition."""
     request = read_request(body, query, measure)
+    return request, *judge_responses(request, default_window_days)
+
+
+def judge_responses(
+    request: Request, default_window_days: int = 30
+) -> tuple[Reading, list[ResponseAssessment]]:
+    """What a request that has been read comes to; RequestError where nothing is to be assessed."""
     papers, reading, window = _asked(request, RESPONSES, default_window_days, normal_ranges=True)
-    assessments = [
+    return reading, [
         assess_response(
             paper, course, request.treatment_start, request.as_of, window, request.red_cell_policy
         )
         for course in reading.courses
         for paper in papers
     ]
-    return request, reading, assessments
 
 
 def assess(
@@ -114,13 +120,19 @@ def assess(
     With `normal_ranges` the counts carry their laboratory's own range.
     """
     request = read_request(body, query)
+    return request, *judge_eligibility(request, default_window_days, normal_ranges)
+
+
+def judge_eligibility(
+    request: Request, default_window_days: int = 30, normal_ranges: bool = False
+) -> tuple[Reading, list[Assessment]]:
+    """What a request that has been read comes to; RequestError where nothing is to be assessed."""
     papers, reading, window = _asked(request, PUBLISHED, default_window_days, normal_ranges)
-    assessments = [
+    return reading, [
         assess_eligibility(paper, course, request.as_of, window, request.red_cell_policy)
         for course in reading.courses
         for paper in papers
     ]
-    return request, reading, assessments
 
 
 def _asked(

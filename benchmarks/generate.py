@@ -34,12 +34,13 @@ def bundle(observations: int = 40, patients: int = 1, seed: int = 2003) -> bytes
     """
     rng = random.Random(seed)  # noqa: S311 test data, no secret
     each = observations // patients
-    entries = [entry for n in range(patients) for entry in _patient(rng, n, each)]
+    entries = [entry for n in range(patients) for entry in entries_of(rng, n, each)]
     whole = {"resourceType": "Bundle", "type": "collection", "entry": entries}
     return json.dumps(whole, separators=(",", ":")).encode()
 
 
-def _patient(rng: random.Random, number: int, observations: int) -> Iterator[Json]:
+def entries_of(rng: random.Random, number: int, observations: int) -> Iterator[Json]:
+    """One patient's entries, with Observations of one draw after the other."""
     patient = f"{rng.randrange(16**8):08x}-{number}"
     first = FIRST_DAY + timedelta(days=rng.randrange(1500))
     for index in range(observations):

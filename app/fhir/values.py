@@ -11,7 +11,7 @@ from operator import attrgetter
 import msgspec
 from msgspec import Raw
 
-from app.domain.counts import Interval, Sex
+from app.domain.counts import EXACT, Interval, Sex
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow, UnitRow
 from app.fhir.resources import DECODE_RANGES, Concept, Quantity, ReferenceRange, Valued, told_by
@@ -332,7 +332,7 @@ def _decimal(text: bytes) -> Decimal:
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or not -_DIGITS <= exponent <= _DIGITS:
         raise SetAside("implausible-value", "The number's exponent is out of reach.", ".value")
-    return value if exponent <= 0 else value.quantize(Decimal(1))
+    return value if exponent <= 0 else value.quantize(Decimal(1), context=EXACT)
 
 
 @lru_cache(maxsize=4096)

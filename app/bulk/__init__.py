@@ -1,0 +1,1 @@
+"""Bulk Data exports to results, on one machine or on Spark."""

@@ -1,0 +1,98 @@
+"""`maa-assess screen` and `maa-assess response --out`: an export in, a directory of results out."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from app.bulk.exports import ExportError, find_files
+from app.bulk.judging import Question, Summary
+from app.bulk.machine import StoppedError, run
+from app.bulk.results import ERRORS, has_pyarrow
+from app.settings import Settings
+
+DONE, NOBODY, BAD_USAGE, STOPPED = 0, 1, 2, 3
+_AGAIN = "What is done is kept: run the same command again to go on."
+
+
+def assess_exports(
+    exports: Sequence[Path],
+    operation: str,
+    query: tuple[tuple[str, str], ...],
+    out: Path,
+    workers: int,
+    memory_mib: int,
+) -> int:
+    """Assess exports into the directory `out`; the exit code.
+
+    0: done, also where single lines were not read. 1: done, and nobody to assess. 2: bad usage, or
+    an export that cannot be read. 3: stopped; the same call goes on. Raises RequestError for a bad
+    parameter.
+    """
+    question = Question(operation, query, Settings().window_days)
+    question.request()
+    try:
+        files, odd = find_files(exports)
+        out.mkdir(parents=True, exist_ok=True)
+    except ExportError as error:
+        return _say(str(error), BAD_USAGE)
+    except OSError as error:
+        return _say(f"{out}: {error.strerror}", BAD_USAGE)
+    for path in odd:
+        _say(f"{path} is a directory, not a file: not read.")
+    try:
+        with _progress() as progress:
+            summary, errors = run(files, question, out, workers, memory_mib * 1024**2, progress)
+    except StoppedError as error:
+        return _say(f"{error} {_AGAIN}", STOPPED)
+    except KeyboardInterrupt:
+        return _say(f"Stopped. {_AGAIN}", STOPPED)
+    except OSError as error:
+        room = "Make room on that disk. " if error.errno == errno.ENOSPC else ""
+        return _say(f"{error.filename or out}: {error.strerror}. {room}{_AGAIN}", STOPPED)
+    _print_summary(summary, out)
+    if errors:
+        _say(f"{errors} lines or results belong to nobody or cannot be read: see {out / ERRORS}.")
+    if operation == "response" and not summary.treated:
+        _say("nobody has a start of treatment: there is no MeasureReport.")
+    if not has_pyarrow():
+        _say("verdicts.parquet was not written: pip install 'maa-assess[parquet]'.")
+    return DONE if summary.tally else _say("nobody to assess", NOBODY)
+
+
+def _say(text: str, code: int = DONE) -> int:
+    sys.stderr.write(f"maa-assess: {text}\n")
+    return code
+
+
+def _print_summary(summary: Summary, out: Path) -> None:
+    for name, count in sorted(summary.tally.items()):
+        sys.stdout.write(f"{name}: {count}\n")
+    sys.stdout.write(f"Results are in {out}.\n")
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

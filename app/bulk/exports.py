@@ -1,0 +1,217 @@
+"""What an export is made of: its files, the server they come from, and their lines as bytes."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+CHUNK_BYTES = 16 * 1024 * 1024
+LONGEST_LINE = 64 * 1024 * 1024
+_BLOCK_BYTES = 1024 * 1024
+_NAMES = ("*.ndjson", "*.ndjson.gz", "*.jsonl", "*.jsonl.gz")
+# What the kept clients write beside the data.
+_NO_DATA = {"log.ndjson"}
+_OPERATION = re.compile(r"(https?://.+?)/(?:Patient/|Group/[^/]+/)?\$export", re.DOTALL)
+
+
+class ExportError(Exception):
+    """An export that cannot be read as a whole: what is wrong, and what to do."""
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file of an export, and the base URL of the server it comes from; empty if not known."""
+
+    path: str
+    server: str
+    size: int
+    modified: int
+
+    @property
+    def compressed(self) -> bool:
+        """Whether it is gzip, by its name."""
+        return self.path.endswith(".gz")
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """The lines of a file that begin in a range of its bytes; a compressed file is one range."""
+
+    file: int
+    start: int
+    end: int
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """In place of a line: why there is none to read."""
+
+    text: str
+
+
+_TOO_LONG = Unread(f"The line is longer than {LONGEST_LINE // 1024**2} MiB: not read.")
+
+
+def find_files(exports: Sequence[Path]) -> tuple[list[File], list[str]]:
+    """The files of exports, each a directory, a manifest or one file; and what is no file.
+
+    Raises ExportError for what is missing, unreadable, or of servers that are not named.
+    """
+    found: list[File] = []
+    odd: list[str] = []
+    for export in exports:
+        paths, server = _paths(export)
+        if len(exports) > 1 and not server:
+            raise ExportError(
+                f"{export} does not say which server it comes from (manifest.json, log.ndjson), "
+                "and patients of two servers may have the same id: assess it alone."
+            )
+        for path in paths:
+            if path.is_dir():
+                odd.append(str(path))
+            else:
+                found.append(_file(path, server))
+    return list(dict.fromkeys(found)), odd
+
+
+def _file(path: Path, server: str) -> File:
+    try:
+        with path.open("rb"):
+            facts = path.stat()
+    except OSError as error:
+        raise ExportError(f"{path}: {error.strerror}") from error
+    return File(str(path.resolve()), server, facts.st_size, facts.st_mtime_ns)
+
+
+def _paths(export: Path) -> tuple[list[Path], str]:
+    if export.is_dir():
+        everything = sorted({path for name in _NAMES for path in export.glob(name)})
+        everything = [path for path in everything if path.name not in _NO_DATA]
+        manifest = _manifest(export / "manifest.json")
+        listed = _listed(manifest, export) if manifest else []
+        return listed or everything, _server(manifest) or _logged_server(export / "log.ndjson")
+    if not export.exists():
+        raise ExportError(f"{export}: there is no such file or directory.")
+    manifest = _manifest(export) if export.suffix == ".json" else None
+    if manifest is not None:
+        listed = _listed(manifest, export.parent)
+        if not listed and manifest.get("output"):
+            raise ExportError(f"{export}: none of the files it lists stands beside it.")
+        return listed, _server(manifest) or _logged_server(export.parent / "log.ndjson")
+    return [export], ""
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    """A Bulk Data manifest; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ExportError(f"{path}: not a manifest: {error}") from error
+    outputs = manifest.get("output") if isinstance(manifest, dict) else None
+    if not isinstance(outputs, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("url"), str) for one in outputs
+    ):
+        raise ExportError(f"{path}: not a Bulk Data manifest: it has no `output` with a `url`.")
+    return dict(manifest)
+
+
+def _listed(manifest: dict[str, Any], folder: Path) -> list[Path]:
+    """The files a manifest names, beside it; none where a client gave them names of its own."""
+    found: list[Path] = []
+    missing: list[str] = []
+    for output in manifest["output"]:
+        name = unquote(urlsplit(output["url"]).path).rpartition("/")[2]
+        beside = [folder / name, folder / f"{name}.gz"] if name.strip(".") else []
+        path = next((one for one in beside if one.exists()), None)
+        if path is None:
+            missing.append(name)
+        else:
+            found.append(path)
+    if found and missing:
+        raise ExportError(f"{folder}: the manifest names files that are not there: {missing[:5]}")
+    return sorted(set(found))
+
+
+def _server(manifest: dict[str, Any] | None) -> str:
+    request = manifest.get("request") if manifest else None
+    match = _OPERATION.match(request) if isinstance(request, str) else None
+    return match.group(1) if match else ""
+
+
+def _logged_server(log: Path) -> str:
+    """The server that a Bulk Data client's log names, at its kick-off."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as lines:
+        for line in lines:
+            try:
+                event = json.loads(line)
+                match = _OPERATION.match(event["eventDetail"]["exportUrl"])
+            except (ValueError, RecursionError, TypeError, KeyError):
+                continue
+            if match:
+                return match.group(1)
+    return ""
+
+
+def chunks_of(files: Sequence[File], chunk_bytes: int = CHUNK_BYTES) -> list[Chunk]:
+    """The files in pieces that can be read on their own, in the order of files and lines."""
+    return [
+        Chunk(number, start, min(start + chunk_bytes, file.size))
+        for number, file in enumerate(files)
+        for start in range(0, file.size, file.size if file.compressed else chunk_bytes)
+    ]
+
+
+def lines_of(file: File, chunk: Chunk) -> Iterator[bytes | Unread]:
+    """The lines of a chunk with their ends; in place of one that cannot be read, why not."""
+    with open(file.path, "rb") as raw:
+        if file.compressed:
+            yield from _lines_of_gzip(raw)
+            return
+        position = chunk.start
+        if position:
+            raw.seek(position - 1)
+            position += sum(len(block) for block in _rest_of_line(raw)) - 1
+        while position < chunk.end and (line := raw.readline(LONGEST_LINE)):
+            position += len(line)
+            if len(line) == LONGEST_LINE and line[-1:] != b"\n":
+                position += sum(len(block) for block in _rest_of_line(raw))
+                yield _TOO_LONG
+            else:
+                yield line if position > len(line) else line.removeprefix(codecs.BOM_UTF8)
+
+
+def _lines_of_gzip(raw: IO[bytes]) -> Iterator[bytes | Unread]:
+    with gzip.open(raw, "rb") as opened:
+        try:
+            line = opened.readline(LONGEST_LINE).removeprefix(codecs.BOM_UTF8)
+            while line:
+                if len(line) >= LONGEST_LINE - len(codecs.BOM_UTF8) and line[-1:] != b"\n":
+                    sum(len(block) for block in _rest_of_line(opened))
+                    yield _TOO_LONG
+                else:
+                    yield line
+                line = opened.readline(LONGEST_LINE)
+        except EOFError:
+            yield Unread("The compressed file is cut short: what follows is missing.")
+        except gzip.BadGzipFile:
+            yield Unread("The compressed file is damaged: its checksum or header is wrong.")
+        except zlib.error:
+            yield Unread("The compressed file is damaged: from here on it cannot be read.")
+
+
+def _rest_of_line(raw: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+    """What is left of a line, in blocks."""
+    while block := raw.readline(_BLOCK_BYTES):
+        yield block
+        if block[-1:] == b"\n":
+            return

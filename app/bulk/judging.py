@@ -1,0 +1,358 @@
+"""One patient's lines to results, as the service judges a Bundle of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import pickle
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from app import operations
+from app.bulk.patients import Problem, Row
+from app.domain.assessment import Assessment
+from app.domain.assessment import reading as paper_as_read
+from app.domain.counts import Analyte, Count, Patient, Remark, Severity
+from app.domain.response import ResponseAssessment, ResponsePaper
+from app.fhir.narrative import text_of
+from app.fhir.outcome import Fault, RequestError, operation_outcome
+from app.fhir.reading import Reading
+from app.fhir.requests import Request, read_request
+from app.fhir.resources import Entry
+from app.fhir.response import response_answer
+from app.fhir.writing import Answer, Json, eligibility_answer, encode
+from app.papers import PUBLISHED, RESPONSES
+
+Assessed = TypeVar("Assessed", Assessment, ResponseAssessment)
+_PLACE = "Bundle"
+_ENTRY = re.compile(r"Bundle\.entry\[(\d+)\]")
+# How the reader names a result that has no id: by its fullUrl, or by its place.
+_WITHOUT_ID = re.compile(
+    rb'("reference":")?[^\s"(]*/without-id-(\d+)|Bundle\.entry\[(\d+)\]\.resource'
+)
+# A file's name stands in JSON and in XHTML.
+_UNSAFE = re.compile(r"[^\w.-]")
+_NOTHING_COUNTED = Raw(b'{"resourceType":"Observation"}')
+_PAPERS = {paper.id: paper for paper in RESPONSES}
+_INFORMATION = Severity.INFORMATION.value
+FAULT = "fault"
+_FAULT_TEXT = (
+    "The patient of this line could not be assessed: a fault of this program, please report."
+)
+_LINES_NAMED = 20
+_HEAD = ("patient", "definition", "verdict", "day")
+_RESPONSE_COLUMNS = (
+    "neutrophil-response",
+    "platelet-response",
+    "red-cell-response",
+    "transfusion-independence",
+    "primary-end-point",
+    "complete",
+    "kept-two-years",
+    "relapse",
+    "response-at-3-months",
+    "response-at-3-months-date",
+    "response-at-6-months",
+    "response-at-6-months-date",
+    "current-response",
+    "current-response-date",
+    "best-response",
+    "best-response-date",
+    "first-loss-date",
+)
+_COUNTED = tuple(
+    analyte
+    for analyte in Analyte
+    if analyte is not Analyte.BODY_WEIGHT and not analyte.unit.startswith("%")
+)
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What is asked of every patient: the operation, its parameters, and the window's default."""
+
+    operation: str
+    query: tuple[tuple[str, str], ...]
+    window_days: int
+
+    def request(self) -> Request:
+        """The request as the service reads it, without data; RequestError where it is bad."""
+        request = read_request(b'{"resourceType":"Bundle"}', self.query)
+        if self.operation == "response":
+            operations.papers_named(request.criteria, RESPONSES)
+        else:
+            operations.papers_named(request.criteria, PUBLISHED)
+        return request
+
+    def columns(self) -> list[str]:
+        """The table's columns: the verdict, the answer to each criterion, the counts judged."""
+        counts = [
+            f"{a.name.lower()}_{part}" for a in _COUNTED for part in ("value", "unit", "date")
+        ]
+        if self.operation == "response":
+            return [*_HEAD, *_RESPONSE_COLUMNS, *counts]
+        request = self.request()
+        papers = operations.papers_named(request.criteria, PUBLISHED)
+        criteria = dict.fromkeys(
+            criterion.code
+            for paper in papers
+            for criterion in paper_as_read(paper, request.red_cell_policy)[1]
+        )
+        return [*_HEAD, *criteria, *counts]
+
+
+class Places:
+    """From a line of a chunk to the file it stands in, and its number there, counted from 1."""
+
+    def __init__(self, names: Sequence[str], files: Sequence[int], lines: Sequence[int]) -> None:
+        """Made of the files' names, and of each chunk's file and number of lines."""
+        self._names = [names[file] for file in files]
+        self._before: list[int] = []
+        for number, file in enumerate(files):
+            same = number > 0 and files[number - 1] == file
+            self._before.append(self._before[-1] + lines[number - 1] if same else 0)
+
+    def __call__(self, chunk: int, line: int) -> tuple[str, int]:
+        """The file's name and the line's number."""
+        return self._names[chunk], self._before[chunk] + line + 1
+
+
+class Answered(msgspec.Struct, array_like=True):
+    """One patient's results, as they are written."""
+
+    patient: str
+    assessments: bytes
+    """For each definition an Observation, a line each."""
+    set_aside: bytes
+    """An OperationOutcome, a line; empty where nothing was set aside, repaired or doubted."""
+    table: bytes
+    """For each definition a line of the table."""
+
+
+class Summary(msgspec.Struct):
+    """What many patients come to together."""
+
+    tally: dict[str, int] = {}
+    """How many patients by "definition verdict"."""
+    treated: int = 0
+    """How many response assessments are in the cohort."""
+    cohort: bytes = b""
+    """The treated patients' response assessments, as `cohort_of` reads them."""
+
+
+def _summary(tally: Counter[str], treated: list[ResponseAssessment]) -> Summary:
+    return Summary(dict(tally), len(treated), _pickled(treated) if treated else b"")
+
+
+def all_of(summaries: Iterable[Summary]) -> Summary:
+    """The summaries of several partitions as one."""
+    tally: Counter[str] = Counter()
+    treated: list[ResponseAssessment] = []
+    for one in summaries:
+        tally.update(one.tally)
+        treated += cohort_of(one.cohort)
+    return _summary(tally, treated)
+
+
+class Judge:
+    """Reads and assesses patients, and adds up what they come to."""
+
+    def __init__(
+        self,
+        question: Question,
+        servers: Sequence[str],
+        place: Places,
+        medications: dict[str, list[Row]],
+    ) -> None:
+        """`servers` are those of each chunk's file, `medications` what records refer to."""
+        self._question = question
+        self._request = question.request()
+        self._columns = question.columns()
+        self._servers = servers
+        self._place = place
+        self._medications = medications
+        self._tally: Counter[str] = Counter()
+        self._treated: list[ResponseAssessment] = []
+
+    def read(self, rows: list[Row]) -> tuple[list[Answered], list[Problem]]:
+        """The patient, or the few, whose lines these are; and what belongs to no patient."""
+        names = {row.medication for row in rows if row.medication}
+        rows += (row for name in sorted(names) for row in self._medications.get(name, ()))
+        rows.sort(key=lambda row: (row.chunk, row.line))
+        entries = [Entry(self._full_url(*one), Raw(one[1].resource)) for one in enumerate(rows)]
+        # A patient without results is answered too, as in a Bundle in which others have some.
+        entries.append(Entry(None, _NOTHING_COUNTED))
+        request = replace(self._request, entries=tuple(entries), place=_PLACE)
+        window = self._question.window_days
+        try:
+            if self._question.operation == "response":
+                reading, responses = operations.judge_responses(request, window)
+                answered = self._answers(reading, responses, response_answer, rows)
+                self._treated += (_slim(found) for found in responses if found.start)
+            else:
+                reading, found = operations.judge_eligibility(request, window)
+                answered = self._answers(reading, found, eligibility_answer, rows)
+        except RequestError as error:
+            return [], list(_placed(error.remarks, rows))
+        except Exception:  # noqa: BLE001 a fault of ours costs this patient, and not the run
+            return [], [Problem(row.chunk, row.line, FAULT, _FAULT_TEXT) for row in rows]
+        unread = (one for one in _placed(reading.remarks, rows) if one.severity != _INFORMATION)
+        return answered, list(unread)
+
+    def _full_url(self, index: int, row: Row) -> str | None:
+        server = self._servers[row.chunk]
+        return f"{server}/{row.name or f'Observation/without-id-{index}'}" if server else None
+
+    def _answers(
+        self,
+        reading: Reading,
+        assessments: Sequence[Assessed],
+        answer: Callable[[Assessed, Sequence[Remark]], Answer],
+        rows: Sequence[Row],
+    ) -> list[Answered]:
+        remarks = {course.patient: course.remarks for course in reading.courses}
+        by_patient: dict[Patient, list[tuple[Assessed, Answer]]] = {}
+        for found in assessments:
+            written = answer(found, remarks[found.patient])
+            by_patient.setdefault(found.patient, []).append((found, written))
+            self._tally[f"{found.paper.id} {found.verdict.value}"] += 1
+        return [self._answered(patient, some, rows) for patient, some in by_patient.items()]
+
+    def _answered(
+        self, patient: Patient, some: list[tuple[Assessed, Answer]], rows: Sequence[Row]
+    ) -> Answered:
+        name = patient.reference or f"{patient.system}|{patient.value}"
+        problems = [one for _, written in some for one in _placed(written.remarks, rows)]
+        return Answered(
+            name,
+            b"".join(self._encoded(written, rows) for _, written in some),
+            encode(_set_aside(problems, self._place)) + b"\n" if problems else b"",
+            table_lines(({"patient": name, **_cells(*one)} for one in some), self._columns),
+        )
+
+    def _encoded(self, written: Answer, rows: Sequence[Row]) -> bytes:
+        """The assessment as a line; a result without an id is named by the line it stands on."""
+
+        def line(match: re.Match[bytes]) -> bytes:
+            row = rows[int(match.group(2) or match.group(3))]
+            file, number = self._place(row.chunk, row.line)
+            text = f"{_UNSAFE.sub('_', file)}, line {number}".encode()
+            return b'"display":"' + text if match.group(1) else text
+
+        return _WITHOUT_ID.sub(line, encode(written.observation)) + b"\n"
+
+    def summary(self) -> Summary:
+        """What everything read came to."""
+        return _summary(self._tally, self._treated)
+
+
+def _placed(remarks: Iterable[Remark], rows: Sequence[Row]) -> Iterator[Problem]:
+    """Remarks at each line they are about; what is about none stands in the assessment."""
+    for remark in remarks:
+        for place in remark.places:
+            match = _ENTRY.match(place)
+            if match and int(match.group(1)) < len(rows):
+                row = rows[int(match.group(1))]
+                yield Problem(row.chunk, row.line, remark.code, remark.text, remark.severity.value)
+
+
+def _set_aside(problems: Iterable[Problem], place: Places) -> Json:
+    """What was set aside, repaired or doubted of one patient: an issue for each reason."""
+    lines: dict[tuple[str, str, str], dict[tuple[int, int], None]] = {}
+    for one in problems:
+        lines.setdefault((one.code, one.severity, one.text), {})[one.chunk, one.line] = None
+    remarks = []
+    for (code, severity, text), places in lines.items():
+        told = [place(*found) for found in list(places)[:_LINES_NAMED]]
+        where = ", ".join(f"{file}:{line}" for file, line in told)
+        more = f" and {len(places) - len(told)} more" if len(places) > len(told) else ""
+        remarks.append(Remark(code, Severity(severity), f"{text} ({where}{more})", ()))
+    return operation_outcome(remarks)
+
+
+def error_of(problem: Problem, place: Places) -> Json:
+    """The OperationOutcome of a line that was not read: where it is and why, nothing of it."""
+    file, line = place(problem.chunk, problem.line)
+    text = f"{file}, line {line}: {problem.text}"
+    if problem.code == FAULT:
+        return RequestError(500, Fault("exception", text)).outcome()
+    outcome = operation_outcome([Remark(problem.code, Severity.WARNING, text, ())])
+    outcome["issue"][0]["severity"] = "error"  # nothing of the line was used
+    return outcome
+
+
+def table_lines(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> bytes:
+    """Rows as lines of CSV."""
+    written = io.StringIO()
+    csv.DictWriter(written, columns, "", "ignore", lineterminator="\n").writerows(rows)
+    return written.getvalue().encode()
+
+
+def _cells(found: Assessed, written: Answer) -> dict[str, str]:
+    """A line of the table: the verdict, the answer to each criterion, the newest counts judged."""
+    cells = {"definition": found.paper.id, "verdict": written.verdict, "day": written.day}
+    for component in written.observation["component"]:
+        name = component["code"]["coding"][0]["code"]
+        if "valueDateTime" in component:
+            cells[name] = component["valueDateTime"]
+        elif "valueCodeableConcept" in component:
+            cells[name] = component["valueCodeableConcept"]["coding"][0]["code"]
+    counts: dict[Analyte, list[Count]] = {}
+    for count in found.counts:
+        counts.setdefault(count.analyte, []).append(count)
+    for analyte, some in counts.items():
+        newest = max(count.when.last for count in some)
+        values = dict.fromkeys(text_of(c.value) for c in some if c.when.last == newest)
+        name = analyte.name.lower()
+        cells[f"{name}_value"] = " | ".join(values)
+        cells[f"{name}_unit"] = analyte.unit
+        cells[f"{name}_date"] = newest.isoformat()
+    return cells
+
+
+def _slim(found: ResponseAssessment) -> ResponseAssessment:
+    """What a cohort asks of an assessment; a partition of treated patients fits into memory."""
+    return replace(
+        found,
+        baseline=None,
+        judged=None,
+        at_3_months=None,
+        at_6_months=None,
+        current=None,
+        best=None,
+        first_response=None,
+        first_loss=None,
+        lineages=tuple(replace(r, before=None, after=None, why="") for r in found.lineages),
+        counts=(),
+        supporting=(),
+        remarks=(),
+    )
+
+
+class _Pickler(pickle.Pickler):
+    """Writes a definition as its id: there is one of each."""
+
+    def persistent_id(self, obj: object) -> str | None:
+        return obj.id if isinstance(obj, ResponsePaper) else None
+
+
+class _Unpickler(pickle.Unpickler):  # of files that this command wrote itself
+    def persistent_load(self, pid: str) -> ResponsePaper:
+        return _PAPERS[pid]
+
+
+def _pickled(treated: list[ResponseAssessment]) -> bytes:
+    written = io.BytesIO()
+    _Pickler(written).dump(treated)
+    return written.getvalue()
+
+
+def cohort_of(pickled: bytes) -> list[ResponseAssessment]:
+    """The response assessments in a Judged's `cohort`."""
+    found: list[ResponseAssessment] = _Unpickler(io.BytesIO(pickled)).load() if pickled else []
+    return found

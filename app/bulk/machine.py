@@ -1,0 +1,426 @@
+"""An export on one machine: every step in parts that are files, so that a stopped run goes on.
+
+`map` reads lines and sorts them by partition, `join` finds what must be read together, `move`
+brings that together, `judge` assesses one partition after the other, and the results are merged
+in the order of the patients. A part has its name only when it is whole; a part that is there is
+not made again. So nothing is lost and nothing counts twice, whenever the run or a worker is killed.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from rich.progress import Progress
+
+from app.bulk.exports import Chunk, File, chunks_of
+from app.bulk.judging import Answered, Judge, Places, Question, Summary, all_of
+from app.bulk.patients import Lines, Links, Problem, Row, partition_of, read_lines, together
+from app.bulk.results import has_pyarrow, whole, write_parquet, write_reports, write_results
+
+T = TypeVar("T")
+WORK = ".maa-assess-parts"
+_BASE_BYTES = 120 * 1024 * 1024
+"""What a worker needs before it has read anything."""
+_LEAST_BYTES = 32 * 1024 * 1024
+_MOST_PARTITIONS = 500  # each is an open file when results are merged
+_GZIP_RATIO = 12
+_TIMES_A_WORKER_MAY_DIE = 3
+_LENDS, _PROBLEMS = "lends", "problems"
+
+
+class StoppedError(Exception):
+    """The run could not be finished: why, and what to do. What is done stays done."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is to be done: the same plan gives the same results, however often it is resumed."""
+
+    files: tuple[File, ...]
+    question: Question
+    chunks: tuple[Chunk, ...]
+    partitions: int
+    flush_bytes: int
+
+
+class Segment(msgspec.Struct, array_like=True):
+    """Where in a part's file a portion of one kind stands."""
+
+    kind: str
+    """A partition's number, or what is not by partition."""
+    start: int
+    length: int
+
+
+class Contents(msgspec.Struct):
+    """What a part of the `map` step holds."""
+
+    lines: int
+    segments: list[Segment]
+    links: Links
+
+
+class Moves(msgspec.Struct):
+    """What is read under another key, and the drugs that records refer to."""
+
+    keys: dict[str, str]
+    medications: list[Row]
+
+
+_ENCODE = msgspec.msgpack.Encoder().encode
+_ROWS = msgspec.msgpack.Decoder(list[Row]).decode
+_PAIRS = msgspec.msgpack.Decoder(list[tuple[str, str]]).decode
+_PROBLEM_LIST = msgspec.msgpack.Decoder(list[Problem]).decode
+_CONTENTS = msgspec.msgpack.Decoder(Contents).decode
+_MOVES = msgspec.msgpack.Decoder(Moves).decode
+_SUMMARY = msgspec.msgpack.Decoder(Summary).decode
+_PLAN = msgspec.msgpack.Decoder(Plan).decode
+_ANSWERED = msgspec.msgpack.Decoder(Answered).decode
+_PROBLEM = msgspec.msgpack.Decoder(Problem).decode
+
+
+def run(
+    files: Sequence[File],
+    question: Question,
+    out: Path,
+    workers: int,
+    memory_bytes: int,
+    progress: Progress,
+) -> tuple[Summary, int]:
+    """Assess an export into `out`; what it came to, and how many lines were not read.
+
+    Raises StoppedError where it cannot go on, and OSError where the disk does not let it; the
+    same call resumes.
+    """
+    work = out / WORK
+    _held.clear()
+    plan = _planned(work, files, question, workers, memory_bytes)
+    crew = _Crew(work, workers, progress)
+    sizes = [chunk.end - chunk.start for chunk in plan.chunks]
+    crew.make("Reading", map_chunk, range(len(plan.chunks)), sizes, _mapped)
+    moves = _joined(work, plan)
+    if moves.keys:
+        crew.make("Joining", move_chunk, range(len(plan.chunks)), sizes, _moved)
+    crew.make(
+        "Assessing", judge_partition, range(plan.partitions + 1), _volumes(work, plan), _judged
+    )
+    summary, errors = _merged(work, plan, out)
+    shutil.rmtree(work)
+    return summary, errors
+
+
+def _planned(
+    work: Path, files: Sequence[File], question: Question, workers: int, memory_bytes: int
+) -> Plan:
+    """The plan of an earlier run of the same question over the same files, or a new one."""
+    for_each = max(memory_bytes // workers - _BASE_BYTES, _LEAST_BYTES)
+    volume = sum(file.size * (_GZIP_RATIO if file.compressed else 1) for file in files)
+    # Rows are held once as they were read and once taken apart, beside what is made of them.
+    partitions = min(max(volume * 3 // for_each + 1, 8), _MOST_PARTITIONS)
+    flush_bytes = min(for_each // 4, 64 * 1024 * 1024)
+    plan = Plan(tuple(files), question, tuple(chunks_of(files)), partitions, flush_bytes)
+    path = work / "plan"
+    if path.exists():
+        earlier = _PLAN(path.read_bytes())
+        if (earlier.files, earlier.question) == (plan.files, question):
+            return earlier
+        shutil.rmtree(work)
+    for step in ("map", "move", "judge"):
+        (work / step).mkdir(parents=True, exist_ok=True)
+    _write(path, [_ENCODE(plan)])
+    return plan
+
+
+def _write(path: Path, blocks: Iterable[bytes]) -> None:
+    with whole(path) as file:
+        file.writelines(blocks)
+
+
+# The steps: each makes one part, in whatever process
+
+
+def _mapped(work: Path, number: int) -> Path:
+    return work / "map" / f"{number}"
+
+
+def _moved(work: Path, number: int) -> Path:
+    return work / "move" / f"{number}"
+
+
+def _judged(work: Path, number: int) -> Path:
+    return work / "judge" / f"{number}"
+
+
+def map_chunk(work: Path, number: int) -> None:
+    """Read one chunk's lines, and put its resources down by partition."""
+    plan = _plan(work)
+    chunk = plan.chunks[number]
+    portions = read_lines(plan.files[chunk.file], number, chunk, plan.flush_bytes)
+    _write(_mapped(work, number), _packed(portions, plan.partitions))
+
+
+def _packed(portions: Iterable[Lines], partitions: int) -> Iterator[bytes]:
+    contents = Contents(0, [], Links())
+    position = 0
+    for portion in portions:
+        by_partition: dict[int, list[Row]] = {}
+        for row in portion.rows:
+            by_partition.setdefault(partition_of(row.key, partitions), []).append(row)
+        kinds: dict[str, Any] = {f"{p}": rows for p, rows in sorted(by_partition.items())}
+        kinds |= {_LENDS: portion.lends, _PROBLEMS: portion.problems}
+        for kind, held in kinds.items():
+            if held:
+                packed = _ENCODE(held)
+                contents.segments.append(Segment(kind, position, len(packed)))
+                position += len(packed)
+                yield packed
+        contents.lines += portion.lines
+        contents.links.wants += portion.links.wants
+        contents.links.joins += portion.links.joins
+        contents.links.medications += portion.links.medications
+    packed = _ENCODE(contents)
+    yield packed
+    yield len(packed).to_bytes(8, "big")
+
+
+def _contents(path: Path) -> Contents:
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        length = int.from_bytes(file.read(8), "big")
+        file.seek(-8 - length, os.SEEK_END)
+        return _CONTENTS(file.read(length))
+
+
+def _segments(path: Path, contents: Contents, kind: str) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for segment in contents.segments:
+            if segment.kind == kind:
+                file.seek(segment.start)
+                yield file.read(segment.length)
+
+
+def _joined(work: Path, plan: Plan) -> Moves:
+    """Which keys are read together, over all chunks."""
+    path = work / "moves"
+    if not path.exists():
+        parts = [_mapped(work, number) for number in range(len(plan.chunks))]
+        held = [_contents(part) for part in parts]
+        wants = [want for one in held for want in one.links.wants]
+        lends = (
+            pair
+            for part, contents in zip(parts, held, strict=True)
+            for packed in (_segments(part, contents, _LENDS) if wants else ())
+            for pair in _PAIRS(packed)
+        )
+        keys = together(wants, (pair for one in held for pair in one.links.joins), lends)
+        medications = [row for one in held for row in one.links.medications]
+        _write(path, [_ENCODE(Moves(keys, medications))])
+    return _MOVES(path.read_bytes())
+
+
+def _volumes(work: Path, plan: Plan) -> list[int]:
+    """The bytes of each partition, for the progress bar."""
+    volumes = [0] * (plan.partitions + 1)
+    for chunk in range(len(plan.chunks)):
+        for segment in _contents(_mapped(work, chunk)).segments:
+            if segment.kind not in {_LENDS, _PROBLEMS}:
+                volumes[int(segment.kind)] += segment.length
+    return volumes
+
+
+def move_chunk(work: Path, number: int) -> None:
+    """Put down again, under their new keys, the rows of one chunk that have one."""
+    plan, moves = _plan(work), _moves(work)
+    part = _mapped(work, number)
+    contents = _contents(part)
+    moved = Lines()
+    for partition in sorted({partition_of(key, plan.partitions) for key in moves.keys}):
+        for packed in _segments(part, contents, f"{partition}"):
+            for row in _ROWS(packed):
+                if row.key in moves.keys:
+                    row.key = moves.keys[row.key]
+                    moved.rows.append(row)
+    _write(_moved(work, number), _packed([moved], plan.partitions))
+
+
+def judge_partition(work: Path, number: int) -> None:
+    """Assess every patient of one partition."""
+    plan, moves = _plan(work), _moves(work)
+    patients: dict[str, list[Row]] = {}
+    for chunk in range(len(plan.chunks)):
+        stayed = _mapped(work, chunk)
+        for packed in _segments(stayed, _contents_of(stayed), f"{number}"):
+            for row in _ROWS(packed):
+                if row.key not in moves.keys:
+                    patients.setdefault(row.key, []).append(row)
+        if moves.keys:
+            moved = _moved(work, chunk)
+            for packed in _segments(moved, _contents_of(moved), f"{number}"):
+                for row in _ROWS(packed):
+                    patients.setdefault(row.key, []).append(row)
+    medications: dict[str, list[Row]] = {}
+    for row in moves.medications:
+        medications.setdefault(row.name, []).append(row)
+    servers = [plan.files[chunk.file].server for chunk in plan.chunks]
+    judge = Judge(plan.question, servers, _places(work, plan), medications)
+    answers: list[tuple[str, bytes]] = []
+    problems: list[Problem] = []
+    gc.freeze()  # nothing that has been read is garbage: looking through it costs a fifth
+    while patients:
+        _, rows = patients.popitem()
+        answered, unread = judge.read(rows)
+        answers += ((one.patient, _ENCODE(one)) for one in answered)
+        problems += unread
+    gc.unfreeze()
+    answers.sort()
+    problems.sort(key=lambda one: (one.chunk, one.line))
+    part = _judged(work, number)
+    _write(part.with_suffix(".answers"), _framed(packed for _, packed in answers))
+    _write(part.with_suffix(".problems"), _framed(_ENCODE(one) for one in problems))
+    _write(part, [_ENCODE(judge.summary())])
+
+
+def _framed(records: Iterable[bytes]) -> Iterator[bytes]:
+    for record in records:
+        yield len(record).to_bytes(8, "big")
+        yield record
+
+
+def _records(path: Path, decode: Callable[[bytes], T]) -> Iterator[T]:
+    with path.open("rb") as file:
+        while length := file.read(8):
+            yield decode(file.read(int.from_bytes(length, "big")))
+
+
+# What a process has read, for the parts it makes after
+
+_held: dict[Path, Any] = {}
+
+
+def _plan(work: Path) -> Plan:
+    if work / "plan" not in _held:
+        _held.clear()
+        _held[work / "plan"] = _PLAN((work / "plan").read_bytes())
+    plan: Plan = _held[work / "plan"]
+    return plan
+
+
+def _moves(work: Path) -> Moves:
+    if work / "moves" not in _held:
+        _held[work / "moves"] = _MOVES((work / "moves").read_bytes())
+    moves: Moves = _held[work / "moves"]
+    return moves
+
+
+def _places(work: Path, plan: Plan) -> Places:
+    lines = [_contents_of(_mapped(work, number)).lines for number in range(len(plan.chunks))]
+    names = [Path(file.path).name for file in plan.files]
+    return Places(names, [chunk.file for chunk in plan.chunks], lines)
+
+
+def _contents_of(part: Path) -> Contents:
+    if part not in _held:
+        contents = _contents(part)
+        contents.links = Links()
+        _held[part] = contents
+    found: Contents = _held[part]
+    return found
+
+
+# Workers
+
+
+class _Crew:
+    """Makes the parts of a step in several processes; a process that dies is replaced."""
+
+    def __init__(self, work: Path, workers: int, progress: Progress) -> None:
+        self._work = work
+        self._workers = workers
+        self._progress = progress
+
+    def make(
+        self,
+        title: str,
+        make_part: Callable[[Path, int], None],
+        numbers: Sequence[int],
+        sizes: Sequence[int],
+        path: Callable[[Path, int], Path],
+    ) -> None:
+        """Make every part that is not there yet; `sizes` are for the progress bar."""
+        missing = {number for number in numbers if not path(self._work, number).exists()}
+        task = self._progress.add_task(title, total=sum(sizes))
+        self._progress.advance(task, sum(sizes[n] for n in numbers if n not in missing))
+        deaths = 0
+        while missing:
+            try:
+                for number in self._made(make_part, sorted(missing)):
+                    missing.remove(number)
+                    self._progress.advance(task, sizes[number])
+            except BrokenProcessPool:
+                deaths += 1
+                if deaths >= _TIMES_A_WORKER_MAY_DIE:
+                    raise StoppedError(
+                        "Worker processes are killed again and again, perhaps for want of memory: "
+                        "take fewer --workers."
+                    ) from None
+                missing = {n for n in missing if not path(self._work, n).exists()}
+
+    def _made(
+        self, make_part: Callable[[Path, int], None], numbers: Sequence[int]
+    ) -> Iterator[int]:
+        """Each number when its part is made."""
+        if self._workers == 1:
+            for number in numbers:
+                make_part(self._work, number)
+                yield number
+            return
+        # Forking a process that has threads, such as a progress bar's, may deadlock.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self._workers, context) as pool:
+            waiting: dict[Future[None], int] = {
+                pool.submit(make_part, self._work, number): number for number in numbers
+            }
+            try:
+                while waiting:
+                    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+                        yield waiting.pop(future)
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+def _merged(work: Path, plan: Plan, out: Path) -> tuple[Summary, int]:
+    """The results of all partitions, as files in the order of the patients and of the lines."""
+    mapped = [_mapped(work, number) for number in range(len(plan.chunks))]
+    parts = [_judged(work, number) for number in range(plan.partitions + 1)]
+    broken = (
+        problem
+        for part in mapped
+        for packed in _segments(part, _contents(part), _PROBLEMS)
+        for problem in _PROBLEM_LIST(packed)
+    )
+    unread = (_records(part.with_suffix(".problems"), _PROBLEM) for part in parts)
+    answers = (_records(part.with_suffix(".answers"), _ANSWERED) for part in parts)
+    errors = write_results(
+        out,
+        plan.question,
+        heapq.merge(*answers, key=lambda one: one.patient),
+        heapq.merge(broken, *unread, key=lambda one: (one.chunk, one.line)),
+        _places(work, plan),
+    )
+    if has_pyarrow():
+        write_parquet(out)
+    summary = all_of(_SUMMARY(part.read_bytes()) for part in parts)
+    write_reports(out, plan.question, summary)
+    return summary, errors

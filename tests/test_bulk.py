@@ -1,0 +1,717 @@
+"""An export comes to what the service says of it, whatever is wrong with it or with the run."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import errno
+import gzip
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from fhir.resources.R4B.measurereport import MeasureReport
+from fhir.resources.R4B.observation import Observation
+from fhir.resources.R4B.operationoutcome import OperationOutcome
+
+from app.bulk import exports, judging, machine, patients, results
+from app.cli import main
+from app.main import create_app
+from app.settings import Settings
+from benchmarks.exports import export
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVER = "https://a.example/fhir"
+OTHER_SERVER = "https://b.example/fhir"
+RESULTS = {
+    "assessments.ndjson",
+    "errors.ndjson",
+    "measure-report.json",
+    "set-aside.ndjson",
+    "verdicts.csv",
+    "verdicts.parquet",
+}
+LOW = {
+    "751-8": ("1.0", "10*3/uL"),
+    "777-3": ("50", "10*3/uL"),
+    "718-7": ("7", "g/dL"),
+    "60474-4": ("30", "10*3/uL"),
+}
+
+
+def result(
+    patient: str, code: str, value: str, unit: str, day: str = "2024-03-05", **more: Any
+) -> dict[str, Any]:
+    """One Observation as an export has it."""
+    quantity = {"value": float(value), "unit": unit, "code": unit}
+    return {
+        "resourceType": "Observation",
+        "id": f"{patient}-{code}-{day}",
+        "status": "final",
+        "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
+        "subject": {"reference": f"Patient/{patient}"},
+        "effectiveDateTime": day,
+        "valueQuantity": quantity | {"system": "http://unitsofmeasure.org"},
+    } | more
+
+
+def counts(patient: str, **changed: str) -> list[dict[str, Any]]:
+    """The counts of a patient who is eligible, but for what is changed."""
+    return [
+        result(patient, code, changed.get(f"_{code.replace('-', '_')}", value), unit)
+        for code, (value, unit) in LOW.items()
+    ]
+
+
+def written(folder: Path, lines: Sequence[Any], name: str = "Observation.ndjson") -> Path:
+    """An export of one file; bytes stand as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in lines]
+    (folder / name).write_bytes(b"".join(text + b"\n" for text in texts))
+    return folder
+
+
+def screened(source: Path | Sequence[Path], out: Path, *options: str) -> Path:
+    """The results of an export, assessed in this process."""
+    sources = [source] if isinstance(source, Path) else source
+    arguments = ["screen", *map(str, sources), "--out", str(out), "--workers", "1", *options]
+    assert main(arguments) in {0, 1}
+    return out
+
+
+def lines(file: Path) -> list[Any]:
+    """Every line of NDJSON."""
+    return [json.loads(line) for line in file.read_bytes().splitlines()]
+
+
+def verdicts(out: Path) -> dict[str, str]:
+    """Each patient's verdict, of the table."""
+    with (out / "verdicts.csv").open(newline="") as table:
+        return {row["patient"]: row["verdict"] for row in csv.DictReader(table)}
+
+
+def errors(out: Path) -> list[str]:
+    """What the errors say."""
+    return [one["issue"][0]["diagnostics"] for one in lines(out / "errors.ndjson")]
+
+
+def same_results(one: Path, other: Path) -> None:
+    """Every file is the same, byte for byte."""
+    assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
+    for path in one.iterdir():
+        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+
+
+# The oracle: the service itself, given everything as one Bundle
+
+
+def bundle_of(folders: Sequence[Path]) -> bytes:
+    """Every line of exports that is a JSON object, as one Bundle."""
+    entries = []
+    for folder in folders:
+        server = json.loads((folder / "manifest.json").read_bytes()).get("request", "")
+        for file in sorted(folder.glob("*.ndjson")):
+            for line in file.read_bytes().split(b"\n"):
+                entry = entry_of(line, server.removesuffix("/$export"))
+                entries += [entry] if entry else []
+    return b'{"resourceType":"Bundle","type":"collection","entry":[' + b",".join(entries) + b"]}"
+
+
+def entry_of(line: bytes, server: str) -> bytes:
+    """A line as an entry; empty where it is no JSON object, or a Bundle."""
+    try:
+        raw = msgspec.json.decode(line.decode(), type=dict[str, msgspec.Raw])
+    except (ValueError, RecursionError):
+        return b""
+    kind, identity = (bytes(raw.get(name, b"")).strip(b'"') for name in ("resourceType", "id"))
+    if kind == b"Bundle":
+        return b""
+    url = f"{server}/".encode() + kind + b"/" + identity
+    full_url = b'"fullUrl":"' + url + b'",' if server and identity else b""
+    return b"{" + full_url + b'"resource":' + line + b"}"
+
+
+def answered(operation: str, body: bytes, query: Any = ()) -> dict[str, dict[str, Any]]:
+    """What the service answers over HTTP, by patient and definition."""
+    app = create_app(Settings(max_body_bytes=len(body)))
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            headers = {"content-type": "application/fhir+json"}
+            return await client.post(
+                f"/fhir/${operation}", content=body, params=query, headers=headers, timeout=None
+            )
+
+    response = asyncio.run(ask())
+    assert response.status_code == httpx.codes.OK, response.text[:500]
+    found = (entry["resource"] for entry in response.json()["entry"])
+    return by_patient(one for one in found if one["resourceType"] == "Observation")
+
+
+def by_patient(assessments: Iterator[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Assessments by patient and definition, each once."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in assessments:
+        key = json.dumps(one["subject"]) + one["method"]["coding"][0]["code"]
+        assert key not in found
+        found[key] = one
+    return found
+
+
+def agree(out: Path, expected: dict[str, dict[str, Any]]) -> None:
+    """The same patients, and of each the same assessment in every element."""
+    got = by_patient(iter(lines(out / "assessments.ndjson")))
+    assert got.keys() == expected.keys()
+    for key, one in expected.items():
+        assert got[key]["valueCodeableConcept"] == one["valueCodeableConcept"], key
+        # A result without an id is named by its place in the Bundle, or here by its line.
+        if "Bundle.entry" not in json.dumps(one) and "/null" not in json.dumps(one):
+            assert got[key] == one
+
+
+@pytest.fixture(scope="module")
+def messy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export with every kind of mess in it."""
+    folder = tmp_path_factory.mktemp("bulk") / "messy"
+    export(folder, 6_000, each=24, messy=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results_of_messy(messy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What it comes to."""
+    return screened(messy, tmp_path_factory.mktemp("bulk") / "out")
+
+
+def test_the_verdicts_are_those_of_the_service(messy: Path, results_of_messy: Path) -> None:
+    expected = answered("assess-eligibility", bundle_of([messy]))
+    assert {one["valueCodeableConcept"]["coding"][0]["code"] for one in expected.values()} == {
+        "eligible",
+        "not-eligible",
+        "indeterminate",
+    }
+    agree(results_of_messy, expected)
+
+
+def test_the_responses_are_those_of_the_service(tmp_path: Path) -> None:
+    export(tmp_path / "in", 6_000, each=100, seed=7, messy=True, server=SERVER)
+    query = [("criteria", "nih-daclizumab-2003"), ("criteria", "nih-severe")]
+    expected = answered("assess-response", bundle_of([tmp_path / "in"]), query)
+    assert len({one["valueCodeableConcept"]["coding"][0]["code"] for one in expected.values()}) > 2
+    arguments = ["response", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    for _, name in query:
+        arguments += ["--criteria", name]
+    assert main(arguments) == 0
+    agree(tmp_path / "out", expected)
+    for name in ("nih-daclizumab-2003", "nih-severe"):
+        report = (tmp_path / "out" / f"measure-report.{name}.json").read_bytes()
+        assert MeasureReport.model_validate_json(report).group[0].population[0].count > 0
+
+
+def test_parameters_mean_what_they_mean_to_the_service(messy: Path, tmp_path: Path) -> None:
+    query = {"asOf": "2021-06-01", "window": "10", "redCellPolicy": "reticulocytes-only"}
+    expected = answered("assess-eligibility", bundle_of([messy]), query)
+    options = ["--as-of", "2021-06-01", "--window", "10", "--red-cell-policy", "reticulocytes-only"]
+    agree(screened(messy, tmp_path / "out", *options), expected)
+
+
+def test_patients_of_two_servers_with_the_same_id_are_two(tmp_path: Path) -> None:
+    for name, server in (("a", SERVER), ("b", OTHER_SERVER)):
+        export(tmp_path / name, 1_000, each=20, messy=True, server=server)
+    folders = [tmp_path / "a", tmp_path / "b"]
+    expected = answered("assess-eligibility", bundle_of(folders))
+    agree(screened(folders, tmp_path / "out"), expected)
+    names = verdicts(tmp_path / "out")
+    twins = [name for name in names if name.startswith(f"{SERVER}/Patient/")]
+    assert len(twins) >= 40
+    assert all(name.replace(SERVER, OTHER_SERVER) in names for name in twins)
+
+
+def test_workers_memory_and_the_size_of_pieces_do_not_matter(
+    messy: Path, results_of_messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["screen", str(messy), "--out", str(tmp_path / "two"), "--workers", "2"]
+    assert main(arguments) == 0
+    same_results(results_of_messy, tmp_path / "two")
+    monkeypatch.setattr(machine, "chunks_of", lambda files: exports.chunks_of(files, 10_007))
+    monkeypatch.setattr(machine, "_LEAST_BYTES", 500_000)
+    same_results(results_of_messy, screened(messy, tmp_path / "small", "--memory", "1"))
+
+
+def test_patients_are_on_the_disk_when_they_do_not_fit(messy: Path, tmp_path: Path) -> None:
+    files, _ = exports.find_files([messy])
+    question = judging.Question("eligibility", (), 30)
+    plan = machine._planned(tmp_path / "work", files, question, 2, 2**20)
+    roomy = machine._planned(tmp_path / "roomy", files, question, 2, 2**40)
+    large = [file.__class__(file.path, "", 2**34, 0) for file in files]
+    huge = machine._planned(tmp_path / "huge", large, question, 2, 2**31)
+    assert plan.partitions >= roomy.partitions == 8
+    assert huge.partitions > 100
+
+
+# What comes out
+
+
+def test_everything_written_is_fhir(results_of_messy: Path) -> None:
+    assert {path.name for path in results_of_messy.iterdir()} == RESULTS
+    for line in (results_of_messy / "assessments.ndjson").read_bytes().splitlines():
+        Observation.model_validate_json(line)
+    for name in ("errors.ndjson", "set-aside.ndjson"):
+        for line in (results_of_messy / name).read_bytes().splitlines():
+            OperationOutcome.model_validate_json(line)
+    report = json.loads((results_of_messy / "measure-report.json").read_bytes())
+    MeasureReport.model_validate(report)
+    tally = {
+        stratum["value"]["coding"][0]["code"]: stratum["population"][0]["count"]
+        for stratum in report["group"][0]["stratifier"][0]["stratum"]
+    }
+    found = list(verdicts(results_of_messy).values())
+    assert tally == {verdict: found.count(verdict) for verdict in set(found)}
+    assert report["group"][0]["population"][0]["count"] == len(found)
+
+
+def test_the_table_has_every_answer_and_count_of_the_assessments(results_of_messy: Path) -> None:
+    with (results_of_messy / "verdicts.csv").open(newline="") as table:
+        rows = {row["patient"]: row for row in csv.DictReader(table)}
+    assert list(rows) == sorted(rows)
+    for one in lines(results_of_messy / "assessments.ndjson"):
+        identifier = one["subject"].get("identifier", {})
+        name = one["subject"].get("reference") or (
+            f"{identifier.get('system', '')}|{identifier['value']}"
+        )
+        row = rows[name]
+        assert row["verdict"] == one["valueCodeableConcept"]["coding"][0]["code"]
+        assert row["day"] == one.get("effectiveDateTime", "")
+        for part in one["component"]:
+            code = part["code"]["coding"][0]["code"]
+            if "valueCodeableConcept" in part:
+                assert row[code] == part["valueCodeableConcept"]["coding"][0]["code"]
+
+
+def test_every_column_of_a_response_is_in_the_table() -> None:
+    columns = judging.Question("response", (), 30).columns()
+    path = ROOT / "fixtures" / "daclizumab-2003" / "bundle.json"
+    for paper in judging.RESPONSES:
+        _, _, found = judging.operations.assess_responses(
+            path.read_bytes(), [("criteria", paper.id)]
+        )
+        for one in found:
+            written = judging.response_answer(one, ())
+            told = {name for name in judging._cells(one, written) if not name.startswith("body")}
+            assert told <= set(columns)
+
+
+def test_parquet_is_the_table(results_of_messy: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with (results_of_messy / "verdicts.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    read = parquet.read_table(results_of_messy / "verdicts.parquet").to_pylist()
+    told = [{name: str(cell) if cell else "" for name, cell in row.items()} for row in read]
+    assert told == rows
+
+
+def test_a_decimal_keeps_every_digit(tmp_path: Path) -> None:
+    line = json.dumps(result("p", "777-3", "1", "10*3/uL")).encode()
+    exact = b"70.00000000000000000000000000001"
+    out = screened(
+        written(tmp_path / "in", [line.replace(b'"value": 1.0', b'"value": ' + exact)]),
+        tmp_path / "out",
+    )
+    assert exact in (out / "assessments.ndjson").read_bytes()
+    assert exact in (out / "verdicts.csv").read_bytes()
+
+
+# What is wrong with an export
+
+
+def test_a_broken_line_is_named_and_stops_nothing(tmp_path: Path) -> None:
+    secret = b'{"resourceType":"Observation","status":{"name":"Jane Secret"}}'
+    broken = [b"{", secret, b"[]", b"", b'{"id":"Jane"}', b"\xff", b'{"resourceType":"Bundle"}']
+    good = counts("p")
+    out = screened(written(tmp_path / "in", [*good[:2], *broken, *good[2:]]), tmp_path / "out")
+    assert verdicts(out) == {"Patient/p": "eligible"}
+    told = errors(out)
+    places = [text.split(":")[0] for text in told]
+    assert places == [f"Observation.ndjson, line {n}" for n in (3, 4, 5, 7, 8, 9)]
+    assert "Not JSON" in told[0]
+    assert "Observation (Expected `str | null`, got `object`)" in told[1]
+    assert "resourceType" in told[3]
+    assert "Bundle" in told[5]
+    assert "Jane" not in "".join(told)
+
+
+def test_a_last_line_cut_short_is_named_and_the_rest_counts(tmp_path: Path) -> None:
+    folder = written(tmp_path / "in", counts("p"))
+    with (folder / "Observation.ndjson").open("ab") as file:
+        file.write(b'{"resourceType":"Observation","id":"cu')
+    out = screened(folder, tmp_path / "out")
+    assert verdicts(out) == {"Patient/p": "eligible"}
+    (told,) = errors(out)
+    assert "line 5" in told
+    assert "cut short" in told
+
+
+def test_a_last_line_without_its_end_counts(tmp_path: Path) -> None:
+    folder = written(tmp_path / "in", counts("p"))
+    whole = (folder / "Observation.ndjson").read_bytes()
+    (folder / "Observation.ndjson").write_bytes(
+        b"\xef\xbb\xbf" + whole.replace(b"\n", b"\r\n")[:-2]
+    )
+    out = screened(folder, tmp_path / "out")
+    assert verdicts(out) == {"Patient/p": "eligible"}
+    assert errors(out) == []
+
+
+def zipped(folder: Path, keep: float = 1.0, name: str = "Observation.ndjson") -> Path:
+    """The file compressed, and cut to a share of its length."""
+    packed = gzip.compress((folder / name).read_bytes())
+    (folder / f"{name}.gz").write_bytes(packed[: int(len(packed) * keep)])
+    (folder / name).unlink()
+    return folder
+
+
+def test_compressed_files_are_read(tmp_path: Path) -> None:
+    plain = screened(written(tmp_path / "in", counts("p")), tmp_path / "plain")
+    out = screened(zipped(tmp_path / "in"), tmp_path / "out")
+    assert (out / "assessments.ndjson").read_bytes() == (plain / "assessments.ndjson").read_bytes()
+
+
+def test_a_compressed_file_cut_short_loses_only_what_is_missing(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    noise = [result(f"x{n}", "777-3", f"{rng.randrange(300)}", "10*3/uL") for n in range(2000)]
+    out = screened(zipped(written(tmp_path / "in", [*counts("p"), *noise]), 0.6), tmp_path / "out")
+    assert verdicts(out)["Patient/p"] == "eligible"
+    assert 800 < len(verdicts(out)) < 2000
+    assert any("compressed file is cut short" in text for text in errors(out))
+
+
+def test_a_file_that_is_not_compressed_in_spite_of_its_name_is_named(tmp_path: Path) -> None:
+    folder = written(tmp_path / "in", counts("p"), "a.ndjson")
+    written(folder, counts("q"), "b.ndjson.gz")
+    out = screened(folder, tmp_path / "out")
+    assert verdicts(out) == {"Patient/p": "eligible"}
+    assert any("b.ndjson.gz" in text and "damaged" in text for text in errors(out))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_of_100_megabytes_is_named_and_the_next_is_read(
+    tmp_path: Path, packed: bool
+) -> None:
+    huge = b'{"resourceType":"Observation","id":"' + b"7" * 100_000_000 + b'"}'
+    folder = written(tmp_path / "in", [huge, *counts("p")])
+    out = screened(zipped(folder) if packed else folder, tmp_path / "out")
+    assert verdicts(out) == {"Patient/p": "eligible"}
+    (told,) = errors(out)
+    assert "line 1" in told
+    assert "64 MiB" in told
+
+
+def test_a_file_that_is_a_directory_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path / "in", counts("p"))
+    (folder / "Patient.ndjson").mkdir()
+    assert verdicts(screened(folder, tmp_path / "out")) == {"Patient/p": "eligible"}
+    assert "Patient.ndjson is a directory" in capsys.readouterr().err
+
+
+def test_the_same_export_twice_is_the_same_as_once(tmp_path: Path) -> None:
+    export(tmp_path / "in", 1_000, each=20, messy=True)
+    (tmp_path / "in" / "manifest.json").unlink()
+    once = verdicts(screened(tmp_path / "in", tmp_path / "once"))
+    for path in list((tmp_path / "in").iterdir()):
+        shutil.copy(path, path.with_name(f"again.{path.name}"))
+    assert verdicts(screened(tmp_path / "in", tmp_path / "twice")) == once
+
+
+def test_an_empty_export_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "Observation.ndjson").touch()
+    arguments = ["screen", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    assert "nobody to assess" in capsys.readouterr().err
+    assert lines(tmp_path / "out" / "assessments.ndjson") == []
+    assert verdicts(tmp_path / "out") == {}
+
+
+def test_a_patient_without_a_result_is_answered(tmp_path: Path) -> None:
+    folder = written(tmp_path / "in", [{"resourceType": "Patient", "id": "q"}], "Patient.ndjson")
+    glucose = result("r", "2345-7", "5", "mmol/L")
+    out = screened(written(folder, [glucose, glucose, *counts("p")]), tmp_path / "out")
+    assert verdicts(out) == {
+        "Patient/p": "eligible",
+        "Patient/q": "indeterminate",
+        "Patient/r": "indeterminate",
+    }
+
+
+def test_a_fault_of_ours_costs_one_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = judging.operations.judge_eligibility
+
+    def faulty(request: Any, window: int) -> Any:
+        if any(b"Patient/q" in bytes(entry.resource) for entry in request.entries):
+            raise ZeroDivisionError
+        return judge(request, window)
+
+    monkeypatch.setattr(judging.operations, "judge_eligibility", faulty)
+    out = screened(written(tmp_path / "in", counts("p") + counts("q")), tmp_path / "out")
+    assert verdicts(out) == {"Patient/p": "eligible"}
+    assert len([text for text in errors(out) if "fault of this program" in text]) == 4
+
+
+def test_bad_utf_8_costs_the_line_and_no_more(tmp_path: Path) -> None:
+    bad = json.dumps(result("p", "777-3", "9", "bad unit")).encode().replace(b"bad", b"b\xffd")
+    hidden = json.dumps(result("p", "751-8", "9", "10*3/uL", note="bad")).encode()
+    out = screened(written(tmp_path / "in", [bad, *counts("p")]), tmp_path / "out")
+    assert verdicts(out) == {"Patient/p": "eligible"}
+    assert [text.split(":")[0] for text in errors(out)] == ["Observation.ndjson, line 1"]
+    hidden = hidden.replace(b"bad", b"b\xffd")
+    assert hidden.count(b"\xff") == 1
+    screened(written(tmp_path / "other", [hidden, *counts("p")]), tmp_path / "of-other")
+
+
+@pytest.mark.parametrize("server", ["", SERVER])
+def test_a_result_without_an_id_is_named_by_its_line(tmp_path: Path, server: str) -> None:
+    nameless = [one | {"id": None} for one in counts("p")]
+    folder = written(tmp_path / "in", [b"", *nameless])
+    output = [{"type": "Observation", "url": "Observation.ndjson"}]
+    manifest = {"request": f"{server}/$export", "output": output}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (assessment,) = lines(screened(folder, tmp_path / "out") / "assessments.ndjson")
+    assert assessment["derivedFrom"] == [
+        {"display": f"Observation.ndjson, line {n}"} for n in (2, 3, 4, 5)
+    ]
+    assert "(Observation.ndjson, line 2)" in assessment["text"]["div"]
+    assert "without-id" not in json.dumps(assessment)
+    assert "Bundle.entry" not in json.dumps(assessment)
+
+
+# Which files
+
+
+@pytest.mark.parametrize(
+    ("manifest", "says"),
+    [
+        (b"{", "not a manifest"),
+        (b'{"files":[]}', "not a Bulk Data manifest"),
+        (b'{"output":[{"url":"x"},{"url":"Observation.ndjson"}]}', "names files that are not"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_bad_usage(
+    tmp_path: Path, manifest: bytes, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path / "in", counts("p"))
+    (folder / "manifest.json").write_bytes(manifest)
+    assert main(["screen", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_manifest_says_which_files_and_which_server(tmp_path: Path) -> None:
+    folder = written(tmp_path / "in", counts("p"), "1.ndjson")
+    written(folder, counts("left-out"), "2.ndjson")
+    manifest = {
+        "request": f"{SERVER}/Group/g/$export?_type=Observation",
+        "output": [{"type": "Observation", "url": "https://files.example/x/1.ndjson?token=1"}],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert list(verdicts(screened(folder / "manifest.json", tmp_path / "out"))) == ["Patient/p"]
+    files, _ = exports.find_files([folder])
+    assert [(Path(file.path).name, file.server) for file in files] == [("1.ndjson", SERVER)]
+
+
+def test_a_path_in_a_manifest_leads_nowhere_else(tmp_path: Path) -> None:
+    written(tmp_path, counts("outside"), "secret.ndjson")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"output":[{"url":"../secret.ndjson"}]}')
+    assert main(["screen", str(folder / "manifest.json"), "--out", str(tmp_path / "out")]) == 2
+
+
+def test_exports_that_do_not_name_their_server_are_not_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [written(tmp_path / name, counts("p")) for name in ("a", "b")]
+    assert main(["screen", *map(str, folders), "--out", str(tmp_path / "out")]) == 2
+    assert "does not say which server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["screen", "nowhere", "--out", "out"],
+        ["screen", ".", "--out", "out", "--criteria", "unknown"],
+        ["screen", ".", "--out", "out", "--as-of", "yesterday"],
+        ["response", ".", "--out", "out", "--json"],
+        ["response", "a.json", "b.json"],
+    ],
+)
+def test_bad_usage_is_2(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert not (tmp_path / "out").exists()
+
+
+# What goes wrong with the run
+
+
+def started(source: Path, out: Path) -> subprocess.Popen[bytes]:
+    """The command as a process of its own, with two workers."""
+    command = [sys.executable, "-m", "app.cli", "screen", str(source), "--out", str(out)]
+    return subprocess.Popen(
+        [*command, "--workers", "2"], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+def until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Wait until something is so, while the process runs."""
+    give_up = time.monotonic() + 60
+    while not ready():
+        assert process.poll() is None, "It was over too soon."
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+
+
+def parts(out: Path, step: str) -> list[Path]:
+    """The finished parts of a step."""
+    return [p for p in (out / machine.WORK / step).glob("*") if not p.name.startswith(".")]
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An export that takes a while, and its results."""
+    folder = tmp_path_factory.mktemp("bulk") / "long"
+    export(folder, 40_000, messy=True)
+    return folder, screened(folder, folder.with_name("out"))
+
+
+@pytest.mark.parametrize("step", ["map", "judge"])
+def test_a_run_that_was_killed_goes_on_and_comes_to_the_same(
+    step: str, long_run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source, expected = long_run
+    with started(source, tmp_path) as process:
+        until(lambda: bool(parts(tmp_path, step)), process)
+        process.send_signal(signal.SIGKILL)
+    time.sleep(1)  # workers without a parent end by themselves
+    done = {path: path.stat().st_mtime_ns for path in parts(tmp_path, step)}
+    assert done
+    assert not (tmp_path / "assessments.ndjson").exists()
+    with started(source, tmp_path) as process:
+        until(lambda: len(parts(tmp_path, step)) > len(done), process)
+        kept = {path: path.stat().st_mtime_ns for path in done if path.exists()}
+        process.communicate()
+    assert process.returncode == 0
+    assert kept == {path: done[path] for path in kept}
+    same_results(expected, tmp_path)
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    """The worker processes."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+            command = path.with_name("cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[1]) == process.pid and b"spawn_main" in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds workers in /proc")
+def test_a_killed_worker_costs_nothing(long_run: tuple[Path, Path], tmp_path: Path) -> None:
+    source, expected = long_run
+    with started(source, tmp_path) as process:
+        until(lambda: bool(parts(tmp_path, "map")), process)
+        os.kill(children(process)[0], signal.SIGKILL)
+        _, said = process.communicate()
+    assert process.returncode == 0, said.decode()
+    same_results(expected, tmp_path)
+
+
+def test_workers_that_are_killed_again_and_again_stop_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> Iterator[int]:
+        raise machine.BrokenProcessPool
+        yield 0
+
+    monkeypatch.setattr(machine._Crew, "_made", broken)
+    arguments = ["screen", str(written(tmp_path / "in", counts("p"))), "--out", str(tmp_path / "o")]
+    assert main(arguments) == 3
+    assert "killed again and again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("full", [3, 6, 14, 40])
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
+    full: int,
+    long_run: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, expected = long_run
+    opened = results.whole.__wrapped__  # type: ignore[attr-defined]
+    count = iter(range(1_000))
+
+    def whole(path: Path) -> Any:
+        if next(count) >= full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return results.contextmanager(opened)(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(machine, "whole", whole)
+        patched.setattr(results, "whole", whole)
+        arguments = ["screen", str(source), "--out", str(tmp_path), "--workers", "1"]
+        assert main(arguments) == 3
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert "run the same command again" in said
+    same_results(expected, screened(source, tmp_path))
+
+
+def test_another_question_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = written(tmp_path / "in", counts("p"))
+
+    def stop(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(machine, "_merged", stop)
+        arguments = ["screen", str(source), "--out", str(tmp_path / "out"), "--workers", "1"]
+        assert main(arguments) == 3
+    written(source, counts("p", _777_3="400", _751_8="5"))
+    assert verdicts(screened(source, tmp_path / "out")) == {"Patient/p": "not-eligible"}
+
+
+def test_what_is_read_together_is_found() -> None:
+    keys = patients.together(
+        [("Observation/1", "Observation/1"), ("identifier:s|1", "identifier:s|1")],
+        [("Patient/b", "Patient/a")],
+        [
+            ("Observation/1", "DiagnosticReport/r"),
+            ("DiagnosticReport/r", "Patient/z"),
+            ("identifier:s|1", "Patient/b"),
+            ("Observation/2", "Patient/c"),
+        ],
+    )
+    assert keys == {
+        "Observation/1": "DiagnosticReport/r",
+        "Patient/b": "Patient/a",
+        "identifier:s|1": "Patient/a",
+    }
