@@ -306,7 +306,9 @@ def _print_eligibility(body: bytes, query: list[tuple[str, str]]) -> None:
     remarks = {course.patient: course.remarks for course in reading.courses}
     for assessment in assessments:
         console.print(_table(assessment))
-        console.print(_harmless(f"{headline(assessment)} {missing(assessment)}".rstrip()))
+        console.print(
+            _harmless(f"{headline(assessment.judgement)} {missing(assessment.judgement)}".rstrip())
+        )
         _print_remarks(console, (*remarks[assessment.patient], *assessment.remarks))
         console.print()
     _print_remarks(console, reading.remarks)

@@ -92,7 +92,7 @@ def eligibility_card(
             ("Criterion", "Answer", "Count", "Date", "Limit"),
             (_criterion_row(found, finding) for finding in found.findings),
         ),
-        _said("To settle it", missing(found).removeprefix("To settle it: ")),
+        _said("To settle it", missing(found.judgement).removeprefix("To settle it: ")),
         *_doubts([*remarks, *found.remarks], setting),
         *(
             f"Under the red-cell policy '{_plain(policy)}' the answer would be {verdict.value}."

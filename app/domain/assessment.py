@@ -28,7 +28,7 @@ from app.domain.counts import (
     newness,
 )
 from app.domain.derivation import NEVER_ALONE
-from app.domain.needs import counts_needed
+from app.domain.needs import counted_by_hand, counts_needed
 from app.domain.rules import (
     Criterion,
     Findings,
@@ -56,7 +56,6 @@ CONFOUNDED_DAYS = {
 
 
 _NOT_KNOWN = {Product.RED_CELLS: Truth.UNKNOWN, Product.PLATELETS: Truth.UNKNOWN}
-_LAST_DAY = attrgetter("when.last")
 _INSTANT = attrgetter("when.instant")
 
 
@@ -129,29 +128,65 @@ class Finding(NamedTuple):
     truth: Truth
 
 
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """A paper's verdict on one patient, with everything it rests on."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Judgement:
+    """What a paper makes of the answers to its limits; the same answers give the same object."""
 
     paper: Paper
     policy: str | None
-    patient: Patient
     verdict: Verdict
-    as_of: When | None
-    """The day judged: as asked for, else the day of the newest count judged."""
     findings: tuple[Finding, ...]
-    counts: tuple[Count, ...]
-    """The counts judged, as the laboratory gave them."""
-    supporting: tuple[Source, ...]
-    """Transfusions, drugs and statements that bore on the verdict."""
     needs: tuple[Analyte, ...]
     """The counts that would settle an open verdict."""
     needs_transfusion_history: bool
     other_policies: tuple[tuple[str, Verdict], ...]
     """Policies under which the verdict would be another."""
+
+
+class Assessment(NamedTuple):
+    """A paper's verdict on one patient, with everything it rests on."""
+
+    judgement: Judgement
+    patient: Patient
+    as_of: When | None
+    """The day judged: as asked for, else the day of the newest count judged."""
+    counts: tuple[Count, ...]
+    """The counts judged, as the laboratory gave them."""
+    supporting: tuple[Source, ...]
+    """Transfusions, drugs and statements that bore on the verdict."""
     judged: Findings
     """What the rule was checked against: the counts, those under support as upper bounds."""
     remarks: tuple[Remark, ...]
+
+    @property
+    def paper(self) -> Paper:
+        """The definition applied."""
+        return self.judgement.paper
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it comes to."""
+        return self.judgement.verdict
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The answer to each criterion."""
+        return self.judgement.findings
+
+    @property
+    def needs(self) -> tuple[Analyte, ...]:
+        """The counts that would settle an open verdict."""
+        return self.judgement.needs
+
+    @property
+    def needs_transfusion_history(self) -> bool:
+        """Whether the transfusions would help to settle it."""
+        return self.judgement.needs_transfusion_history
+
+    @property
+    def other_policies(self) -> tuple[tuple[str, Verdict], ...]:
+        """Policies under which the verdict would be another."""
+        return self.judgement.other_policies
 
 
 def assess_eligibility(
@@ -168,36 +203,66 @@ def assess_eligibility(
     """
     if policy is None and paper.red_cell_policies:
         policy = paper.red_cell_policies[0]
-    rule, criteria = reading(paper, policy)
+    rule, _ = reading(paper, policy)
     analytes = analytes_of(rule)
     everything = (*course.counts, *course.derived)
     later = [c for c in everything if c.when.after(as_of)] if as_of else []
     known = [c for c in everything if not c.when.after(as_of)] if as_of else everything
     baseline = take_baseline(course, known, analytes, window_days, as_of)
     findings = baseline.findings
-    truth = rule.check(findings)
-    undecided = tuple(rule.undecided(findings)) if truth is Truth.UNKNOWN else ()
+    judgement = _judgement(paper, policy, findings)
     supporting = baseline.confounders + (
         baseline.dependence_sources if _asks_for_transfusions(rule) else ()
     )
     return Assessment(
-        paper=paper,
-        policy=policy if policy in paper.red_cell_policies else None,
+        judgement=judgement,
         patient=course.patient,
-        verdict=_VERDICTS[truth],
         as_of=as_of or baseline.day,
-        findings=tuple(Finding(one, one.check(findings)) for one in criteria),
         counts=baseline.counts,
         supporting=tuple(dict.fromkeys(supporting)),
-        needs=counts_needed(rule, findings) if undecided else (),
-        needs_transfusion_history=any(isinstance(leaf, TransfusionDependent) for leaf in undecided),
-        other_policies=_other_policies(paper, policy, truth, findings),
         judged=findings,
         remarks=(
             *baseline.remarks,
             *_left_out(baseline, known, later, as_of, window_days),
             *contradictions(rule, findings),
         ),
+    )
+
+
+_judgements: dict[object, Judgement] = {}
+
+
+def _judgement(paper: Paper, policy: str | None, findings: Findings) -> Judgement:
+    """Depends on what the counts say of each limit only: few are worked out anew."""
+    truths = tuple([leaf.check(findings) for leaf in _leaves(paper)])
+    by_hand = counted_by_hand(findings)
+    key = (paper, policy, truths, by_hand)
+    found = _judgements.get(key)
+    if found is None:
+        found = _judgements[key] = _worked_out(paper, policy, findings)
+    return found
+
+
+@cache
+def _leaves(paper: Paper) -> tuple[Rule, ...]:
+    """Every limit of the paper, under whatever policy."""
+    policies = paper.red_cell_policies or (None,)
+    rules = (reading(paper, policy)[0] for policy in policies)
+    return tuple(dict.fromkeys(leaf for rule in rules for leaf in rule.leaves()))
+
+
+def _worked_out(paper: Paper, policy: str | None, findings: Findings) -> Judgement:
+    rule, criteria = reading(paper, policy)
+    truth = rule.check(findings)
+    undecided = tuple(rule.undecided(findings)) if truth is Truth.UNKNOWN else ()
+    return Judgement(
+        paper=paper,
+        policy=policy if policy in paper.red_cell_policies else None,
+        verdict=_VERDICTS[truth],
+        findings=tuple(Finding(one, one.check(findings)) for one in criteria),
+        needs=counts_needed(rule, findings) if undecided else (),
+        needs_transfusion_history=any(isinstance(leaf, TransfusionDependent) for leaf in undecided),
+        other_policies=_other_policies(paper, policy, truth, findings),
     )
 
 
@@ -222,7 +287,7 @@ def none_low(found: Assessment) -> bool:
     counts_of = found.judged.counts
     for analyte, counts in counts_of.items():
         if analyte is Analyte.RETICULOCYTES and any(c.normal is None for c in counts):
-            rule, _ = reading(found.paper, found.policy)
+            rule, _ = reading(found.paper, found.judgement.policy)
             limits = (x for x in rule.leaves() if isinstance(x, Limit) and x.analyte is analyte)
             low = any(limit.check(found.judged) is not Truth.NOT_MET for limit in limits)
             if low and Analyte.HEMOGLOBIN not in counts_of:
@@ -282,7 +347,6 @@ def take_baseline(
 
     The course tells what bears on them; of that nothing later than `as_of` is looked at.
     """
-    window = timedelta(days=window_days)
     pools: dict[Analyte, list[Count]] = {analyte: [] for analyte in _in_order(analytes)}
     for count in counts:
         pool = pools.get(count.analyte)
@@ -290,17 +354,14 @@ def take_baseline(
             when = count.when
             if when.first == when.last or _placed(count, window_days):
                 pool.append(count)
-    newest = max(
-        [max(_tellers(pool), key=_LAST_DAY).when.last for pool in pools.values() if pool],
-        default=date.max,
-    )
-    start = newest - min(window, newest - date.min)
+    newest = max([_last_day(_tellers(pool)) for pool in pools.values() if pool], default=date.max)
+    start = newest - min(timedelta(days=window_days), newest - date.min)
     chosen: dict[Analyte, tuple[Count, ...]] = {}
     for analyte, pool in pools.items():
         inside = [c for c in pool if start <= c.when.first and c.when.last <= newest]
         if inside:
             chosen[analyte] = _newest(_tellers(inside))
-    used = tuple(count for some in chosen.values() for count in some)
+    used = tuple([count for some in chosen.values() for count in some])
     supported, confounders, remarks = _confounded(course, chosen, as_of)
     dependent, independent, units, sources = _dependence(course, newest, as_of)
     last = max(used, key=newness, default=None)
@@ -332,16 +393,25 @@ def _tellers(counts: list[Count]) -> list[Count]:
     return [c for c in counts if c.kind is not Kind.BOUND] or counts
 
 
+def _last_day(counts: list[Count]) -> date:
+    return max([count.when.last for count in counts])
+
+
 def _newest(counts: list[Count]) -> tuple[Count, ...]:
     """The counts of the newest moment, those that tell most: exact days, firm, measured."""
     counts = [c for c in counts if c.when.first == c.when.last] or counts
-    timed = [c for c in counts if c.when.instant]
-    newest = max(counts, key=_LAST_DAY).when
+    last_day = _last_day(counts)
+    # Civil days of one instant differ by two at the most, however far apart the zones.
+    late = [c for c in counts if (last_day - c.when.last).days <= 2]
+    if len(late) == 1:
+        return (late[0],)
+    newest = next(c.when for c in late if c.when.last == last_day)
+    timed = [c for c in late if c.when.instant]
     if timed:
         newest_timed = max(timed, key=_INSTANT).when
-        if newest_timed.last >= newest.last:
+        if newest_timed.last == last_day:
             newest = newest_timed
-    moment = [c for c in counts if c.when is newest or c.when.same_moment(newest)]
+    moment = [c for c in late if c.when is newest or c.when.same_moment(newest)]
     if len(moment) == 1:
         return (moment[0],)
     moment = [c for c in moment if not c.doubtful] or moment
@@ -494,59 +564,49 @@ def _left_out(
     """What was not judged: for each kind of reason its places, every place under one reason."""
     told = set(_places(baseline.counts))
     paired = {s.place for c in known for part in c.parts for s in part.sources}
-    outside: list[Count] = []
-    unpaired: list[Count] = []
-    vague: list[Count] = []
-    measured: list[Count] = []
     first_day = baseline.first_day if told else date.min
+    left: dict[str, list[str]] = {}
     for count in known:
-        if count.kind is Kind.MEASURED:
-            measured.append(count)
-            when = count.when
-            if when.first < first_day:
-                outside.append(count)
-            if when.first != when.last and not _placed(count, window_days):
-                vague.append(count)
-            if count.analyte in NEVER_ALONE and not paired.issuperset(_places((count,))):
-                unpaired.append(count)
-    left = {
-        "after-as-of": [c for c in later if c.kind is Kind.MEASURED],
-        "imprecise-date": vague,
-        "outside-window": outside,
-        "unpaired": unpaired,
-        "superseded": measured,
-    }
-    for code, severity, text in (
-        (
-            "after-as-of",
-            Severity.INFORMATION,
-            f"Later than {as_of.text if as_of else ''}, the day judged: not used.",
-        ),
-        (
-            "imprecise-date",
-            Severity.WARNING,
-            f"The date is less precise than the window of {window_days} days: it cannot be told "
-            "whether the result belongs to the day judged. Send the day.",
-        ),
-        (
-            "outside-window",
-            Severity.WARNING,
-            f"More than {window_days} days before the newest count judged: not combined with it.",
-        ),
-        (
-            "unpaired",
-            Severity.WARNING,
-            "A part or a percentage tells nothing without its total (leukocytes or erythrocytes) "
-            "of the same specimen or moment.",
-        ),
-        (
-            "superseded",
-            Severity.INFORMATION,
-            "Not needed: a newer or more direct result was judged, or the definition does not "
-            "ask for this one.",
-        ),
-    ):
-        places = tuple([place for place in _places(left[code]) if place not in told])
-        if places:
-            told.update(places)
-            yield Remark(code, severity, text, places)
+        if count.kind is not Kind.MEASURED or (place := count.sources[0].place) in told:
+            continue
+        when = count.when
+        if when.first != when.last and not _placed(count, window_days):
+            reason = "imprecise-date"
+        elif when.first < first_day:
+            reason = "outside-window"
+        elif count.analyte in NEVER_ALONE and place not in paired:
+            reason = "unpaired"
+        else:
+            reason = "superseded"
+        left.setdefault(reason, []).append(place)
+    if later:
+        left["after-as-of"] = [c.sources[0].place for c in later if c.kind is Kind.MEASURED]
+    for reason, (severity, text) in _REASONS.items():
+        if reason in left:
+            said = text.format(as_of=as_of.text if as_of else "", days=window_days)
+            yield Remark(reason, severity, said, tuple(left[reason]))
+
+
+_REASONS = {
+    "after-as-of": (Severity.INFORMATION, "Later than {as_of}, the day judged: not used."),
+    "imprecise-date": (
+        Severity.WARNING,
+        "The date is less precise than the window of {days} days: it cannot be told whether the "
+        "result belongs to the day judged. Send the day.",
+    ),
+    "outside-window": (
+        Severity.WARNING,
+        "More than {days} days before the newest count judged: not combined with it.",
+    ),
+    "unpaired": (
+        Severity.WARNING,
+        "A part or a percentage tells nothing without its total (leukocytes or erythrocytes) of "
+        "the same specimen or moment.",
+    ),
+    "superseded": (
+        Severity.INFORMATION,
+        "Not needed: a newer or more direct result was judged, or the definition does not ask for "
+        "this one.",
+    ),
+}
+"""Why a result was not judged, the first reason that holds."""

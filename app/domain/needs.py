@@ -23,8 +23,13 @@ def counts_needed(rule: Rule, findings: Findings) -> tuple[Analyte, ...]:
     if not asked:
         return ()
     truths = tuple(leaf.check(findings) for leaf in rule.leaves())
-    by_hand = frozenset(a for a, some in findings.counts.items() if any(c.manual for c in some))
-    return _needed(rule, truths, tuple(a for a in Analyte if a in asked), by_hand)
+    in_order = tuple(a for a in Analyte if a in asked)
+    return _needed(rule, truths, in_order, counted_by_hand(findings))
+
+
+def counted_by_hand(findings: Findings) -> frozenset[Analyte]:
+    """The analytes of which a count was counted by hand: another limit may hold for them."""
+    return frozenset([c.analyte for some in findings.counts.values() for c in some if c.manual])
 
 
 @lru_cache(maxsize=4096)

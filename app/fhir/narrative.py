@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from html import escape
+from typing import NamedTuple
 
-from app.domain.assessment import Assessment, Finding, Verdict, analytes_of
-from app.domain.counts import Count, Interval, Kind
+from app.domain.assessment import Assessment, Finding, Judgement, Verdict, analytes_of
+from app.domain.counts import Analyte, Count, Interval, Kind
 from app.domain.rules import Criterion, Truth
 
 AID = "Research criteria, applied to blood counts: a decision aid, not a diagnosis."
@@ -35,25 +35,25 @@ def text_of(interval: Interval) -> str:
     return f"{interval.low:f} to {interval.high:f}"
 
 
-def headline(assessment: Assessment) -> str:
+def headline(judgement: Judgement) -> str:
     """The verdict in one sentence."""
-    finding = assessment.paper.finding
-    if assessment.verdict is Verdict.ELIGIBLE:
+    finding = judgement.paper.finding
+    if judgement.verdict is Verdict.ELIGIBLE:
         return f"The counts meet the definition of {finding}."
-    if assessment.verdict is Verdict.INDETERMINATE:
+    if judgement.verdict is Verdict.INDETERMINATE:
         return f"It is not known whether the counts meet the definition of {finding}."
     severe = any(
-        f.criterion.code == "not-severe" and f.truth is Truth.NOT_MET for f in assessment.findings
+        f.criterion.code == "not-severe" and f.truth is Truth.NOT_MET for f in judgement.findings
     )
     return f"The counts do not meet the definition of {finding}" + (
         ": severe by counts." if severe else "."
     )
 
 
-def missing(assessment: Assessment) -> str:
+def missing(judgement: Judgement) -> str:
     """What would settle an open verdict; empty when it is settled."""
-    needs = [analyte.title for analyte in assessment.needs]
-    if assessment.needs_transfusion_history:
+    needs = [analyte.title for analyte in judgement.needs]
+    if judgement.needs_transfusion_history:
         needs.append("the transfusions of the last 8 weeks")
     return f"To settle it: {', '.join(needs)}." if needs else ""
 
@@ -64,28 +64,46 @@ def counts_of(assessment: Assessment, finding: Finding) -> tuple[Count, ...]:
     return tuple([count for count in assessment.counts if count.analyte in asked])
 
 
-def narrative(assessment: Assessment, notes: Iterable[str]) -> str:
+class _Frame(NamedTuple):
+    """A narrative but for its patient's counts and day."""
+
+    opening: str
+    after_day: str
+    rows: tuple[tuple[frozenset[Analyte], str, str], ...]
+    """Each criterion's analytes, and what stands before and after its counts."""
+    closing: str
+
+
+def narrative(assessment: Assessment, notes: tuple[str, ...]) -> str:
     """The assessment as an XHTML div: verdict, criteria with their counts, what counts omit."""
-    told = {id(count): _count(count) for count in assessment.counts}
-    rows = "".join([_row(assessment, finding, told) for finding in assessment.findings])
+    frame = _frame(assessment.judgement, notes)
+    told = [(count.analyte, _count(count)) for count in assessment.counts]
+    rows = [
+        f"{before}{'; '.join([t for a, t in told if a in asked]) or 'no count'}{after}"
+        for asked, before, after in frame.rows
+    ]
     day = f" Judged on {assessment.as_of.last}." if assessment.as_of else ""
-    paragraphs = "".join([f"<p>{_own_text(note)}</p>" for note in notes])
-    return (
-        '<div xmlns="http://www.w3.org/1999/xhtml">'
-        f"<p><b>{_own_text(headline(assessment))}</b>{day} {_own_text(missing(assessment))}</p>"
+    return f"{frame.opening}{day} {frame.after_day}{''.join(rows)}{frame.closing}"
+
+
+@lru_cache(maxsize=1024)
+def _frame(judgement: Judgement, notes: tuple[str, ...]) -> _Frame:
+    paragraphs = "".join(f"<p>{xhtml_text(note)}</p>" for note in notes)
+    return _Frame(
+        f'<div xmlns="http://www.w3.org/1999/xhtml"><p><b>{xhtml_text(headline(judgement))}</b>',
+        f"{xhtml_text(missing(judgement))}</p>"
         "<table><thead><tr><th>Criterion</th><th>Answer</th><th>Counts</th><th>Limit</th>"
-        "<th>The paper's words</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
-        f"<p>{_own_text(assessment.paper.citation.text)}</p>{paragraphs}</div>"
-    )
-
-
-def _row(assessment: Assessment, finding: Finding, told: dict[int, str]) -> str:
-    criterion = finding.criterion
-    counts = "; ".join([told[id(count)] for count in counts_of(assessment, finding)])
-    return (
-        f"<tr><td>{_own_text(criterion.title)}</td><td>{_TRUTH[finding.truth]}</td>"
-        f"<td>{xhtml_text(counts) or 'no count'}</td>{rule_cells(criterion)}</tr>"
+        "<th>The paper's words</th></tr></thead><tbody>",
+        tuple(
+            (
+                analytes_of(finding.criterion),
+                f"<tr><td>{xhtml_text(finding.criterion.title)}</td>"
+                f"<td>{_TRUTH[finding.truth]}</td><td>",
+                f"</td>{rule_cells(finding.criterion)}</tr>",
+            )
+            for finding in judgement.findings
+        ),
+        f"</tbody></table><p>{xhtml_text(judgement.paper.citation.text)}</p>{paragraphs}</div>",
     )
 
 
@@ -106,8 +124,9 @@ def rule_cells(criterion: Criterion) -> str:
 
 def _count(count: Count) -> str:
     where = ", ".join([source.reference or source.place for source in count.sources])
-    return (
-        f"{count.analyte.short} {text_of(count.value)} {count.analyte.unit} "
+    analyte = count.analyte
+    return xhtml_text(
+        f"{analyte.short} {text_of(count.value)} {analyte.unit} "
         f"of {count.when.text}{_HOW[count.kind]} ({where})"
     )
 
@@ -117,7 +136,3 @@ def xhtml_text(text: str) -> str:
     if not text.isprintable():
         text = _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
     return escape(text)
-
-
-_own_text = lru_cache(maxsize=1024)(xhtml_text)
-"""The same for texts of ours and of papers: there are few, and none is a patient's."""

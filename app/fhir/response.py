@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
-from app.domain.counts import Count, Product, Remark, Source
+from app.domain.counts import Count, Product, Remark
 from app.domain.response import (
     Exposure,
     LineageReport,
@@ -22,7 +22,6 @@ from app.fhir.narrative import rule_cells, text_of, xhtml_text
 from app.fhir.writing import (
     ASSESSMENT_SYSTEM,
     CRITERION_SYSTEM,
-    DECIDED_BY,
     TRUTH_SYSTEM,
     UCUM,
     VERDICT_SYSTEM,
@@ -33,8 +32,8 @@ from app.fhir.writing import (
     coded,
     data_requirements,
     day_of,
+    decided_by,
     policy_note,
-    reference_of,
     standing_notes,
 )
 
@@ -170,7 +169,7 @@ def _lineage(report: LineageReport) -> Json:
     component = _truth(criterion.code, report.truth, criterion.describe())
     component["valueCodeableConcept"]["text"] = lineage_text(report)
     counts = (count for count in (report.before, report.after) if count)
-    return _decided_by(component, (source for count in counts for source in count.sources))
+    return decided_by(component, (source for count in counts for source in count.sources))
 
 
 def _independence(found: ResponseAssessment) -> Json:
@@ -179,15 +178,7 @@ def _independence(found: ResponseAssessment) -> Json:
         return component
     component["valueCodeableConcept"]["text"] = transfusions_text(found)
     takings = (found.baseline, found.judged.taken)
-    return _decided_by(component, (source for t in takings for source in t.dependence_sources))
-
-
-def _decided_by(component: Json, sources: Iterable[Source]) -> Json:
-    references = [
-        {"url": DECIDED_BY, "valueReference": reference_of(source)}
-        for source in dict.fromkeys(sources)
-    ]
-    return {"extension": references} | component if references else component
+    return decided_by(component, (source for t in takings for source in t.dependence_sources))
 
 
 def transfusions_text(found: ResponseAssessment) -> str:

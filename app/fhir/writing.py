@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha1
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import Raw
 
-from app.domain.assessment import Assessment, Finding, Paper, Verdict
+from app.domain.assessment import Assessment, Judgement, Paper, Verdict, analytes_of
 from app.domain.counts import (
     Analyte,
     Count,
@@ -23,8 +24,9 @@ from app.domain.counts import (
     Source,
 )
 from app.domain.response import ResponseAssessment, ResponsePaper
+from app.domain.rules import Criterion, Truth
 from app.fhir import codes
-from app.fhir.narrative import AID, UNVERIFIED, counts_of, missing, narrative, rule_text
+from app.fhir.narrative import AID, UNVERIFIED, missing, narrative, rule_text
 from app.fhir.outcome import BASE, operation_outcome
 
 Json = dict[str, Any]
@@ -43,7 +45,8 @@ _ENROLMENT = {
     Verdict.NOT_ELIGIBLE: "ineligible",
     Verdict.INDETERMINATE: "screening",
 }
-_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, BASE)
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, BASE).bytes
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _ENCODE = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -57,8 +60,7 @@ def canonical(paper: Paper | ResponsePaper) -> str:
     return f"{BASE}/PlanDefinition/{paper.id}|{paper.version}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One assessment as FHIR, and what the resources beside it need."""
 
     observation: Json
@@ -73,25 +75,68 @@ class Answer:
     enrolment: str
 
 
+class _Words(NamedTuple):
+    """What an answer says of its judgement, whoever the patient is."""
+
+    canonical: str
+    note: str
+    requirements: list[Json]
+    remarks: tuple[Remark, ...]
+    enrolment: str
+    notes: tuple[str, ...]
+    code: Json
+    value: Json
+    criteria: tuple[tuple[frozenset[Analyte], Json], ...]
+    """Each criterion's analytes, and its component."""
+
+
+@lru_cache(maxsize=1024)
+def _words(judgement: Judgement) -> _Words:
+    paper = judgement.paper
+    is_open = judgement.verdict is Verdict.INDETERMINATE
+    history = (Product.RED_CELLS,) if judgement.needs_transfusion_history else ()
+    remarks = _policy_remarks(judgement)
+    return _Words(
+        canonical=canonical(paper),
+        note=missing(judgement) if is_open else "",
+        requirements=data_requirements(judgement.needs, history) if is_open else [],
+        remarks=remarks,
+        enrolment=_ENROLMENT[judgement.verdict],
+        notes=_notes(judgement, remarks),
+        code=coded(ASSESSMENT_SYSTEM, "eligibility", "Eligibility by blood counts"),
+        value=coded(VERDICT_SYSTEM, judgement.verdict.value),
+        criteria=tuple(
+            (analytes_of(f.criterion), _criterion(f.criterion, f.truth)) for f in judgement.findings
+        ),
+    )
+
+
 def eligibility_answer(assessment: Assessment, remarks: Sequence[Remark]) -> Answer:
     """An eligibility assessment, with the remarks made in reading its patient's data."""
-    open_verdict = assessment.verdict is Verdict.INDETERMINATE
+    judgement = assessment.judgement
+    words = _words(judgement)
+    told = [(count.analyte, source) for count in assessment.counts for source in count.sources]
     return Answer(
-        observation=_observation(assessment),
-        canonical=canonical(assessment.paper),
-        patient=assessment.patient,
-        day=day_of(assessment),
-        verdict=assessment.verdict.value,
-        open=open_verdict,
-        note=missing(assessment) if open_verdict else "",
-        requirements=data_requirements(
-            assessment.needs,
-            (Product.RED_CELLS,) if assessment.needs_transfusion_history else (),
-        )
-        if open_verdict
-        else [],
-        remarks=(*remarks, *assessment.remarks, *_policy_remarks(assessment)),
-        enrolment=_ENROLMENT[assessment.verdict],
+        assessment_observation(
+            assessment,
+            words.code,
+            words.value,
+            narrative(assessment, words.notes),
+            words.notes,
+            [
+                decided_by(component, [source for analyte, source in told if analyte in asked])
+                for asked, component in words.criteria
+            ],
+        ),
+        words.canonical,
+        assessment.patient,
+        day_of(assessment),
+        judgement.verdict.value,
+        judgement.verdict is Verdict.INDETERMINATE,
+        words.note,
+        words.requirements,
+        (*remarks, *assessment.remarks, *words.remarks),
+        words.enrolment,
     )
 
 
@@ -100,38 +145,37 @@ def write_answers(
 ) -> Json:
     """A collection Bundle: for each assessment its Observation, GuidanceResponse and more.
 
-    `orphans` are remarks that belong to no patient. `study` is the reference of a ResearchStudy.
+    The resources in it are JSON already, so that none is encoded twice. `orphans` are remarks that
+    belong to no patient. `study` is the reference of a ResearchStudy.
     """
     entries: list[Json] = []
     orphan = _entry_of(operation_outcome(orphans)) if orphans else None
     for answer in answers:
         observation = _entry_of(answer.observation)
-        messages = [orphan] if orphan else []
-        entries.append(observation)
-        outcome = None
+        name = observation["fullUrl"]
+        seed = name.encode()
+        beside = []
+        messages = [orphan["fullUrl"]] if orphan else []
         if answer.remarks:
-            outcome = _entry_of(operation_outcome(answer.remarks), observation["fullUrl"])
-            messages.insert(0, outcome)
-        entries.append(_entry_of(_guidance(answer, observation["fullUrl"], messages)))
-        if outcome:
-            entries.append(outcome)
+            beside.append(_entry_of(operation_outcome(answer.remarks), seed))
+            messages.insert(0, beside[0]["fullUrl"])
         if study:
-            entries.append(_entry_of(_research_subject(answer, study), observation["fullUrl"]))
+            beside.append(_entry_of(_research_subject(answer, study), seed))
+        entries += (observation, _entry_of(_guidance(answer, name, messages)), *beside)
     if orphan:
         entries.append(orphan)
     return {"resourceType": "Bundle", "type": "collection", "entry": entries}
 
 
-def _entry_of(resource: Json, seed: str = "") -> Json:
+def _entry_of(resource: Json, seed: bytes = b"") -> Json:
     """An entry named by its content: the same content has the same name."""
+    written = encode(resource)
     # As uuid.uuid5 does, which would have the bytes decoded to encode them again.
-    name = sha1(_NAMESPACE.bytes + seed.encode() + encode(resource), usedforsecurity=False)
-    digits = name.hexdigest()
-    variant = "89ab"[int(digits[16], 16) & 3]
+    digits = sha1(b"".join((_NAMESPACE, seed, written)), usedforsecurity=False).hexdigest()
     return {
         "fullUrl": f"urn:uuid:{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-"
-        f"{variant}{digits[17:20]}-{digits[20:32]}",
-        "resource": resource,
+        f"{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:32]}",
+        "resource": Raw(written),
     }
 
 
@@ -143,19 +187,6 @@ def subject_of(patient: Patient) -> Json:
     return {"identifier": {key: value for key, value in identifier.items() if value}}
 
 
-def _observation(assessment: Assessment) -> Json:
-    notes = _notes(assessment)
-    code = coded(ASSESSMENT_SYSTEM, "eligibility", "Eligibility by blood counts")
-    return assessment_observation(
-        assessment,
-        code,
-        coded(VERDICT_SYSTEM, assessment.verdict.value),
-        narrative(assessment, notes),
-        notes,
-        [_criterion(assessment, finding) for finding in assessment.findings],
-    )
-
-
 def assessment_observation(
     assessment: Assessment | ResponseAssessment,
     code: Json,
@@ -165,6 +196,7 @@ def assessment_observation(
     components: Iterable[Json],
 ) -> Json:
     """The Observation every assessment is: its verdict, evidence, components, then its counts."""
+    paper = assessment.paper
     observation: Json = {
         "resourceType": "Observation",
         "text": {"status": "generated", "div": div},
@@ -172,27 +204,29 @@ def assessment_observation(
     extensions = _supporting_of(assessment.counts, assessment.supporting)
     if extensions:
         observation["extension"] = extensions
-    observation |= {
-        "status": "final",
-        "code": code | {"text": assessment.paper.title},
-        "subject": subject_of(assessment.patient),
-    }
+    observation["status"] = "final"
+    observation["code"] = code | {"text": paper.title}
+    observation["subject"] = subject_of(assessment.patient)
     if assessment.as_of:
         observation["effectiveDateTime"] = day_of(assessment)
-    observation |= {
-        "valueCodeableConcept": verdict,
-        "note": [{"text": note} for note in notes],
-        "method": {
-            "coding": [{"system": "urn:ietf:rfc:3986", "code": canonical(assessment.paper)}],
-            "text": f"{assessment.paper.citation.text} {assessment.paper.citation.url}",
-        },
-    }
+    observation["valueCodeableConcept"] = verdict
+    observation["note"] = [{"text": note} for note in notes]
+    observation["method"] = _method(paper)
     sources = _derived_from(assessment.counts)
     if sources:
         observation["derivedFrom"] = sources
-    counts = (_count_component(count) for count in _shown_counts(assessment.counts))
+    counts = [_count_component(count) for count in _shown_counts(assessment.counts)]
     observation["component"] = [*components, *counts]
     return observation
+
+
+@lru_cache(maxsize=256)
+def _method(paper: Paper | ResponsePaper) -> Json:
+    """The definition applied, and where it was published."""
+    return {
+        "coding": [{"system": "urn:ietf:rfc:3986", "code": canonical(paper)}],
+        "text": f"{paper.citation.text} {paper.citation.url}",
+    }
 
 
 def day_of(assessment: Assessment | ResponseAssessment) -> str:
@@ -232,17 +266,17 @@ def _derived_from(counts: Iterable[Count]) -> list[Json]:
 
 def _supporting_of(counts: Iterable[Count], supporting: Iterable[Source]) -> list[Json]:
     """Reports that hold or lend to a count judged, then transfusions and drugs that bore on it."""
-    reports = [
+    found = [
         reference
         for count in counts
         for source in count.sources
         for reference in (source.reference, *source.lenders)
         if _is_report(reference)
     ]
-    others = [source.reference for source in supporting if source.reference]
+    found += [source.reference for source in supporting if source.reference]
     return [
         {"url": SUPPORTING_INFO, "valueReference": {"reference": reference}}
-        for reference in dict.fromkeys(reports + others)
+        for reference in dict.fromkeys(found)
     ]
 
 
@@ -256,42 +290,42 @@ def policy_note(policy: str) -> str:
     return f"Red cells were judged under the policy '{policy}'."
 
 
-def _notes(assessment: Assessment) -> list[str]:
-    paper = assessment.paper
+def _notes(judgement: Judgement, remarks: Iterable[Remark]) -> tuple[str, ...]:
+    paper = judgement.paper
     notes = standing_notes(paper)
     notes.append("Also required, and not told by counts: " + "; ".join(paper.also_requires) + ".")
-    if assessment.policy:
-        notes.append(policy_note(assessment.policy))
-    notes += (remark.text for remark in _policy_remarks(assessment))
-    return notes
+    if judgement.policy:
+        notes.append(policy_note(judgement.policy))
+    return (*notes, *(remark.text for remark in remarks))
 
 
-def _policy_remarks(assessment: Assessment) -> list[Remark]:
-    return [
+def _policy_remarks(judgement: Judgement) -> tuple[Remark, ...]:
+    return tuple(
         Remark(
             "policy-disagreement",
             Severity.INFORMATION,
             f"Under the red-cell policy '{policy}' the verdict would be {verdict.value}.",
             (),
         )
-        for policy, verdict in assessment.other_policies
-    ]
+        for policy, verdict in judgement.other_policies
+    )
 
 
-def _criterion(assessment: Assessment, finding: Finding) -> Json:
-    criterion = finding.criterion
-    sources = [s for count in counts_of(assessment, finding) for s in count.sources]
-    component: Json = {}
-    if sources:
-        component["extension"] = [
-            {"url": DECIDED_BY, "valueReference": reference_of(source)}
-            for source in dict.fromkeys(sources)
-        ]
-    return component | {
+def _criterion(criterion: Criterion, truth: Truth) -> Json:
+    return {
         "code": coded(CRITERION_SYSTEM, criterion.code, criterion.title),
-        "valueCodeableConcept": coded(TRUTH_SYSTEM, finding.truth.value),
+        "valueCodeableConcept": coded(TRUTH_SYSTEM, truth.value),
         "referenceRange": [{"text": rule_text(criterion)}],
     }
+
+
+def decided_by(component: Json, sources: Iterable[Source]) -> Json:
+    """The component with the sources that decided it."""
+    references = [
+        {"url": DECIDED_BY, "valueReference": reference_of(source)}
+        for source in dict.fromkeys(sources)
+    ]
+    return {"extension": references, **component} if references else component
 
 
 def _shown_counts(counts: Iterable[Count]) -> list[Count]:
@@ -307,16 +341,14 @@ def _shown_counts(counts: Iterable[Count]) -> list[Count]:
 def _count_component(count: Count) -> Json:
     """A count judged, as a component."""
     code, display = codes.PREFERRED_LOINC[count.analyte]
-    return {
-        "extension": [
-            {"url": DECIDED_BY, "valueReference": reference_of(source)} for source in count.sources
-        ],
+    component = {
         "code": {
             "coding": [{"system": LOINC, "code": code, "display": display}],
             "text": f"{count.analyte.title}, {count.when.text}",
         },
         **_value(count.value, count.analyte),
     }
+    return decided_by(component, count.sources)
 
 
 def _value(interval: Interval, analyte: Analyte) -> Json:
@@ -337,7 +369,7 @@ def _value(interval: Interval, analyte: Analyte) -> Json:
     }
 
 
-def _guidance(answer: Answer, observation: str, messages: Sequence[Json]) -> Json:
+def _guidance(answer: Answer, observation: str, messages: Sequence[str]) -> Json:
     guidance: Json = {
         "resourceType": "GuidanceResponse",
         "contained": [
@@ -359,7 +391,7 @@ def _guidance(answer: Answer, observation: str, messages: Sequence[Json]) -> Jso
     if answer.note:
         guidance["note"] = [{"text": answer.note}]
     if messages:
-        guidance["evaluationMessage"] = [{"reference": m["fullUrl"]} for m in messages]
+        guidance["evaluationMessage"] = [{"reference": name} for name in messages]
     guidance["outputParameters"] = {"reference": "#output"}
     if answer.requirements:
         guidance["dataRequirement"] = answer.requirements
