@@ -838,7 +838,7 @@ def test_resources_of_other_types_are_ignored_whatever_they_hold() -> None:
         ({"code": "777-3"}, ".code"),
         ({"status": 1}, ".status"),
         ({"valueQuantity": 45}, ".valueQuantity"),
-        ({"component": [{"code": {}}, {"code": []}]}, ".component"),
+        ({"component": [{"code": {}}, []]}, ".component"),
         ({"subject": ["Patient/a"]}, ".subject"),
     ],
 )
@@ -848,6 +848,12 @@ def test_a_malformed_resource_is_set_aside_with_its_path(over: Json, path: str) 
     [(issue, place)] = answer.issues
     assert issue == "not-fhir"
     assert place.startswith(HERE + path)
+
+
+def test_a_malformed_component_is_set_aside_and_the_rest_of_its_result_is_counted() -> None:
+    answer = ask(platelets(component=[{"code": {}}, {"code": []}]))
+    assert answer.platelets == "met"
+    assert answer.issues == [("not-fhir", "Bundle.entry[0].resource.component[1].code")]
 
 
 def test_an_entry_without_a_type_is_set_aside_with_its_place() -> None:

@@ -267,7 +267,7 @@ def _refuse_others(entries: Iterable[_Entry], patient_id: str) -> None:
             elif not isinstance(found, Medication) and found.subject:
                 holders.append((found.subject, found))
     named = Reference(reference=f"Patient/{patient_id}")
-    known = Subjects(people, [(subject, "") for subject, _ in holders], named)
+    known = Subjects(people, [(s.reference, "") for s, _ in holders if s.reference], named)
     keys = {known.key_of_patient(one, url) for one, url in people if one.id or url}
     keys |= {key for subject, held in holders if (key := known.key(subject, "", held))}
     if keys - {known.key(named, "", None)}:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
-from typing import TypeVar, cast, get_args
+from typing import TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -20,6 +20,7 @@ from app.domain.counts import (
     Drug,
     DrugGiven,
     Interval,
+    Kind,
     NoTransfusion,
     Product,
     Remark,
@@ -35,6 +36,8 @@ from app.fhir.codes import LoincRow
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
     DECODE_BODY,
+    DECODE_IDENTIFIERS,
+    DECODE_META,
     DECODE_READ_BODY,
     DECODE_RESOURCE,
     DECODE_TYPED,
@@ -158,14 +161,19 @@ def _collect(
         if resource is UNSET:
             continue
         reference = f"{_KINDS[type(resource)]}/{resource.id}" if resource.id else url or ""
-        item = Item(resource, here, reference, url, server_of(url))
+        item = Item(resource, here, reference, url, server_of(url) if url else "")
         found.append(item)
-        for number, raw in enumerate(resource.contained):
-            within = f"{here}.contained[{number}]"
-            inner = _decoded(raw, within, found, orphans, depth)
-            if inner is not UNSET:
-                # Nothing outside may refer to a contained resource; its container stands for it.
-                found.append(Item(inner, within, reference, None, "", item))
+        if resource.contained:
+            _collect_contained(item, found, orphans, depth)
+
+
+def _collect_contained(item: Item, found: list[Item], orphans: list[Remark], depth: int) -> None:
+    """Nothing outside may refer to a contained resource; its container stands for it."""
+    for number, raw in enumerate(item.resource.contained):
+        within = f"{item.place}.contained[{number}]"
+        inner = _decoded(raw, within, found, orphans, depth)
+        if inner is not UNSET:
+            found.append(Item(inner, within, item.reference, None, "", item))
 
 
 def _decoded(
@@ -219,39 +227,41 @@ def _type_name(raw: bytes | Raw) -> str | None:
         return None
 
 
-def _newest_versions(items: Iterable[Item], orphans: list[Remark]) -> list[Item]:
+def _newest_versions(items: list[Item], orphans: list[Remark]) -> list[Item]:
     """Of several versions of one resource (a history Bundle) the newest."""
-    newest: dict[tuple[str, str | None], Item] = {}
-    plain: list[Item] = []
+    named: dict[tuple[str, str | None], list[Item]] = {}
     for item in items:
-        meta = item.resource.meta
-        if (
-            meta is None
-            or not (meta.versionId or meta.lastUpdated)
-            or item.container is not None
-            or not item.resource.id
-        ):
-            plain.append(item)
-            continue
-        key = (item.reference, item.full_url)
-        other = newest.setdefault(key, item)
-        if other is item:
-            continue
-        if _version(item) > _version(other):
-            newest[key] = item
-            orphans.append(_older_version(other))
-        elif other.resource != item.resource:
-            if _version(item) == _version(other):
-                plain.append(item)
-            else:
-                orphans.append(_older_version(item))
-    return [*newest.values(), *plain]
+        if item.resource.meta and item.resource.id and item.container is None:
+            named.setdefault((item.reference, item.full_url), []).append(item)
+    passed_over = {id(o) for same in named.values() if len(same) > 1 for o in _older(same, orphans)}
+    return [item for item in items if id(item) not in passed_over] if passed_over else items
 
 
-def _version(item: Item) -> tuple[str, int, str]:
-    meta = item.resource.meta
-    updated = when(meta.lastUpdated) if meta and meta.lastUpdated else None
-    version = (meta.versionId if meta else None) or ""
+def _older(items: Iterable[Item], orphans: list[Remark]) -> Iterator[Item]:
+    """All but the newest version of one resource, and the newest once where it was sent twice."""
+    versions = [(version, item) for item in items if (version := _version(item))]
+    newest = max((version for version, _ in versions), default=None)
+    kept: list[Item] = []
+    for version, item in versions:
+        if version != newest:
+            orphans.append(_older_version(item))
+            yield item
+        elif any(item.resource == other.resource for other in kept):
+            yield item
+        else:
+            kept.append(item)
+
+
+def _version(item: Item) -> tuple[str, int, str] | None:
+    """Orders versions: by their time, then by their number; None where neither is told."""
+    try:
+        meta = DECODE_META(item.resource.meta)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if meta is None or not (meta.versionId or meta.lastUpdated):
+        return None
+    updated = when(meta.lastUpdated) if meta.lastUpdated else None
+    version = meta.versionId or ""
     number = int(version) if version.isascii() and version.isdigit() and len(version) < 19 else -1
     return str(updated.instant) if updated else "", number, version
 
@@ -311,19 +321,32 @@ class _Reader:
         self.orphans: list[Remark] = []
         self._normal_ranges = normal_ranges
         self._items = items
-        people = [
-            (item.resource, item.full_url)
-            for item in items
-            if isinstance(item.resource, PatientResource) and item.container is None
-        ]
-        references = [(getattr(item.resource, "subject", None), item.server) for item in items]
-        self._subjects = Subjects(people, references, named)
+        people: list[tuple[PatientResource, str | None]] = []
+        subjects: set[tuple[str, str]] = set()
+        lending: list[tuple[int, Item, tuple[Reference, ...]]] = []
+        for item in items:
+            resource = item.resource
+            if isinstance(resource, PatientResource):
+                if item.container is None:
+                    people.append((resource, item.full_url))
+                continue
+            if isinstance(resource, Observation):
+                if resource.hasMember:
+                    lending.append((1, item, resource.hasMember))
+            elif isinstance(resource, Medication):
+                continue
+            elif isinstance(resource, DiagnosticReport) and resource.status not in _WITHDRAWN:
+                lending.append((0, item, resource.result))
+            subject = resource.subject
+            if subject is not None and subject.reference:
+                subjects.add((subject.reference, item.server))
+        self._subjects = Subjects(people, subjects, named)
         self._named = self._subjects.key(named, "", None) if named else None
         self._charts: dict[str, _Chart] = defaultdict(_Chart)
         self._people = {
             self._subjects.key_of_patient(person, url): _person(person) for person, url in people
         }
-        self._lenders = self._find_lenders(items)
+        self._lenders = self._find_lenders(lending)
 
     @cached_property
     def _by_reference(self) -> dict[str, Item]:
@@ -348,24 +371,19 @@ class _Reader:
         found = self._by_reference.get(text)
         return found or self._by_reference.get("/".join(text.split("/")[-2:]))
 
-    def _find_lenders(self, items: Iterable[Item]) -> dict[str, Item]:
+    def _find_lenders(
+        self, named: list[tuple[int, Item, tuple[Reference, ...]]]
+    ) -> dict[str, Item]:
         """For each result the report or panel that names or contains it, the report first."""
         lenders: dict[str, Item] = {}
-        named: list[tuple[int, Item, tuple[Reference, ...]]] = []
-        for item in items:
-            resource = item.resource
-            if isinstance(resource, Observation):
-                if resource.hasMember:
-                    named.append((1, item, resource.hasMember))
-            elif isinstance(resource, DiagnosticReport) and resource.status not in _WITHDRAWN:
-                named.append((0, item, resource.result))
         for _, lender, references in sorted(named, key=lambda n: (n[0], n[1].reference)):
             for reference in references:
                 member = self._resolve(reference, lender)
                 if member is not None and member is not lender:
                     lenders.setdefault(member.place, lender)
-        for item in [item for item in items if item.container is not None]:
-            lenders.setdefault(item.place, cast("Item", item.container))
+        for item in self._items:
+            if item.container is not None:
+                lenders.setdefault(item.place, item.container)
         return lenders
 
     def _lending(self, item: Item) -> Sequence[Item]:
@@ -458,7 +476,11 @@ class _Reader:
         ):
             _refuse_what_does_not_stand(item, observation, valued)
         interval, repairs = value_of(valued, row)
-        moment, dating = _date(lending)
+        text = observation.effectiveDateTime
+        moment = when(text) if text else None
+        dating = item
+        if moment is None:
+            moment, dating = _date(lending)
         key, lender = owner
         if key is None:
             raise SetAside(
@@ -475,8 +497,10 @@ class _Reader:
             (Source(item.reference, place, lenders),),
             row.manual,
             row.doubtful is not None,
-            specimen=observation.specimen.reference if observation.specimen else None,
-            normal=self._normal(key, valued, row, moment) if self._normal_ranges else None,
+            Kind.MEASURED,
+            (),
+            observation.specimen.reference if observation.specimen else None,
+            self._normal(key, valued, row, moment) if self._normal_ranges else None,
         )
         chart = self._charts[key]
         chart.results.append(_Result(count, observation))
@@ -648,9 +672,6 @@ def _parts(observation: Observation) -> Iterator[tuple[str, Valued]]:
 
 def _date(lending: Sequence[Item]) -> tuple[When, Item]:
     """When a result is true of its patient, and the resource that tells."""
-    text = getattr(lending[0].resource, "effectiveDateTime", None)
-    if text and (moment := when(text)):
-        return moment, lending[0]
     for lender in lending:
         if not isinstance(lender.resource, Dated):
             continue
@@ -706,9 +727,11 @@ def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:
 def _keys(result: _Result) -> Iterator[object]:
     """What a correction and the result it corrects share."""
     count = result.count
-    for identifier in result.observation.identifier:
-        if identifier.value:
-            yield count.analyte, (identifier.system, identifier.value)
+    raw = result.observation.identifier
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        for identifier in (DECODE_IDENTIFIERS(raw) if raw else None) or ():
+            if identifier.value:
+                yield count.analyte, (identifier.system, identifier.value)
     moment = count.when.instant or (count.when.first, count.when.last)
     yield count.analyte, moment
 

@@ -80,7 +80,7 @@ class Resource(Element, kw_only=True):
     """What every resource may have."""
 
     id: str | None = None
-    meta: Meta | None = None
+    meta: Raw = ABSENT
     implicitRules: str | None = None
     status: str | None = None
     contained: tuple[Raw, ...] = ()
@@ -99,10 +99,13 @@ class Dated(Resource, kw_only=True):
 
 
 class Valued(Dated, kw_only=True):
-    """What an Observation and its components share (msgspec has single inheritance only)."""
+    """What an Observation and its components share (msgspec has single inheritance only).
 
-    code: Concept | None = None
-    valueQuantity: Quantity | None = None
+    What laboratories send the same again and again stays raw: each text is read once.
+    """
+
+    code: Raw = ABSENT
+    valueQuantity: Raw = ABSENT
     valueString: str | None = None
     valueRange: Range | None = None
     valueCodeableConcept: Raw = ABSENT
@@ -122,7 +125,7 @@ class Component(Valued):
 
 
 class Observation(Valued, kw_only=True, tag="Observation", tag_field="resourceType"):
-    identifier: tuple[Identifier, ...] = ()
+    identifier: Raw = ABSENT
     specimen: Reference | None = None
     hasMember: tuple[Reference, ...] = ()
     component: tuple[Component, ...] = ()
@@ -256,7 +259,11 @@ class ReadBody(Element):
 DECODE_BODY = msgspec.json.Decoder(Body).decode
 DECODE_READ_BODY = msgspec.json.Decoder(ReadBody).decode
 DECODE_RESOURCE: Callable[[Raw], Readable] = msgspec.json.Decoder(Readable).decode
-DECODE_RANGES = msgspec.json.Decoder(tuple[ReferenceRange, ...]).decode
+DECODE_CONCEPT = msgspec.json.Decoder(Concept | None).decode
+DECODE_IDENTIFIERS = msgspec.json.Decoder(tuple[Identifier, ...] | None).decode
+DECODE_META = msgspec.json.Decoder(Meta | None).decode
+DECODE_QUANTITY = msgspec.json.Decoder(Quantity | None).decode
+DECODE_RANGES = msgspec.json.Decoder(tuple[ReferenceRange, ...] | None).decode
 DECODE_TYPED = msgspec.json.Decoder(Typed).decode
 
 

@@ -37,19 +37,15 @@ class Subjects:
     def __init__(
         self,
         people: Sequence[tuple[PatientResource, str | None]],
-        references: Iterable[tuple[Reference | None, str]],
+        subjects: Iterable[tuple[str, str]],
         named: Reference | None,
     ) -> None:
-        """Made of Patients with their fullUrl, and of references with their entry's server."""
+        """Made of Patients with their fullUrl, and of subjects with their entry's server."""
         self._servers: dict[str, set[str]] = defaultdict(set)
         self._aliases: dict[str, str] = {}
         self._spellings: dict[str, set[str]] = defaultdict(set)
         self._identifiers: dict[str, Identifier] = {}
-        texts = {
-            (reference.reference, server)
-            for reference, server in references
-            if reference is not None and reference.reference
-        }
+        texts = set(subjects)
         texts |= {(f"Patient/{person.id}", server_of(url)) for person, url in people if person.id}
         if named and named.reference:
             texts.add((named.reference, ""))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from operator import attrgetter
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -14,8 +15,17 @@ from msgspec import Raw
 from app.domain.counts import EXACT, Interval, Sex
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow, UnitRow
-from app.fhir.resources import DECODE_RANGES, Concept, Quantity, ReferenceRange, Valued, told_by
+from app.fhir.resources import (
+    DECODE_CONCEPT,
+    DECODE_QUANTITY,
+    DECODE_RANGES,
+    Quantity,
+    ReferenceRange,
+    Valued,
+    told_by,
+)
 
+T = TypeVar("T")
 # FHIR asks for 18 digits; a number far beyond is no laboratory's.
 _DIGITS = 64
 _COMPARATORS: dict[str, Callable[[Decimal], Interval]] = {
@@ -53,58 +63,84 @@ def short(text: str | None) -> str:
     return (text or "")[:40]
 
 
+class _Coded(NamedTuple):
+    """What a code comes to: the table's row, or why there is none."""
+
+    row: LoincRow | None = None
+    rejected: str = ""
+    """Why a value under this code cannot be used."""
+    ambiguous: str = ""
+    like_a_count: bool = False
+
+
+_LONGEST = 2000
+"""A longer text is not worth its place in memory."""
+
+
 def analyte_row(valued: Valued, panel: bool) -> LoincRow | None:
     """The table's row for the code; None where it is no blood count and looks like none.
 
     Raises SetAside for a code that names a count which cannot be used. `panel` says that the
     result is made of others, so that its own name is not a count's.
     """
-    concept = valued.code
-    if concept is None:
-        return None
-    if len(concept.coding) == 1 and concept.coding[0].system in codes.LOINC_SYSTEMS:
-        row = codes.BY_LOINC.get(concept.coding[0].code or "")
-        if row is not None:
-            return row
-    loinc = [c.code or "" for c in concept.coding if c.system in codes.LOINC_SYSTEMS]
-    rejected = next((code for code in loinc if code in codes.REJECTED_LOINC), None)
-    rows = [codes.BY_LOINC[code] for code in loinc if code in codes.BY_LOINC]
-    if rejected:
-        reason = f"LOINC {rejected}: {codes.REJECTED_LOINC[rejected]}."
-    elif rows:
-        return _one_row(rows)
-    elif any(code in codes.PANEL_LOINC for code in loinc):
-        reason = "A panel's code on a single result: it cannot be told what was counted."
-    elif not panel and _named_like_a_count(concept):
-        raise SetAside(
-            "unmapped-code",
-            "Looks like a blood count, but its code is not one of the LOINC codes known: not used.",
-            ".code",
+    raw = bytes(valued.code)
+    coded = _coded(raw) if len(raw) < _LONGEST else _coded.__wrapped__(raw)
+    if coded.row is not None:
+        return coded.row
+    if coded.ambiguous:
+        raise SetAside("ambiguous-code", coded.ambiguous, ".code")
+    if coded.rejected:
+        if _has_value(valued):
+            raise SetAside("unmapped-code", coded.rejected, ".code")
+    elif coded.like_a_count and not panel:
+        text = (
+            "Looks like a blood count, but its code is not one of the LOINC codes known: not used."
         )
-    else:
-        return None
-    if _has_value(valued):
-        raise SetAside("unmapped-code", reason, ".code")
+        raise SetAside("unmapped-code", text, ".code")
     return None
 
 
-def _one_row(rows: list[LoincRow]) -> LoincRow:
+@lru_cache(maxsize=4096)
+def _coded(raw: bytes) -> _Coded:
+    concept = _read(DECODE_CONCEPT, raw, ".code")
+    if concept is None:
+        return _Coded()
+    loinc = [c.code or "" for c in concept.coding if c.system in codes.LOINC_SYSTEMS]
+    rejected = next((code for code in loinc if code in codes.REJECTED_LOINC), None)
+    if rejected:
+        return _Coded(rejected=f"LOINC {rejected}: {codes.REJECTED_LOINC[rejected]}.")
+    rows = [codes.BY_LOINC[code] for code in loinc if code in codes.BY_LOINC]
     if len({(row.analyte, row.dimension) for row in rows}) > 1:
         named = ", ".join(row.code for row in rows)
-        raise SetAside(
-            "ambiguous-code", f"The codes name more than one kind of count: {named}.", ".code"
-        )
-    return next((row for row in rows if row.doubtful), rows[0])
-
-
-def _named_like_a_count(concept: Concept) -> bool:
+        return _Coded(ambiguous=f"The codes name more than one kind of count: {named}.")
+    if rows:
+        return _Coded(next((row for row in rows if row.doubtful), rows[0]))
+    if any(code in codes.PANEL_LOINC for code in loinc):
+        text = "A panel's code on a single result: it cannot be told what was counted."
+        return _Coded(rejected=text)
     names = (concept.text, *(coding.display for coding in concept.coding))
-    return any(name and codes.looks_like_a_count(name) for name in names)
+    return _Coded(like_a_count=any(n and codes.looks_like_a_count(n) for n in names))
+
+
+def _read(decode: Callable[[bytes], T], raw: bytes, element: str) -> T | None:
+    """An element that stayed raw; None where it is absent. Raises SetAside: it is not FHIR."""
+    if not raw:
+        return None
+    try:
+        return decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        words, path = told_by(error)
+        text = f"Not a FHIR R4 Observation ({words}): set aside."
+        raise SetAside("not-fhir", text, element + path) from None
+
+
+def _given(raw: Raw) -> bool:
+    return bytes(raw) not in {b"", b"null"}
 
 
 def _has_value(valued: Valued) -> bool:
     return (
-        valued.valueQuantity is not None
+        _given(valued.valueQuantity)
         or valued.valueString is not None
         or valued.valueRange is not None
         or any(getattr(valued, name) for name in _OTHER_VALUES)
@@ -113,11 +149,19 @@ def _has_value(valued: Valued) -> bool:
 
 def value_of(valued: Valued, row: LoincRow) -> tuple[Interval, Repairs]:
     """The value in the analyte's unit, and what was repaired or read as an interval."""
-    quantity = valued.valueQuantity
-    if quantity is None or _BESIDE_A_QUANTITY(valued) != _NOTHING:
+    raw = bytes(valued.valueQuantity)
+    if raw in {b"", b"null"} or _BESIDE_A_QUANTITY(valued) != _NOTHING:
         return _unusual_value(valued, row)
-    interval, repairs = found = _quantity(quantity, row)
-    return (interval, repairs + _as_interval(interval)) if quantity.comparator else found
+    return _counted(raw, row) if len(raw) < _LONGEST else _counted.__wrapped__(raw, row)
+
+
+@lru_cache(maxsize=16384)
+def _counted(raw: bytes, row: LoincRow) -> tuple[Interval, Repairs]:
+    """Laboratories print few digits: the same values in the same units come again and again."""
+    quantity = _read(DECODE_QUANTITY, raw, ".valueQuantity")
+    assert quantity is not None  # noqa: S101 null was no value
+    interval, repairs = _quantity(quantity, row)
+    return interval, repairs + _as_interval(interval) if quantity.comparator else repairs
 
 
 def _as_interval(interval: Interval) -> Repairs:
@@ -129,8 +173,8 @@ def _as_interval(interval: Interval) -> Repairs:
 def _unusual_value(valued: Valued, row: LoincRow) -> tuple[Interval, Repairs]:
     """The value that is no quantity, or does not stand alone."""
     others = [name for name in _OTHER_VALUES if getattr(valued, name)]
-    given = sum(
-        value is not None for value in (valued.valueQuantity, valued.valueString, valued.valueRange)
+    given = _given(valued.valueQuantity) + sum(
+        value is not None for value in (valued.valueString, valued.valueRange)
     )
     if given + len(others) > 1:
         raise SetAside("invalid-value", "More than one value[x]: FHIR allows one.")
@@ -176,24 +220,14 @@ Ranges = tuple[tuple[ReferenceRange, Interval], ...]
 def normal_ranges_of(valued: Valued, row: LoincRow) -> Ranges:
     """A result's ranges of normal in its analyte's unit. Raises SetAside: they are not FHIR."""
     raw = bytes(valued.referenceRange)
-    # A laboratory sends the same each time; a very long text is not worth its place in memory.
-    read = _normal_ranges if len(raw) < 2000 else _normal_ranges.__wrapped__
-    return read(raw, row) if raw else ()
+    return _normal_ranges(raw, row) if len(raw) < _LONGEST else _normal_ranges.__wrapped__(raw, row)
 
 
 @lru_cache(maxsize=1024)
 def _normal_ranges(raw: bytes, row: LoincRow) -> Ranges:
-    try:
-        given_ranges = DECODE_RANGES(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        words, path = told_by(error)
-        raise SetAside(
-            "not-fhir",
-            f"Not a FHIR R4 Observation ({words}): set aside.",
-            ".referenceRange" + path,
-        ) from None
+    given_ranges = _read(DECODE_RANGES, raw, ".referenceRange")
     found = []
-    for given in given_ranges:
+    for given in given_ranges or ():
         kinds = {c.code for c in given.type.coding} if given.type else set()
         if kinds - {"normal"}:
             continue
@@ -269,28 +303,8 @@ def _ascii(comparator: str | None) -> str | None:
 
 
 def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, Repairs]:
-    return _measured(
-        bytes(quantity.value),
-        quantity.comparator,
-        quantity.system,
-        quantity.code,
-        quantity.unit,
-        row,
-    )
-
-
-@lru_cache(maxsize=8192)
-def _measured(
-    number: bytes,
-    comparator: str | None,
-    system: str | None,
-    code: str | None,
-    unit: str | None,
-    row: LoincRow,
-) -> tuple[Interval, Repairs]:
-    """Laboratories print few digits: the same values in the same units come again and again."""
-    value = _decimal(number)
-    factor, repair, why_not = _read_unit(system, code, unit, row)
+    value = _decimal(bytes(quantity.value))
+    factor, repair, why_not = _read_unit(quantity.system, quantity.code, quantity.unit, row)
     if factor is None:
         raise SetAside(repair, why_not, ".value")
     if row.dimension is Dimension.MOLAR_CONCENTRATION and value < codes.MOLAR_HEMOGLOBIN_FLOOR:
@@ -299,6 +313,7 @@ def _measured(
             "Below 3 mmol/L it may count hemoglobin tetramers: send g/dL or g/L.",
             ".value",
         )
+    comparator = quantity.comparator
     if comparator is None:
         interval = Interval.exactly(value)
     elif comparator in _COMPARATORS:
