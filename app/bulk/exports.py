@@ -7,7 +7,8 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
@@ -18,8 +19,10 @@ CHUNK_BYTES = 16 * 1024 * 1024
 LONGEST_LINE = 64 * 1024 * 1024
 _BLOCK_BYTES = 1024 * 1024
 _NAMES = ("*.ndjson", "*.ndjson.gz", "*.jsonl", "*.jsonl.gz")
-# What the kept clients write beside the data.
-_NO_DATA = {"log.ndjson"}
+# What Bulk Data clients write beside the data; the SMART client begins a new one when it is full.
+_LOG = re.compile(r"log(\d+|\..+)?\.ndjson(\.gz)?")
+# Cumulus ETL writes a folder for each type.
+_TABLES = ("diagnosticreport", "medication", "observation", "patient", "procedure")
 _OPERATION = re.compile(r"(https?://.+?)/(?:Patient/|Group/[^/]+/)?\$export", re.DOTALL)
 
 
@@ -91,11 +94,9 @@ def _file(path: Path, server: str) -> File:
 
 def _paths(export: Path) -> tuple[list[Path], str]:
     if export.is_dir():
-        everything = sorted({path for name in _NAMES for path in export.glob(name)})
-        everything = [path for path in everything if path.name not in _NO_DATA]
         manifest = _manifest(export / "manifest.json")
         listed = _listed(manifest, export) if manifest else []
-        return listed or everything, _server(manifest) or _logged_server(export / "log.ndjson")
+        return listed or _data(export), _server(manifest, export)
     if not export.exists():
         raise ExportError(f"{export}: there is no such file or directory.")
     manifest = _manifest(export) if export.suffix == ".json" else None
@@ -103,8 +104,14 @@ def _paths(export: Path) -> tuple[list[Path], str]:
         listed = _listed(manifest, export.parent)
         if not listed and manifest.get("output"):
             raise ExportError(f"{export}: none of the files it lists stands beside it.")
-        return listed, _server(manifest) or _logged_server(export.parent / "log.ndjson")
+        return listed, _server(manifest, export.parent)
     return [export], ""
+
+
+def _data(folder: Path) -> list[Path]:
+    found = {path for name in _NAMES for path in folder.glob(name) if not _LOG.fullmatch(path.name)}
+    tables = (folder.glob(f"{table}/{name}") for table in _TABLES for name in _NAMES)
+    return sorted(found or {path for table in tables for path in table})
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:
@@ -125,41 +132,69 @@ def _manifest(path: Path) -> dict[str, Any] | None:
 
 def _listed(manifest: dict[str, Any], folder: Path) -> list[Path]:
     """The files a manifest names, beside it; none where a client gave them names of its own."""
-    found: list[Path] = []
-    missing: list[str] = []
-    for output in manifest["output"]:
-        name = unquote(urlsplit(output["url"]).path).rpartition("/")[2]
-        beside = [folder / name, folder / f"{name}.gz"] if name.strip(".") else []
-        path = next((one for one in beside if one.exists()), None)
-        if path is None:
-            missing.append(name)
-        else:
-            found.append(path)
-    if found and missing:
+    outputs = {output["url"]: output for output in manifest["output"]}
+    names = [unquote(urlsplit(url).path).rpartition("/")[2] for url in outputs]
+    for convention in (names, _smart_names(outputs.values())):
+        found = {path for name in convention if (path := _beside(folder, name))}
+        # Two URLs may end in the same name: one file would then stand for both.
+        if len(found) == len(outputs):
+            return sorted(found)
+    present = {name for name in names if _beside(folder, name)}
+    if present:
+        missing = list((Counter(names) - Counter(present)).elements())
         raise ExportError(f"{folder}: the manifest names files that are not there: {missing[:5]}")
-    return sorted(set(found))
+    return []
 
 
-def _server(manifest: dict[str, Any] | None) -> str:
-    request = manifest.get("request") if manifest else None
+def _smart_names(outputs: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """How the SMART client names files, unless told otherwise: numbered within their type."""
+    numbers: Counter[str] = Counter()
+    for output in outputs:
+        kind = str(output.get("type"))
+        numbers[kind] += 1
+        yield f"{numbers[kind]}.{kind}.ndjson"
+
+
+def _beside(folder: Path, name: str) -> Path | None:
+    beside = [folder / name, folder / f"{name}.gz"] if name.strip(".") else []
+    return next((path for path in beside if path.exists()), None)
+
+
+def _server(manifest: dict[str, Any] | None, folder: Path) -> str:
+    """The server an export comes from, as its manifest or what its client left beside it says."""
+    named = _base(manifest.get("request")) if manifest else ""
+    return named or _logged_server(folder) or _noted_server(folder / ".metadata")
+
+
+def _base(request: Any) -> str:
     match = _OPERATION.match(request) if isinstance(request, str) else None
-    return match.group(1) if match else ""
+    return match.group(1).rstrip("/") if match else ""
 
 
-def _logged_server(log: Path) -> str:
-    """The server that a Bulk Data client's log names, at its kick-off."""
-    if not log.is_file():
-        return ""
-    with log.open("rb") as lines:
-        for line in lines:
-            try:
-                event = json.loads(line)
-                match = _OPERATION.match(event["eventDetail"]["exportUrl"])
-            except (ValueError, RecursionError, TypeError, KeyError):
-                continue
-            if match:
-                return match.group(1)
+def _logged_server(folder: Path) -> str:
+    """The server of the newest kick-off in a client's logs: log.ndjson, then log1.ndjson."""
+    for path in sorted(folder.glob("log*")):
+        if _LOG.fullmatch(path.name) and path.is_file():
+            log = _file(path, "")
+            events = [one for one in lines_of(log, Chunk(0, 0, log.size)) if isinstance(one, bytes)]
+            if servers := [server for event in events if (server := _kicked_off(event))]:
+                return servers[-1]
     return ""
+
+
+def _kicked_off(event: bytes) -> str:
+    try:
+        return _base(json.loads(event)["eventDetail"]["exportUrl"])
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return ""
+
+
+def _noted_server(notes: Path) -> str:
+    """The server of a folder that SMART Fetch manages: it keeps the logs in folders below."""
+    try:
+        return _base(f"{json.loads(notes.read_bytes())['fhir-url']}/$export")
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return ""
 
 
 def chunks_of(files: Sequence[File], chunk_bytes: int = CHUNK_BYTES) -> list[Chunk]:
