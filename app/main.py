@@ -16,10 +16,9 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 
 from app import __version__
-from app.api import definitions
+from app.api import definitions, routes
 from app.api.fhir_json import disconnected, http_exception, request_error
 from app.api.middleware import Metrics, RequestMiddleware
-from app.api.routes import router
 from app.cds_hooks import routes as cds_hooks
 from app.ehr.authorization import Authorization, BackendServices, Bearer, PrivateKey
 from app.ehr.server import FhirServer, Limits
@@ -90,6 +89,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="Blood counts in, sourced assessments of aplastic anemia out, as FHIR R4.",
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=_lifespan,
+        # A tracer is told the path and the query, which may name a patient.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+        # Not by include_router, which matches every request three times over.
+        routes=[*routes.ROUTES, *definitions.router.routes, *cds_hooks.router.routes],
     )
     # The server's own access log repeats the query, which may name a patient.
     logging.getLogger("uvicorn.access").disabled = True
@@ -118,7 +121,4 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         expose_headers=("ETag", "X-Request-Id", "Preference-Applied", "Retry-After"),
         max_age=600,
     )
-    app.include_router(router)
-    app.include_router(definitions.router)
-    app.include_router(cds_hooks.router)
     return app
