@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
 from starlette.requests import Request
 
@@ -18,7 +19,33 @@ async def read_body(request: Request) -> bytes:
 
     RequestError 413 as soon as it grows over the limit, 415 unless it says that it is JSON.
     """
-    media_type, *parameters = request.headers.get("content-type", "").lower().split(";")
+    _require_json(request.headers.get("content-type", ""))
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "x-gzip"}:
+        text = "Send the body with Content-Encoding gzip, or without one."
+        raise RequestError(415, Fault("not-supported", text))
+    limit: int = request.app.state.settings.max_body_bytes
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+        raise _too_long(limit)
+    # Most bodies come in one piece, which is then not copied.
+    first, more = b"", bytearray()
+    async for chunk in request.stream():
+        if len(first) + len(more) + len(chunk) > limit:
+            raise _too_long(limit)
+        if first:
+            more += chunk
+        else:
+            first = chunk
+    body = first + more
+    return body if encoding == "identity" else _unzipped(body, limit)
+
+
+# A caller says the same every time; what is refused is not kept.
+@lru_cache(maxsize=64)
+def _require_json(content_type: str) -> None:
+    """RequestError 415 unless the Content-Type is JSON, and FHIR of a version that is read."""
+    media_type, *parameters = content_type.lower().split(";")
     if media_type.strip() not in JSON_TYPES:
         named = media_type.strip()[:60]
         text = f"Send Content-Type {FHIR_JSON} (or application/json), not '{named}'."
@@ -26,27 +53,13 @@ async def read_body(request: Request) -> bytes:
     if fhir_version(parameters) not in _VERSIONS_READ:
         text = "FHIR R4 (fhirVersion=4.0) is read; R4B and R5 where the elements are the same."
         raise RequestError(415, Fault("not-supported", text))
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip", "x-gzip"}:
-        text = "Send the body with Content-Encoding gzip, or without one."
-        raise RequestError(415, Fault("not-supported", text))
-    limit: int = request.app.state.settings.max_body_bytes
-    declared = request.headers.get("content-length", "")
-    body = bytearray()
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
-        raise _too_long(limit)
-    async for chunk in request.stream():
-        if len(body) + len(chunk) > limit:
-            raise _too_long(limit)
-        body += chunk
-    return bytes(body) if encoding == "identity" else _unzipped(body, limit)
 
 
-def _unzipped(body: bytearray, limit: int) -> bytes:
+def _unzipped(body: bytes, limit: int) -> bytes:
     """A gzip body as it was; 413 as soon as it grows over the limit, 400 when it is no gzip."""
     unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        plain = unzip.decompress(bytes(body), limit + 1)
+        plain = unzip.decompress(body, limit + 1)
     except zlib.error:
         raise RequestError(400, Fault("structure", "The body is not gzip.")) from None
     if len(plain) > limit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -76,13 +77,19 @@ def require_json_accepted(request: Request) -> None:
 
 
 def _media_type(request: Request) -> str:
-    """The media type to answer with: FHIR's own unless the caller takes a generic one alone."""
     asked = request.query_params.get("_format")
+    return _negotiated(asked, ",".join(request.headers.getlist("accept")))
+
+
+# A caller asks alike every time; what is refused is not kept.
+@lru_cache(maxsize=64)
+def _negotiated(asked: str | None, accept: str) -> str:
+    """The media type to answer with: FHIR's own unless the caller takes a generic one alone."""
     if asked is not None:
         # A plus sign in a query arrives as a space.
         ranges = _media_ranges(FHIR_JSON if asked == "json" else asked.replace(" ", "+"))
     else:
-        ranges = _media_ranges(",".join(request.headers.getlist("accept")))
+        ranges = _media_ranges(accept)
     if not ranges:
         return FHIR_JSON
     refused = {name for name, (_, zero) in ranges.items() if zero}
