@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from app import __version__
 from app.api import definitions, routes
 from app.api.fhir_json import disconnected, http_exception, request_error
-from app.api.middleware import Metrics, RequestMiddleware
+from app.api.middleware import Metrics, RequestMiddleware, WhenAsked
 from app.cds_hooks import routes as cds_hooks
 from app.ehr.authorization import Authorization, BackendServices, Bearer, PrivateKey
 from app.ehr.server import FhirServer, Limits
@@ -111,10 +111,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(ClientDisconnect, disconnected)
     # The last added is the outermost: a bug's answer too is open to scripts of other origins.
-    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)
+    app.add_middleware(
+        WhenAsked,
+        header=b"accept-encoding",
+        middleware=GZipMiddleware,
+        minimum_size=1000,
+        compresslevel=3,
+    )
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
     app.add_middleware(
-        CORSMiddleware,
+        WhenAsked,
+        header=b"origin",
+        middleware=CORSMiddleware,
         allow_origins=app.state.settings.cors_origins,
         allow_methods=("GET", "HEAD", "POST"),
         allow_headers=("*",),

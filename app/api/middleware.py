@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,6 +47,24 @@ class Metrics:
         requests, times = series
         requests.inc()
         times.observe(seconds)
+
+
+class WhenAsked:
+    """A middleware that sees only the answers to requests with its header.
+
+    What a cache may keep (never the answer to a POST) it always sees: its Vary belongs there.
+    """
+
+    def __init__(
+        self, app: ASGIApp, /, header: bytes, middleware: Callable[..., ASGIApp], **options: Any
+    ) -> None:
+        self._header = header
+        self._without = app
+        self._with = middleware(app, **options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = scope.get("method") != "POST" or any(n == self._header for n, _ in scope["headers"])
+        await (self._with if asked else self._without)(scope, receive, send)
 
 
 def _new_id() -> str:
