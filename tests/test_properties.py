@@ -6,7 +6,6 @@ import json
 import os
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import product
@@ -194,7 +193,7 @@ def test_every_course_has_a_verdict_and_an_open_one_asks_for_something(
     """The engine is total, also over kinds of counts at moments the reader would not make."""
     paper, policy = which
     derived = (*course.derived, *(count._replace(kind=kind) for count, kind in more))
-    found = assess_eligibility(paper, replace(course, derived=derived), as_of, window, policy)
+    found = assess_eligibility(paper, course._replace(derived=derived), as_of, window, policy)
     asks = bool(found.needs or found.needs_transfusion_history)
     assert (found.verdict is Verdict.INDETERMINATE) == asks
 
@@ -207,7 +206,7 @@ def test_order_and_repetition_of_results_change_no_verdict(
     paper, policy = which
     some = [*course.counts, *course.counts[:3]]
     shuffler.shuffle(some)
-    other = replace(course, counts=tuple(some), derived=derived_counts(some))
+    other = course._replace(counts=tuple(some), derived=derived_counts(some))
     one, two = (assess_eligibility(paper, c, policy=policy) for c in (course, other))
     assert (one.verdict, one.needs) == (two.verdict, two.needs)
     assert one.findings == two.findings
@@ -409,7 +408,7 @@ def supported(course: Course, given_support: list[tuple[Product | Drug, int]]) -
             transfusions.append(Transfusion(what, when, source))
         else:
             drugs.append(DrugGiven(what, when, source))
-    return replace(course, transfusions=tuple(transfusions), drugs=tuple(drugs))
+    return course._replace(transfusions=tuple(transfusions), drugs=tuple(drugs))
 
 
 def without_lower_ends(
@@ -454,7 +453,7 @@ def learned(course: Course, found: Assessment, told: dict[Analyte, Decimal]) -> 
     day = found.as_of.last if found.as_of else DAY
     by_hand = any(count.manual for count in found.counts)
     more = tuple(count_of(a, Interval.exactly(v), by_hand, day) for a, v in told.items())
-    return replace(course, counts=(*course.counts, *more))
+    return course._replace(counts=(*course.counts, *more))
 
 
 @given(courses(near), readings, st.data())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from enum import Enum
 from functools import cache
 from operator import attrgetter
@@ -206,8 +206,11 @@ def assess_eligibility(
     rule, _ = reading(paper, policy)
     analytes = analytes_of(rule)
     everything = (*course.counts, *course.derived)
-    later = [c for c in everything if c.when.after(as_of)] if as_of else []
-    known = [c for c in everything if not c.when.after(as_of)] if as_of else everything
+    known: Sequence[Count] = everything
+    later: Sequence[Count] = ()
+    if as_of:
+        later = [c for c in everything if c.when.after(as_of)]
+        known = [c for c in everything if not c.when.after(as_of)]
     baseline = take_baseline(course, known, analytes, window_days, as_of)
     findings = baseline.findings
     judgement = _judgement(paper, policy, findings)
@@ -302,7 +305,7 @@ def none_low(found: Assessment) -> bool:
 
 def contradictions(rule: Rule, findings: Findings) -> Iterator[Remark]:
     """Results of one moment that answer a rule differently, each analyte once."""
-    if all(len(counts) < 2 for counts in findings.counts.values()):
+    if max(map(len, findings.counts.values()), default=0) < 2:
         return
     seen = set()
     leaves = (leaf for leaf in rule.leaves() if isinstance(leaf, OfOneAnalyte))
@@ -322,8 +325,7 @@ def _places(counts: Iterable[Count]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([s.place for count in counts for s in count.sources]))
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
+class Baseline(NamedTuple):
     """The counts of one window, and what bears on them."""
 
     day: When | None
@@ -355,7 +357,7 @@ def take_baseline(
             if when.first == when.last or _placed(count, window_days):
                 pool.append(count)
     newest = max([_last_day(_tellers(pool)) for pool in pools.values() if pool], default=date.max)
-    start = newest - min(timedelta(days=window_days), newest - date.min)
+    start = _days_before(newest, window_days)
     chosen: dict[Analyte, tuple[Count, ...]] = {}
     for analyte, pool in pools.items():
         inside = [c for c in pool if start <= c.when.first and c.when.last <= newest]
@@ -383,6 +385,10 @@ def _in_order(analytes: frozenset[Analyte]) -> tuple[Analyte, ...]:
     return tuple(analyte for analyte in Analyte if analyte in analytes)
 
 
+def _days_before(day: date, days: int) -> date:
+    return date.fromordinal(max(day.toordinal() - days, 1))
+
+
 def _placed(count: Count, window_days: int) -> bool:
     """Whether its date is precise enough to say that it belongs to a window."""
     return (count.when.last - count.when.first).days <= window_days
@@ -399,10 +405,13 @@ def _last_day(counts: list[Count]) -> date:
 
 def _newest(counts: list[Count]) -> tuple[Count, ...]:
     """The counts of the newest moment, those that tell most: exact days, firm, measured."""
+    if len(counts) == 1:
+        return (counts[0],)
     counts = [c for c in counts if c.when.first == c.when.last] or counts
     last_day = _last_day(counts)
     # Civil days of one instant differ by two at the most, however far apart the zones.
-    late = [c for c in counts if (last_day - c.when.last).days <= 2]
+    since = _days_before(last_day, 2)
+    late = [c for c in counts if c.when.last >= since]
     if len(late) == 1:
         return (late[0],)
     newest = next(c.when for c in late if c.when.last == last_day)
@@ -515,7 +524,7 @@ def _dependence(
     """
     if not (course.transfusions or course.no_transfusions or course.transfusion_history_complete):
         return _NOT_KNOWN, _NOT_KNOWN, {}, ()
-    start = newest - min(timedelta(days=DEPENDENCE_DAYS), newest - date.min)
+    start = _days_before(newest, DEPENDENCE_DAYS)
     recorded = [
         t
         for t in course.transfusions
@@ -565,24 +574,24 @@ def _left_out(
     told = set(_places(baseline.counts))
     paired = {s.place for c in known for part in c.parts for s in part.sources}
     first_day = baseline.first_day if told else date.min
-    left: dict[str, list[str]] = {}
+    left: dict[str, list[str]] = {reason: [] for reason in _REASONS}
+    vague, outside = left["imprecise-date"], left["outside-window"]
+    unpaired, superseded = left["unpaired"], left["superseded"]
     for count in known:
         if count.kind is not Kind.MEASURED or (place := count.sources[0].place) in told:
             continue
-        when = count.when
-        if when.first != when.last and not _placed(count, window_days):
-            reason = "imprecise-date"
-        elif when.first < first_day:
-            reason = "outside-window"
+        first, last, _, _ = count.when
+        if first != last and not _placed(count, window_days):
+            vague.append(place)
+        elif first < first_day:
+            outside.append(place)
         elif count.analyte in NEVER_ALONE and place not in paired:
-            reason = "unpaired"
+            unpaired.append(place)
         else:
-            reason = "superseded"
-        left.setdefault(reason, []).append(place)
-    if later:
-        left["after-as-of"] = [c.sources[0].place for c in later if c.kind is Kind.MEASURED]
+            superseded.append(place)
+    left["after-as-of"] += (c.sources[0].place for c in later if c.kind is Kind.MEASURED)
     for reason, (severity, text) in _REASONS.items():
-        if reason in left:
+        if left[reason]:
             said = text.format(as_of=as_of.text if as_of else "", days=window_days)
             yield Remark(reason, severity, said, tuple(left[reason]))
 

@@ -223,8 +223,7 @@ class Patient:
     value: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(NamedTuple):
     """One patient's data in time."""
 
     patient: Patient

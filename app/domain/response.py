@@ -224,8 +224,7 @@ def assess_response(
 def _as_known(course: Course, as_of: When | None) -> Course:
     if as_of is None:
         return course
-    return replace(
-        course,
+    return course._replace(
         counts=tuple(c for c in course.counts if not c.when.after(as_of)),
         derived=tuple(c for c in course.derived if not c.when.after(as_of)),
         transfusions=tuple(t for t in course.transfusions if not t.when.after(as_of)),
@@ -251,8 +250,7 @@ class _Timeline:
         """The counts of the window that ends on the day."""
         first = bisect_left(self._days, day - self._window)
         since = day - self._reach
-        cut = replace(
-            self._course,
+        cut = self._course._replace(
             transfusions=tuple(
                 t for t in self._course.transfusions if t.when.last >= since and t.when.first <= day
             ),
@@ -386,8 +384,7 @@ class _Judge:
         days = [d for d in days if d >= start.first - timedelta(days=self.window_days)]
         if not days:
             return None
-        known = replace(
-            self.course,
+        known = self.course._replace(
             transfusions=tuple(t for t in self.course.transfusions if not t.when.after(start)),
             drugs=tuple(d for d in self.course.drugs if not d.when.after(start)),
         )
@@ -406,7 +403,7 @@ class _Judge:
         for day in timeline.days():
             taken = timeline.at(day)
             if taken.counts:
-                findings = replace(taken.findings, baseline=baseline.findings)
+                findings = taken.findings._replace(baseline=baseline.findings)
                 days_after = (day - start.first).days
                 moments.append(Moment(day, days_after, self._verdict(findings), taken, findings))
         return self._confirmed(moments)

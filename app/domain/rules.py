@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
+from typing import NamedTuple
 
 from app.domain.counts import EXACT, Analyte, Count, Interval, Product, Sex
 
@@ -28,8 +29,7 @@ def _negation(truth: Truth) -> Truth:
     return _NEGATIONS[truth]
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(NamedTuple):
     """What is known of one patient at one time: the counts of one window, and dependence.
 
     An analyte has several counts only where they are of one moment.
@@ -37,9 +37,9 @@ class Findings:
 
     counts: Mapping[Analyte, tuple[Count, ...]]
     transfusion_dependent: Mapping[Product, Truth]
-    transfusion_independent: Mapping[Product, Truth] = field(default_factory=dict)
+    transfusion_independent: Mapping[Product, Truth] = {}
     """Nothing transfused in the weeks before, and evidence that nothing was."""
-    units: Mapping[Product, int | None] = field(default_factory=dict)
+    units: Mapping[Product, int | None] = {}
     """Transfused in the weeks before; None where it is not known."""
     sex: Sex | None = None
     child: bool = False
@@ -94,7 +94,7 @@ class OfOneAnalyte(Rule):
         counts = findings.counts.get(self.analyte, ())
         if len(counts) < 2:
             return False
-        alone = (replace(findings, counts={self.analyte: (count,)}) for count in counts)
+        alone = (findings._replace(counts={self.analyte: (count,)}) for count in counts)
         return {Truth.MET, Truth.NOT_MET} <= {self.check(one) for one in alone}
 
 

@@ -24,15 +24,18 @@ _TRUTH = {Truth.MET: "met", Truth.NOT_MET: "not met", Truth.UNKNOWN: "unknown"}
 
 def text_of(interval: Interval) -> str:
     """A value, or an interval, in figures."""
-    if interval.exact is not None:
-        return f"{interval.exact:f}"
-    if interval.low is None and interval.high is None:
+    low, high, low_included, high_included = interval
+    if low is None and high is None:
         return "not known"
-    if interval.low is None:
-        return f"{'<=' if interval.high_included else '<'} {interval.high:f}"
-    if interval.high is None:
-        return f"{'>=' if interval.low_included else '>'} {interval.low:f}"
-    return f"{interval.low:f} to {interval.high:f}"
+    if low is None:
+        return f"{'<=' if high_included else '<'} {high:f}"
+    if high is None:
+        return f"{'>=' if low_included else '>'} {low:f}"
+    if low != high:
+        return f"{low:f} to {high:f}"
+    text = str(low)
+    # Formatting a decimal takes three times as long, and nearly none has an exponent.
+    return text if "E" not in text else f"{low:f}"
 
 
 def headline(judgement: Judgement) -> str:

@@ -169,7 +169,7 @@ def _lineage(report: LineageReport) -> Json:
     component = _truth(criterion.code, report.truth, criterion.describe())
     component["valueCodeableConcept"]["text"] = lineage_text(report)
     counts = (count for count in (report.before, report.after) if count)
-    return decided_by(component, (source for count in counts for source in count.sources))
+    return decided_by(component, [source for count in counts for source in count.sources])
 
 
 def _independence(found: ResponseAssessment) -> Json:
@@ -178,7 +178,7 @@ def _independence(found: ResponseAssessment) -> Json:
         return component
     component["valueCodeableConcept"]["text"] = transfusions_text(found)
     takings = (found.baseline, found.judged.taken)
-    return decided_by(component, (source for t in takings for source in t.dependence_sources))
+    return decided_by(component, [source for t in takings for source in t.dependence_sources])
 
 
 def transfusions_text(found: ResponseAssessment) -> str:

@@ -132,6 +132,7 @@ class Subjects:
         return Patient(reference=(relative or spellings)[0])
 
 
+@lru_cache(maxsize=1024)
 def _split(text: str, own_server: str) -> tuple[str, str | None]:
     """The server and the literal reference `Patient/...`, None where it is not one."""
     match = _LITERAL.fullmatch(text.split("/_history/", maxsplit=1)[0])

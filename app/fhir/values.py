@@ -150,7 +150,7 @@ def _has_value(valued: Valued) -> bool:
 def value_of(valued: Valued, row: LoincRow) -> tuple[Interval, Repairs]:
     """The value in the analyte's unit, and what was repaired or read as an interval."""
     raw = bytes(valued.valueQuantity)
-    if raw in {b"", b"null"} or _BESIDE_A_QUANTITY(valued) != _NOTHING:
+    if not raw or raw == b"null" or _BESIDE_A_QUANTITY(valued) != _NOTHING:
         return _unusual_value(valued, row)
     return _counted(raw, row) if len(raw) < _LONGEST else _counted.__wrapped__(raw, row)
 

@@ -319,11 +319,11 @@ def _criterion(criterion: Criterion, truth: Truth) -> Json:
     }
 
 
-def decided_by(component: Json, sources: Iterable[Source]) -> Json:
+def decided_by(component: Json, sources: Sequence[Source]) -> Json:
     """The component with the sources that decided it."""
     references = [
         {"url": DECIDED_BY, "valueReference": reference_of(source)}
-        for source in dict.fromkeys(sources)
+        for source in (dict.fromkeys(sources) if len(sources) > 1 else sources)
     ]
     return {"extension": references, **component} if references else component
 
@@ -352,21 +352,17 @@ def _count_component(count: Count) -> Json:
 
 
 def _value(interval: Interval, analyte: Analyte) -> Json:
+    low, high, low_included, high_included = interval
     unit = {"unit": analyte.unit, "system": UCUM, "code": analyte.unit}
-    if interval.exact is not None:
-        return {"valueQuantity": {"value": interval.exact, **unit}}
-    if interval.low is None:
-        comparator = "<=" if interval.high_included else "<"
-        return {"valueQuantity": {"value": interval.high, "comparator": comparator, **unit}}
-    if interval.high is None:
-        comparator = ">=" if interval.low_included else ">"
-        return {"valueQuantity": {"value": interval.low, "comparator": comparator, **unit}}
-    return {
-        "valueRange": {
-            "low": {"value": interval.low, **unit},
-            "high": {"value": interval.high, **unit},
-        }
-    }
+    if low == high:
+        return {"valueQuantity": {"value": low, **unit}}
+    if low is None:
+        comparator = "<=" if high_included else "<"
+        return {"valueQuantity": {"value": high, "comparator": comparator, **unit}}
+    if high is None:
+        comparator = ">=" if low_included else ">"
+        return {"valueQuantity": {"value": low, "comparator": comparator, **unit}}
+    return {"valueRange": {"low": {"value": low, **unit}, "high": {"value": high, **unit}}}
 
 
 def _guidance(answer: Answer, observation: str, messages: Sequence[str]) -> Json:
