@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from app import operations
-from app.domain.assessment import Assessment, Verdict, analytes_of, assess_eligibility, reading
+from app.domain.assessment import Assessment, Verdict, assess_eligibility, reading
 from app.domain.counts import (
     Analyte,
     Count,
@@ -343,7 +343,7 @@ def outcomes(
     """What the definition comes to over every sampled completion of what is not known."""
     paper, policy = which
     judge = ORACLE[paper.id, policy]
-    asked = analytes_of(reading(paper, policy)[0])
+    asked = reading(paper, policy).analytes
     choices = [possible(a, known[a]) if a in asked else [Decimal(1)] for a in JUDGED]
     found = set()
     for values in product(*choices):
@@ -435,7 +435,7 @@ def test_a_verdict_under_support_is_what_the_counts_without_it_may_come_to(
     """As above, with transfusions and growth factors around the ends of their days."""
     paper, policy = which
     assume(all(value is None or possible(a, value) for a, value in known.items()))
-    asked = analytes_of(reading(paper, policy)[0])
+    asked = reading(paper, policy).analytes
     assume(any(known[analyte] for analyte in asked))
     units = sum(what is Product.RED_CELLS and 0 <= ago <= 56 for what, ago in given_support)
     dependence = {True} if units >= 4 else {False} if complete else {False, True}
@@ -496,8 +496,8 @@ def test_the_counts_asked_for_settle_the_verdict_and_each_of_them_can_matter(
     assume(all(value is None or possible(a, value) for a, value in known.items()))
     found = assess_eligibility(paper, course_of(known, by_hand), policy=policy)
     assume(found.verdict is Verdict.INDETERMINATE and not found.needs_transfusion_history)
-    rule, _ = reading(paper, policy)
-    assert set(found.needs) <= analytes_of(rule)
+    rule, _, asked, _ = reading(paper, policy)
+    assert set(found.needs) <= asked
     matters = set()
     for values in product(*(telling_for(rule, a, known[a]) for a in found.needs)):
         told = {a: Interval.exactly(v) for a, v in zip(found.needs, values, strict=True)}

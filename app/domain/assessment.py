@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from enum import Enum
 from functools import cache
 from operator import attrgetter
@@ -57,6 +57,7 @@ CONFOUNDED_DAYS = {
 
 _NOT_KNOWN = {Product.RED_CELLS: Truth.UNKNOWN, Product.PLATELETS: Truth.UNKNOWN}
 _INSTANT = attrgetter("when.instant")
+_TWO_DAYS = timedelta(days=2)
 
 
 class Verdict(Enum):
@@ -100,19 +101,25 @@ class Paper:
     """Named readings of the red-cell criterion; the first is the paper's own words."""
 
 
+class Reading(NamedTuple):
+    """A paper's rule under one red-cell policy, and what it asks for."""
+
+    rule: Rule
+    criteria: tuple[Criterion, ...]
+    analytes: frozenset[Analyte]
+    transfusions: bool
+    """Whether it asks for dependence on transfusions."""
+
+
 @cache
-def reading(paper: Paper, policy: str | None) -> tuple[Rule, tuple[Criterion, ...]]:
+def reading(paper: Paper, policy: str | None) -> Reading:
     """The paper's rule and its criteria under a red-cell policy it knows."""
     if policy in paper.red_cell_policies:
         rule = under_policy(paper.eligibility, policy)
     else:
         rule = paper.eligibility
-    return rule, criteria_of(rule)
-
-
-@cache
-def _asks_for_transfusions(rule: Rule) -> bool:
-    return any(isinstance(leaf, TransfusionDependent) for leaf in rule.leaves())
+    transfusions = any(isinstance(leaf, TransfusionDependent) for leaf in rule.leaves())
+    return Reading(rule, criteria_of(rule), analytes_of(rule), transfusions)
 
 
 @cache
@@ -203,20 +210,17 @@ def assess_eligibility(
     """
     if policy is None and paper.red_cell_policies:
         policy = paper.red_cell_policies[0]
-    rule, _ = reading(paper, policy)
-    analytes = analytes_of(rule)
+    asked = reading(paper, policy)
     everything = (*course.counts, *course.derived)
     known: Sequence[Count] = everything
     later: Sequence[Count] = ()
     if as_of:
         later = [c for c in everything if c.when.after(as_of)]
         known = [c for c in everything if not c.when.after(as_of)]
-    baseline = take_baseline(course, known, analytes, window_days, as_of)
+    baseline = take_baseline(course, known, asked.analytes, window_days, as_of)
     findings = baseline.findings
     judgement = _judgement(paper, policy, findings)
-    supporting = baseline.confounders + (
-        baseline.dependence_sources if _asks_for_transfusions(rule) else ()
-    )
+    supporting = baseline.confounders + (baseline.dependence_sources if asked.transfusions else ())
     return Assessment(
         judgement=judgement,
         patient=course.patient,
@@ -227,7 +231,7 @@ def assess_eligibility(
         remarks=(
             *baseline.remarks,
             *_left_out(baseline, known, later, as_of, window_days),
-            *contradictions(rule, findings),
+            *contradictions(asked.rule, findings),
         ),
     )
 
@@ -250,19 +254,20 @@ def _judgement(paper: Paper, policy: str | None, findings: Findings) -> Judgemen
 def _leaves(paper: Paper) -> tuple[Rule, ...]:
     """Every limit of the paper, under whatever policy."""
     policies = paper.red_cell_policies or (None,)
-    rules = (reading(paper, policy)[0] for policy in policies)
+    rules = (reading(paper, policy).rule for policy in policies)
     return tuple(dict.fromkeys(leaf for rule in rules for leaf in rule.leaves()))
 
 
 def _worked_out(paper: Paper, policy: str | None, findings: Findings) -> Judgement:
-    rule, criteria = reading(paper, policy)
+    asked = reading(paper, policy)
+    rule = asked.rule
     truth = rule.check(findings)
     undecided = tuple(rule.undecided(findings)) if truth is Truth.UNKNOWN else ()
     return Judgement(
         paper=paper,
         policy=policy if policy in paper.red_cell_policies else None,
         verdict=_VERDICTS[truth],
-        findings=tuple(Finding(one, one.check(findings)) for one in criteria),
+        findings=tuple(Finding(one, one.check(findings)) for one in asked.criteria),
         needs=counts_needed(rule, findings) if undecided else (),
         needs_transfusion_history=any(isinstance(leaf, TransfusionDependent) for leaf in undecided),
         other_policies=_other_policies(paper, policy, truth, findings),
@@ -273,7 +278,7 @@ def _other_policies(
     paper: Paper, policy: str | None, truth: Truth, findings: Findings
 ) -> tuple[tuple[str, Verdict], ...]:
     verdicts = (
-        (other, reading(paper, other)[0].check(findings))
+        (other, reading(paper, other).rule.check(findings))
         for other in paper.red_cell_policies
         if other != policy
     )
@@ -290,7 +295,7 @@ def none_low(found: Assessment) -> bool:
     counts_of = found.judged.counts
     for analyte, counts in counts_of.items():
         if analyte is Analyte.RETICULOCYTES and any(c.normal is None for c in counts):
-            rule, _ = reading(found.paper, found.judgement.policy)
+            rule = reading(found.paper, found.judgement.policy).rule
             limits = (x for x in rule.leaves() if isinstance(x, Limit) and x.analyte is analyte)
             low = any(limit.check(found.judged) is not Truth.NOT_MET for limit in limits)
             if low and Analyte.HEMOGLOBIN not in counts_of:
@@ -356,8 +361,9 @@ def take_baseline(
             when = count.when
             if when.first == when.last or _placed(count, window_days):
                 pool.append(count)
-    newest = max([_last_day(_tellers(pool)) for pool in pools.values() if pool], default=date.max)
-    start = _days_before(newest, window_days)
+    pools = {analyte: _contenders(pool) for analyte, pool in pools.items() if pool}
+    newest = max([_last_day(_tellers(pool)) for pool in pools.values()], default=date.max)
+    start = _days_before(newest, timedelta(days=window_days))
     chosen: dict[Analyte, tuple[Count, ...]] = {}
     for analyte, pool in pools.items():
         inside = [c for c in pool if start <= c.when.first and c.when.last <= newest]
@@ -385,13 +391,27 @@ def _in_order(analytes: frozenset[Analyte]) -> tuple[Analyte, ...]:
     return tuple(analyte for analyte in Analyte if analyte in analytes)
 
 
-def _days_before(day: date, days: int) -> date:
-    return date.fromordinal(max(day.toordinal() - days, 1))
+def _days_before(day: date, days: timedelta) -> date:
+    return day - min(days, day - date.min)
 
 
 def _placed(count: Count, window_days: int) -> bool:
     """Whether its date is precise enough to say that it belongs to a window."""
     return (count.when.last - count.when.first).days <= window_days
+
+
+def _contenders(counts: list[Count]) -> list[Count]:
+    """The counts that may be of the newest moment, whatever the window."""
+    if len(counts) == 1:
+        return counts
+    exact = [
+        c.when.last for c in counts if c.when.first == c.when.last and c.kind is not Kind.BOUND
+    ]
+    if not exact:
+        return counts
+    # Civil days of one instant differ by two at the most, however far apart the zones.
+    since = _days_before(max(exact), _TWO_DAYS)
+    return [c for c in counts if c.when.last >= since]
 
 
 def _tellers(counts: list[Count]) -> list[Count]:
@@ -409,18 +429,13 @@ def _newest(counts: list[Count]) -> tuple[Count, ...]:
         return (counts[0],)
     counts = [c for c in counts if c.when.first == c.when.last] or counts
     last_day = _last_day(counts)
-    # Civil days of one instant differ by two at the most, however far apart the zones.
-    since = _days_before(last_day, 2)
-    late = [c for c in counts if c.when.last >= since]
-    if len(late) == 1:
-        return (late[0],)
-    newest = next(c.when for c in late if c.when.last == last_day)
-    timed = [c for c in late if c.when.instant]
+    newest = next(c.when for c in counts if c.when.last == last_day)
+    timed = [c for c in counts if c.when.instant]
     if timed:
         newest_timed = max(timed, key=_INSTANT).when
         if newest_timed.last == last_day:
             newest = newest_timed
-    moment = [c for c in late if c.when is newest or c.when.same_moment(newest)]
+    moment = [c for c in counts if c.when is newest or c.when.same_moment(newest)]
     if len(moment) == 1:
         return (moment[0],)
     moment = [c for c in moment if not c.doubtful] or moment
@@ -524,7 +539,7 @@ def _dependence(
     """
     if not (course.transfusions or course.no_transfusions or course.transfusion_history_complete):
         return _NOT_KNOWN, _NOT_KNOWN, {}, ()
-    start = _days_before(newest, DEPENDENCE_DAYS)
+    start = _days_before(newest, timedelta(days=DEPENDENCE_DAYS))
     recorded = [
         t
         for t in course.transfusions
@@ -572,7 +587,6 @@ def _left_out(
 ) -> Iterator[Remark]:
     """What was not judged: for each kind of reason its places, every place under one reason."""
     told = set(_places(baseline.counts))
-    paired = {s.place for c in known for part in c.parts for s in part.sources}
     first_day = baseline.first_day if told else date.min
     left: dict[str, list[str]] = {reason: [] for reason in _REASONS}
     vague, outside = left["imprecise-date"], left["outside-window"]
@@ -585,10 +599,14 @@ def _left_out(
             vague.append(place)
         elif first < first_day:
             outside.append(place)
-        elif count.analyte in NEVER_ALONE and place not in paired:
+        elif count.analyte in NEVER_ALONE:
             unpaired.append(place)
         else:
             superseded.append(place)
+    if unpaired:
+        paired = {s.place for c in known for part in c.parts for s in part.sources}
+        superseded += (place for place in unpaired if place in paired)
+        left["unpaired"] = [place for place in unpaired if place not in paired]
     left["after-as-of"] += (c.sources[0].place for c in later if c.kind is Kind.MEASURED)
     for reason, (severity, text) in _REASONS.items():
         if left[reason]:

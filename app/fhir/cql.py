@@ -19,7 +19,6 @@ from app.domain.assessment import (
     DEPENDENCE_DAYS,
     DEPENDENCE_UNITS,
     Paper,
-    analytes_of,
     reading,
 )
 from app.domain.counts import Analyte, Drug, Product
@@ -170,10 +169,9 @@ def _paper(paper: Paper) -> str:
 
 def _analytes(paper: Paper) -> str:
     """The analytes the definition asks for, which a red-cell policy may change."""
-    own = _listed(analytes_of(reading(paper, None)[0]))
+    own = _listed(reading(paper, None).analytes)
     others = {
-        policy: _listed(analytes_of(reading(paper, policy)[0]))
-        for policy in paper.red_cell_policies
+        policy: _listed(reading(paper, policy).analytes) for policy in paper.red_cell_policies
     }
     return _by_policy(own, {policy: asked for policy, asked in others.items() if asked != own})
 

@@ -153,6 +153,7 @@ def _collect(
     depth: int,
 ) -> None:
     """Every resource of a Bundle, those in its Bundles and those contained as well."""
+    before, server = "", ""
     for index, entry in enumerate(entries):
         here = f"{place}.entry[{index}].resource"
         resource, url = entry.resource, entry.fullUrl
@@ -161,7 +162,12 @@ def _collect(
         if resource is UNSET:
             continue
         reference = f"{_KINDS[type(resource)]}/{resource.id}" if resource.id else url or ""
-        item = Item(resource, here, reference, url, server_of(url) if url else "")
+        if url:
+            # Nearly always the same type on the same server as the entry before.
+            address = url.rpartition("/")[0]
+            if address != before:
+                before, server = address, server_of(url)
+        item = Item(resource, here, reference, url, server if url else "")
         found.append(item)
         if resource.contained:
             _collect_contained(item, found, orphans, depth)
@@ -332,13 +338,13 @@ class _Reader:
         lending: list[tuple[int, Item, tuple[Reference, ...]]] = []
         for item in items:
             resource = item.resource
-            if isinstance(resource, PatientResource):
-                if item.container is None:
-                    people.append((resource, item.full_url))
-                continue
             if isinstance(resource, Observation):
                 if resource.hasMember:
                     lending.append((1, item, resource.hasMember))
+            elif isinstance(resource, PatientResource):
+                if item.container is None:
+                    people.append((resource, item.full_url))
+                continue
             elif isinstance(resource, Medication):
                 continue
             elif isinstance(resource, DiagnosticReport) and resource.status not in _WITHDRAWN:
@@ -452,16 +458,30 @@ class _Reader:
         owner = (key, item) if key else self._patient(lending)
         if owner[0]:
             self._charts[owner[0]]  # a patient with nothing usable is still answered
-        panel = bool(observation.component or observation.hasMember)
-        for path, valued in _parts(observation) if panel else (("", observation),):
-            row = None
-            try:
-                row = analyte_row(valued, panel)
-                if row is not None:
-                    self._result(lending, observation, valued, row, path, owner)
-            except SetAside as aside:
-                if row is None or row.analyte is not Analyte.BODY_WEIGHT:
-                    self._set_aside(item, path, aside)
+        if observation.component or observation.hasMember:
+            for path, valued in _parts(observation):
+                self._valued(lending, observation, valued, path, owner, panel=True)
+        else:
+            self._valued(lending, observation, observation, "", owner, panel=False)
+
+    def _valued(
+        self,
+        lending: Sequence[Item],
+        observation: Observation,
+        valued: Valued,
+        path: str,
+        owner: Owner,
+        panel: bool,
+    ) -> None:
+        """An Observation's own value, or one of its components'."""
+        row = None
+        try:
+            row = analyte_row(valued, panel)
+            if row is not None:
+                self._result(lending, observation, valued, row, path, owner)
+        except SetAside as aside:
+            if row is None or row.analyte is not Analyte.BODY_WEIGHT:
+                self._set_aside(lending[0], path, aside)
 
     def _result(
         self,
