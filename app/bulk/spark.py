@@ -9,37 +9,45 @@ ranges of the files: a string column fails the whole job on bad UTF-8.
 from __future__ import annotations
 
 import argparse
+import gc
+import heapq
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, TypeVar
+from zlib import crc32
 
 import msgspec
 import pyarrow as pa
 from pyspark import Broadcast, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as sql
 
 from app.bulk.exports import Chunk, ExportError, File, chunks_of, find_files
 from app.bulk.judging import Answered, Judge, Places, Question, Summary, all_of
-from app.bulk.patients import Problem, Row, read_lines, together
+from app.bulk.patients import Links, Problem, Row, read_lines, together
 from app.bulk.results import has_pyarrow, write_parquet, write_reports, write_results
+from app.fhir.outcome import RequestError
 from app.settings import Settings
 
+T = TypeVar("T")
 Batches = Iterator[pa.RecordBatch]
 _FLUSH_BYTES = 8 * 1024 * 1024
-_TASK_BYTES = 64 * 1024 * 1024
-_ANSWERS_AT_ONCE = 500
+_TASK_BYTES = 64 * 1024 * 1024  # in Spark a task costs a twentieth of a second by itself
+_GZIP_RATIO = 12
+_AT_ONCE = 50
+"""Results of a partition in a block: the driver holds one of each partition when it merges them."""
 _ENCODE = msgspec.msgpack.Encoder().encode
-_ROW = msgspec.msgpack.Decoder(Row).decode
-_PROBLEM = msgspec.msgpack.Decoder(Problem).decode
-_ANSWERED = msgspec.msgpack.Decoder(Answered).decode
+_ROWS = msgspec.msgpack.Decoder(list[Row]).decode
+_FOUND = msgspec.msgpack.Decoder(tuple[int, Links]).decode
+_PAIRS = msgspec.msgpack.Decoder(list[tuple[str, str]]).decode
+_PROBLEMS = msgspec.msgpack.Decoder(list[Problem]).decode
+_ANSWERS = msgspec.msgpack.Decoder(list[Answered]).decode
 _SUMMARY = msgspec.msgpack.Decoder(Summary).decode
-# What a line gives: rows by patient, what links rows, what is broken, how many lines there are.
-_FOUND = "kind string, key string, other string, chunk int, line int, packed binary"
-_JUDGED = "kind string, patient string, chunk int, line int, packed binary"
+# Spark handles few large blocks in place of many small rows: what each holds, of which chunk or
+# partition, and that as bytes.
+_BLOCKS = "kind string, number int, packed binary"
 _KEPT = StorageLevel.DISK_ONLY
 
 
@@ -52,115 +60,149 @@ def assess(spark: SparkSession, exports: Sequence[Path], question: Question, out
     files, _ = find_files(exports)
     chunks = chunks_of(files)
     out.mkdir(parents=True, exist_ok=True)
-    found = _found(spark, files, chunks)
-    lines = [0] * len(chunks)
-    for row in found.where("kind = 'lines'").collect():
-        lines[row.chunk] = row.line
+    context = spark.sparkContext
+    volume = sum(file.size * (_GZIP_RATIO if file.compressed else 1) for file in files)
+    tasks = max(volume // _TASK_BYTES, 2 * context.defaultParallelism)
+
+    numbers = spark.range(len(chunks), numPartitions=tasks)
+    found = numbers.mapInArrow(partial(_read, files, chunks, tasks), _BLOCKS).persist(_KEPT)
+    lines, links = _links(found, len(chunks))
+    keys = context.broadcast(_keys(found, links))
+    medications: dict[str, list[Row]] = {}
+    for row in links.medications:
+        medications.setdefault(row.name, []).append(row)
     place = Places([Path(f.path).name for f in files], [c.file for c in chunks], lines)
     servers = [files[chunk.file].server for chunk in chunks]
-    judged = _judged(found, question, servers, place, sum(file.size for file in files))
-    write_results(
-        out,
-        question,
-        _collected(judged.where("kind = 'answer'").orderBy("patient"), _ANSWERED),
-        _collected(
-            judged.where("kind = 'problem'")
-            .unionByName(found.where("kind = 'problem'").select(*_columns(_JUDGED, found)))
-            .orderBy("chunk", "line"),
-            _PROBLEM,
-        ),
-        place,
-    )
-    if has_pyarrow():
-        write_parquet(out)
-    summary = all_of(_collected(judged.where("kind = 'summary'"), _SUMMARY))
-    write_reports(out, question, summary)
+
+    sorted_out = found.where("kind IN ('rows', 'problems')")
+    if keys.value:
+        sorted_out = sorted_out.mapInArrow(partial(_moved, keys, tasks), _BLOCKS)
+    judge = partial(_judge, question, servers, place, context.broadcast(medications), keys)
+    judged = sorted_out.repartitionById(tasks, "number").mapInArrow(judge, _BLOCKS).persist(_KEPT)
+    summaries = judged.where("kind = 'summary'").collect()
+    summary = all_of(_SUMMARY(block.packed) for block in summaries)
+    with TemporaryFile(dir=out) as file:
+        held = _held(judged.where("kind != 'summary'"), file)
+        answers = (_stream(file, some, _ANSWERS) for some in held["answers"].values())
+        problems = (_stream(file, some, _PROBLEMS) for some in held["problems"].values())
+        write_results(
+            out,
+            question,
+            heapq.merge(*answers, key=lambda one: one.patient),
+            heapq.merge(*problems, key=_where),
+            place,
+        )
     found.unpersist()
     judged.unpersist()
+    if has_pyarrow():
+        write_parquet(out)
+    write_reports(out, question, summary)
     return summary
 
 
-def _columns(schema: str, frame: DataFrame) -> list[Any]:
-    names = [column.split()[0] for column in schema.split(", ")]
-    return [sql.col(n) if n in frame.columns else sql.lit(None).alias(n) for n in names]
+def _links(found: DataFrame, chunks: int) -> tuple[list[int], Links]:
+    """How many lines each chunk has, and what of all of them links rows."""
+    lines, links = [0] * chunks, Links()
+    for block in found.where("kind = 'links'").collect():
+        count, some = _FOUND(block.packed)
+        lines[block.number] += count
+        links.wants += some.wants
+        links.joins += some.joins
+        links.medications += some.medications
+    return lines, links
 
 
-def _collected(frame: DataFrame, decode: Callable[[bytes], Any]) -> Iterator[Any]:
-    for row in frame.select("packed").toLocalIterator(prefetchPartitions=True):
-        yield decode(bytes(row.packed))
+def _keys(found: DataFrame, links: Links) -> dict[str, str]:
+    """What must be read together: few lines want anything, so only what is wanted is collected."""
+    names = found.sparkSession.sparkContext.broadcast({name for name, _ in links.wants})
+    lends: Iterable[tuple[str, str]] = ()
+    if links.wants:
+        wanted = found.where("kind = 'lends'").mapInArrow(partial(_wanted, names), _BLOCKS)
+        lends = (pair for block in wanted.collect() for pair in _PAIRS(block.packed))
+    return together(links.wants, links.joins, lends)
 
 
-# Functions of the module, not closures: those Spark would pickle with all that they refer to.
+def _held(blocks: DataFrame, file: IO[bytes]) -> dict[str, dict[int, list[tuple[int, int]]]]:
+    """Put blocks into a file; where those of each kind and partition stand, in their order."""
+    held: dict[str, dict[int, list[tuple[int, int]]]] = {"answers": {}, "problems": {}}
+    for block in blocks.toLocalIterator(prefetchPartitions=True):
+        place = (file.tell(), len(block.packed))
+        held[block.kind].setdefault(block.number, []).append(place)
+        file.write(block.packed)
+    return held
 
 
-def _found(spark: SparkSession, files: Sequence[File], chunks: Sequence[Chunk]) -> DataFrame:
+def _stream(
+    file: IO[bytes], places: Iterable[tuple[int, int]], decode: Callable[[bytes], list[T]]
+) -> Iterator[T]:
+    for start, length in places:
+        file.seek(start)
+        yield from decode(file.read(length))
+
+
+# What runs on the workers. Functions of the module, not closures: those Spark would pickle with
+# all that they refer to.
+
+
+def _where(problem: Problem) -> tuple[int, int]:
+    return problem.chunk, problem.line
+
+
+def _blocks(blocks: Sequence[tuple[str, int, bytes]]) -> pa.RecordBatch:
+    kinds, numbers, packed = zip(*blocks, strict=True)
+    arrays = [pa.array(kinds, pa.string()), pa.array(numbers, pa.int32())]
+    arrays.append(pa.array(packed, pa.binary()))
+    return pa.RecordBatch.from_arrays(arrays, ["kind", "number", "packed"])
+
+
+def _unpacked(batches: Batches) -> Iterator[tuple[str, int, bytes]]:
+    for batch in batches:
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _by_partition(rows: Iterable[Row], tasks: int) -> Iterator[tuple[str, int, bytes]]:
+    partitions: dict[int, list[Row]] = {}
+    for row in rows:
+        partitions.setdefault(crc32(row.key.encode()) % tasks, []).append(row)
+    for number, some in partitions.items():
+        yield "rows", number, _ENCODE(some)
+
+
+def _read(files: Sequence[File], chunks: Sequence[Chunk], tasks: int, batches: Batches) -> Batches:
     """What every line gives."""
-    numbers = spark.range(len(chunks), numPartitions=max(len(chunks), 1))
-    return numbers.mapInArrow(partial(_read, files, chunks), _FOUND).persist(_KEPT)
-
-
-def _read(files: Sequence[File], chunks: Sequence[Chunk], batches: Batches) -> Batches:
     for batch in batches:
         for number in batch.column(0).to_pylist():
-            yield from _read_chunk(number, chunks[number], files)
+            chunk = chunks[number]
+            for portion in read_lines(files[chunk.file], number, chunk, _FLUSH_BYTES):
+                blocks = [*_by_partition(portion.rows, tasks)]
+                blocks.append(("links", number, _ENCODE((portion.lines, portion.links))))
+                if portion.lends:
+                    blocks.append(("lends", number, _ENCODE(portion.lends)))
+                if portion.problems:
+                    blocks.append(("problems", number % tasks, _ENCODE(portion.problems)))
+                yield _blocks(blocks)
 
 
-def _read_chunk(number: int, chunk: Chunk, files: Sequence[File]) -> Batches:
-    for portion in read_lines(files[chunk.file], number, chunk, _FLUSH_BYTES):
-        links = portion.links
-        yield _batch(
-            _FOUND,
-            [
-                *(("row", r.key, None, r.chunk, r.line, _ENCODE(r)) for r in portion.rows),
-                *(("lend", name, key, None, None, None) for name, key in portion.lends),
-                *(("want", name, key, None, None, None) for name, key in links.wants),
-                *(("join", one, other, None, None, None) for one, other in links.joins),
-                *(("medication", None, None, r.chunk, r.line, _ENCODE(r))
-                  for r in links.medications),
-                *(("problem", None, None, p.chunk, p.line, _ENCODE(p)) for p in portion.problems),
-                ("lines", None, None, number, portion.lines, None),
-            ],
-        )  # fmt: skip
+def _wanted(names: Broadcast[set[str]], batches: Batches) -> Batches:
+    """Of what could be lent, what is wanted."""
+    for _, number, packed in _unpacked(batches):
+        pairs = [pair for pair in _PAIRS(packed) if pair[0] in names.value]
+        if pairs:
+            yield _blocks([("lends", number, _ENCODE(pairs))])
 
 
-def _batch(schema: str, rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
-    types = {"string": pa.string(), "int": pa.int32(), "binary": pa.binary()}
-    fields = [(name, types[kind]) for name, kind in (c.split() for c in schema.split(", "))]
-    columns = zip(*rows, strict=True) if rows else ([] for _ in fields)
-    arrays = [
-        pa.array(list(values), kind) for values, (_, kind) in zip(columns, fields, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-
-
-def _judged(
-    found: DataFrame, question: Question, servers: Sequence[str], place: Places, volume: int
-) -> DataFrame:
-    """What every patient comes to, and what each partition comes to."""
-    context = found.sparkSession.sparkContext
-    keys = context.broadcast(_keys(found))
-    medications: dict[str, list[Row]] = {}
-    for row in found.where("kind = 'medication'").orderBy("chunk", "line").collect():
-        one = _ROW(bytes(row.packed))
-        medications.setdefault(one.name, []).append(one)
-    known = context.broadcast(medications)
-
-    rows = found.where("kind = 'row'").select("key", "packed")
-    tasks = max(volume // _TASK_BYTES, 2 * context.defaultParallelism)
-    return (
-        rows.mapInArrow(partial(_rename, keys), "key string, packed binary")
-        .repartition(tasks, "key")
-        .sortWithinPartitions("key")
-        .mapInArrow(partial(_judge, question, servers, place, known), _JUDGED)
-        .persist(_KEPT)
-    )
-
-
-def _rename(keys: Broadcast[dict[str, str]], batches: Batches) -> Batches:
-    for batch in batches:
-        old = batch.column("key").to_pylist()
-        new = pa.array([keys.value.get(key, key) for key in old], pa.string())
-        yield pa.RecordBatch.from_arrays([new, batch.column("packed")], names=["key", "packed"])
+def _moved(keys: Broadcast[dict[str, str]], tasks: int, batches: Batches) -> Batches:
+    """Every block, and once more under their new keys the rows that have one."""
+    affected = {crc32(key.encode()) % tasks for key in keys.value}
+    for block in _unpacked(batches):
+        kind, number, packed = block
+        blocks = [block]
+        if kind == "rows" and number in affected:
+            moved = [row for row in _ROWS(packed) if row.key in keys.value]
+            for row in moved:
+                row.key = keys.value[row.key]
+            blocks += _by_partition(moved, tasks)
+        yield _blocks(blocks)
 
 
 def _judge(
@@ -168,40 +210,39 @@ def _judge(
     servers: Sequence[str],
     place: Places,
     medications: Broadcast[dict[str, list[Row]]],
+    keys: Broadcast[dict[str, str]],
     batches: Batches,
 ) -> Batches:
+    """What every patient of one partition comes to, in order, and what all of them come to."""
+    problems, patients = list[Problem](), dict[str, list[Row]]()
+    partition = 0
+    for kind, number, packed in _unpacked(batches):
+        partition = number
+        if kind == "problems":
+            problems += _PROBLEMS(packed)
+            continue
+        for row in _ROWS(packed):
+            # What has a new key stands under that one too.
+            if row.key not in keys.value:
+                patients.setdefault(row.key, []).append(row)
     judge = Judge(question, servers, place, medications.value)
-    rows = (
-        row
-        for batch in batches
-        for row in zip(
-            batch.column("key").to_pylist(), batch.column("packed").to_pylist(), strict=True
-        )
-    )
-    judged: list[tuple[Any, ...]] = []
-    for _, some in groupby(rows, key=lambda row: row[0]):
-        answered, unread = judge.read([_ROW(packed) for _, packed in some])
-        judged += (("answer", a.patient, None, None, _ENCODE(a)) for a in answered)
-        judged += (("problem", None, p.chunk, p.line, _ENCODE(p)) for p in unread)
-        if len(judged) >= _ANSWERS_AT_ONCE:
-            yield _batch(_JUDGED, judged)
-            judged = []
-    judged.append(("summary", None, None, None, _ENCODE(judge.summary())))
-    yield _batch(_JUDGED, judged)
+    answers: list[Answered] = []
+    gc.freeze()  # nothing that has been read is garbage: looking through it costs a fifth
+    while patients:
+        _, rows = patients.popitem()
+        answered, unread = judge.read(rows)
+        answers += answered
+        problems += unread
+    gc.unfreeze()
+    answers.sort(key=lambda one: (one.patient, one.assessments))
+    problems.sort(key=_where)
+    for kind, results in (("answers", answers), ("problems", problems)):
+        for start in range(0, len(results), _AT_ONCE):
+            yield _blocks([(kind, partition, _ENCODE(results[start : start + _AT_ONCE]))])
+    yield _blocks([("summary", partition, _ENCODE(judge.summary()))])
 
 
-def _keys(found: DataFrame) -> dict[str, str]:
-    """What must be read together: few lines want anything, so only what is wanted is collected."""
-
-    def pairs(frame: DataFrame) -> list[tuple[str, str]]:
-        return [(row.key, row.other) for row in frame.select("key", "other").collect()]
-
-    wants = found.where("kind = 'want'")
-    lends = found.where("kind = 'lend'").join(wants.select("key").distinct(), "key")
-    return together(pairs(wants), pairs(found.where("kind = 'join'")), pairs(lends))
-
-
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """What `spark-submit` runs; the exit code as of `maa-assess screen`."""
     parser = argparse.ArgumentParser(description="Assess Bulk Data exports on Apache Spark.")
     parser.add_argument("exports", nargs="+", type=Path, metavar="EXPORT")
@@ -214,16 +255,24 @@ def main() -> int:
         metavar="NAME=VALUE",
         help="a parameter of the operation, such as criteria=emaa or asOf=2024-03-05",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     query = tuple((n, v) for n, _, v in (p.partition("=") for p in options.parameter))
     operation = "response" if options.response else "eligibility"
     question = Question(operation, query, Settings().window_days)
-    spark = SparkSession.builder.appName("maa-assess").getOrCreate()
     try:
-        summary = assess(spark, options.exports, question, options.out)
+        # Before a session is started: a cluster is not asked for what cannot be done.
+        question.request()
+        find_files(options.exports)
     except ExportError as error:
         sys.stderr.write(f"maa-assess: {error}\n")
         return 2
+    except RequestError as error:
+        for issue in error.outcome()["issue"]:
+            sys.stderr.write(f"maa-assess: {issue['diagnostics']}\n")
+        return 2
+    spark = SparkSession.builder.appName("maa-assess").getOrCreate()
+    try:
+        summary = assess(spark, options.exports, question, options.out)
     finally:
         spark.stop()
     for name, count in sorted(summary.tally.items()):
