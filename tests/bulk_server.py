@@ -1,8 +1,12 @@
-"""A FHIR Bulk Data server on loopback, for one export: what a kept client asks of one."""
+"""A FHIR Bulk Data server on loopback, for one export: what a kept client asks of one.
+
+python -m tests.bulk_server DIRECTORY PORT
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +36,7 @@ _CAPABILITIES = {
 
 
 @contextmanager
-def bulk_server(folder: Path) -> Iterator[str]:
+def bulk_server(folder: Path, port: int = 0) -> Iterator[str]:
     """Serve the NDJSON files of a folder as an export; the server's base URL."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -77,7 +81,7 @@ def bulk_server(folder: Path) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             """Says nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -86,3 +90,9 @@ def bulk_server(folder: Path) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+if __name__ == "__main__":
+    with bulk_server(Path(sys.argv[1]), int(sys.argv[2])) as url:
+        sys.stdout.write(f"{url} until Enter\n")
+        sys.stdin.readline()
