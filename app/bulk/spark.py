@@ -38,6 +38,8 @@ _TASK_BYTES = 64 * 1024 * 1024  # in Spark a task costs a twentieth of a second 
 _GZIP_RATIO = 12
 _AT_ONCE = 50
 """Results of a partition in a block: the driver holds one of each partition when it merges them."""
+_CODEC = "zstd"
+_SIZE_BYTES = 8
 _ENCODE = msgspec.msgpack.Encoder().encode
 _ROWS = msgspec.msgpack.Decoder(list[Row]).decode
 _FOUND = msgspec.msgpack.Decoder(tuple[int, Links]).decode
@@ -80,7 +82,7 @@ def assess(spark: SparkSession, exports: Sequence[Path], question: Question, out
     judge = partial(_judge, question, servers, place, context.broadcast(medications), keys)
     judged = sorted_out.repartitionById(tasks, "number").mapInArrow(judge, _BLOCKS).persist(_KEPT)
     summaries = judged.where("kind = 'summary'").collect()
-    summary = all_of(_SUMMARY(block.packed) for block in summaries)
+    summary = all_of(_SUMMARY(_opened(block.packed)) for block in summaries)
     with TemporaryFile(dir=out) as file:
         held = _held(judged.where("kind != 'summary'"), file)
         answers = (_stream(file, some, _ANSWERS) for some in held["answers"].values())
@@ -104,7 +106,7 @@ def _links(found: DataFrame, chunks: int) -> tuple[list[int], Links]:
     """How many lines each chunk has, and what of all of them links rows."""
     lines, links = [0] * chunks, Links()
     for block in found.where("kind = 'links'").collect():
-        count, some = _FOUND(block.packed)
+        count, some = _FOUND(_opened(block.packed))
         lines[block.number] += count
         links.wants += some.wants
         links.joins += some.joins
@@ -118,7 +120,7 @@ def _keys(found: DataFrame, links: Links) -> dict[str, str]:
     lends: Iterable[tuple[str, str]] = ()
     if links.wants:
         wanted = found.where("kind = 'lends'").mapInArrow(partial(_wanted, names), _BLOCKS)
-        lends = (pair for block in wanted.collect() for pair in _PAIRS(block.packed))
+        lends = (pair for block in wanted.collect() for pair in _PAIRS(_opened(block.packed)))
     return together(links.wants, links.joins, lends)
 
 
@@ -137,7 +139,7 @@ def _stream(
 ) -> Iterator[T]:
     for start, length in places:
         file.seek(start)
-        yield from decode(file.read(length))
+        yield from decode(_opened(file.read(length)))
 
 
 # What runs on the workers. Functions of the module, not closures: those Spark would pickle with
@@ -146,6 +148,19 @@ def _stream(
 
 def _where(problem: Problem) -> tuple[int, int]:
     return problem.chunk, problem.line
+
+
+def _packed(value: object) -> bytes:
+    """Compressed here: the JVM copies each block several times, and this is a tenth of it."""
+    plain = _ENCODE(value)
+    compressed: bytes = pa.compress(plain, _CODEC, asbytes=True)
+    return len(plain).to_bytes(_SIZE_BYTES, "big") + compressed
+
+
+def _opened(packed: bytes) -> bytes:
+    size = int.from_bytes(packed[:_SIZE_BYTES], "big")
+    plain: bytes = pa.decompress(memoryview(packed)[_SIZE_BYTES:], size, _CODEC, asbytes=True)
+    return plain
 
 
 def _blocks(blocks: Sequence[tuple[str, int, bytes]]) -> pa.RecordBatch:
@@ -165,7 +180,7 @@ def _by_partition(rows: Iterable[Row], tasks: int) -> Iterator[tuple[str, int, b
     for row in rows:
         partitions.setdefault(crc32(row.key.encode()) % tasks, []).append(row)
     for number, some in partitions.items():
-        yield "rows", number, _ENCODE(some)
+        yield "rows", number, _packed(some)
 
 
 def _read(files: Sequence[File], chunks: Sequence[Chunk], tasks: int, batches: Batches) -> Batches:
@@ -175,20 +190,20 @@ def _read(files: Sequence[File], chunks: Sequence[Chunk], tasks: int, batches: B
             chunk = chunks[number]
             for portion in read_lines(files[chunk.file], number, chunk, _FLUSH_BYTES):
                 blocks = [*_by_partition(portion.rows, tasks)]
-                blocks.append(("links", number, _ENCODE((portion.lines, portion.links))))
+                blocks.append(("links", number, _packed((portion.lines, portion.links))))
                 if portion.lends:
-                    blocks.append(("lends", number, _ENCODE(portion.lends)))
+                    blocks.append(("lends", number, _packed(portion.lends)))
                 if portion.problems:
-                    blocks.append(("problems", number % tasks, _ENCODE(portion.problems)))
+                    blocks.append(("problems", number % tasks, _packed(portion.problems)))
                 yield _blocks(blocks)
 
 
 def _wanted(names: Broadcast[set[str]], batches: Batches) -> Batches:
     """Of what could be lent, what is wanted."""
     for _, number, packed in _unpacked(batches):
-        pairs = [pair for pair in _PAIRS(packed) if pair[0] in names.value]
+        pairs = [pair for pair in _PAIRS(_opened(packed)) if pair[0] in names.value]
         if pairs:
-            yield _blocks([("lends", number, _ENCODE(pairs))])
+            yield _blocks([("lends", number, _packed(pairs))])
 
 
 def _moved(keys: Broadcast[dict[str, str]], tasks: int, batches: Batches) -> Batches:
@@ -198,7 +213,7 @@ def _moved(keys: Broadcast[dict[str, str]], tasks: int, batches: Batches) -> Bat
         kind, number, packed = block
         blocks = [block]
         if kind == "rows" and number in affected:
-            moved = [row for row in _ROWS(packed) if row.key in keys.value]
+            moved = [row for row in _ROWS(_opened(packed)) if row.key in keys.value]
             for row in moved:
                 row.key = keys.value[row.key]
             blocks += _by_partition(moved, tasks)
@@ -219,9 +234,9 @@ def _judge(
     for kind, number, packed in _unpacked(batches):
         partition = number
         if kind == "problems":
-            problems += _PROBLEMS(packed)
+            problems += _PROBLEMS(_opened(packed))
             continue
-        for row in _ROWS(packed):
+        for row in _ROWS(_opened(packed)):
             # What has a new key stands under that one too.
             if row.key not in keys.value:
                 patients.setdefault(row.key, []).append(row)
@@ -238,8 +253,8 @@ def _judge(
     problems.sort(key=_where)
     for kind, results in (("answers", answers), ("problems", problems)):
         for start in range(0, len(results), _AT_ONCE):
-            yield _blocks([(kind, partition, _ENCODE(results[start : start + _AT_ONCE]))])
-    yield _blocks([("summary", partition, _ENCODE(judge.summary()))])
+            yield _blocks([(kind, partition, _packed(results[start : start + _AT_ONCE]))])
+    yield _blocks([("summary", partition, _packed(judge.summary()))])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
