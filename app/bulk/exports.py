@@ -176,8 +176,9 @@ def _logged_server(folder: Path) -> str:
     for path in sorted(folder.glob("log*")):
         if _LOG.fullmatch(path.name) and path.is_file():
             log = _file(path, "")
-            events = [one for one in lines_of(log, Chunk(0, 0, log.size)) if isinstance(one, bytes)]
-            if servers := [server for event in events if (server := _kicked_off(event))]:
+            lines = (line for _, line in lines_of(log, Chunk(0, 0, log.size)))
+            named = (_kicked_off(line) for line in lines if isinstance(line, bytes))
+            if servers := [server for server in named if server]:
                 return servers[-1]
     return ""
 
@@ -206,8 +207,11 @@ def chunks_of(files: Sequence[File], chunk_bytes: int = CHUNK_BYTES) -> list[Chu
     ]
 
 
-def lines_of(file: File, chunk: Chunk) -> Iterator[bytes | Unread]:
-    """The lines of a chunk with their ends; in place of one that cannot be read, why not."""
+def lines_of(file: File, chunk: Chunk) -> Iterator[tuple[int, bytes | Unread]]:
+    """The lines of a chunk with their ends, and where each begins; or why one cannot be read.
+
+    In a compressed file the place is its number of bytes once it is unpacked.
+    """
     with open(file.path, "rb") as raw:
         if file.compressed:
             yield from _lines_of_gzip(raw)
@@ -217,31 +221,40 @@ def lines_of(file: File, chunk: Chunk) -> Iterator[bytes | Unread]:
             raw.seek(position - 1)
             position += sum(len(block) for block in _rest_of_line(raw)) - 1
         while position < chunk.end and (line := raw.readline(LONGEST_LINE)):
+            start = position
             position += len(line)
             if len(line) == LONGEST_LINE and line[-1:] != b"\n":
                 position += sum(len(block) for block in _rest_of_line(raw))
-                yield _TOO_LONG
+                yield start, _TOO_LONG
             else:
-                yield line if position > len(line) else line.removeprefix(codecs.BOM_UTF8)
+                yield start, line if start else line.removeprefix(codecs.BOM_UTF8)
 
 
-def _lines_of_gzip(raw: IO[bytes]) -> Iterator[bytes | Unread]:
+def _lines_of_gzip(raw: IO[bytes]) -> Iterator[tuple[int, bytes | Unread]]:
     with gzip.open(raw, "rb") as opened:
+        position = 0
         try:
             line = opened.readline(LONGEST_LINE).removeprefix(codecs.BOM_UTF8)
             while line:
                 if len(line) >= LONGEST_LINE - len(codecs.BOM_UTF8) and line[-1:] != b"\n":
                     sum(len(block) for block in _rest_of_line(opened))
-                    yield _TOO_LONG
+                    yield position, _TOO_LONG
                 else:
-                    yield line
+                    yield position, line
+                position = opened.tell()
                 line = opened.readline(LONGEST_LINE)
         except EOFError:
-            yield Unread("The compressed file is cut short: what follows is missing.")
+            yield position, Unread("The compressed file is cut short: what follows is missing.")
         except gzip.BadGzipFile:
-            yield Unread("The compressed file is damaged: its checksum or header is wrong.")
+            yield (
+                position,
+                Unread("The compressed file is damaged: its checksum or header is wrong."),
+            )
         except zlib.error:
-            yield Unread("The compressed file is damaged: from here on it cannot be read.")
+            yield (
+                position,
+                Unread("The compressed file is damaged: from here on it cannot be read."),
+            )
 
 
 def _rest_of_line(raw: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:

@@ -9,13 +9,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import date
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from app import operations
-from app.bulk.patients import Problem, Row
+from app.bulk.exports import Chunk, File
+from app.bulk.lines import PART_NAMES, TOTAL_NAMES
+from app.bulk.patients import APART_DAYS, Passed, Piles, Problem, Row, read_again
 from app.domain.assessment import Assessment
 from app.domain.assessment import reading as paper_as_read
 from app.domain.counts import Analyte, Count, Patient, Remark, Severity
@@ -66,11 +70,13 @@ _RESPONSE_COLUMNS = (
     "best-response-date",
     "first-loss-date",
 )
-_COUNTED = tuple(
-    analyte
+_COUNTED: dict[Analyte, tuple[str, ...]] = {
+    analyte: tuple(f"{analyte.name.lower()}_{part}" for part in ("value", "unit", "date"))
     for analyte in Analyte
     if analyte is not Analyte.BODY_WEIGHT and not analyte.unit.startswith("%")
-)
+}
+"""The table's columns of each analyte."""
+_LINE = attrgetter("chunk", "line")
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -89,11 +95,16 @@ class Question(msgspec.Struct, frozen=True):
             operations.papers_named(request.criteria, PUBLISHED)
         return request
 
+    def until(self) -> int:
+        """The last day whose results a newer one may make needless; 0 for none."""
+        if self.operation == "response":
+            return 0
+        as_of = self.request().as_of
+        return (as_of.first.toordinal() if as_of else date.max.toordinal()) - APART_DAYS
+
     def columns(self) -> list[str]:
         """The table's columns: the verdict, the answer to each criterion, the counts judged."""
-        counts = [
-            f"{a.name.lower()}_{part}" for a in _COUNTED for part in ("value", "unit", "date")
-        ]
+        counts = [column for columns in _COUNTED.values() for column in columns]
         if self.operation == "response":
             return [*_HEAD, *_RESPONSE_COLUMNS, *counts]
         request = self.request()
@@ -101,7 +112,7 @@ class Question(msgspec.Struct, frozen=True):
         criteria = dict.fromkeys(
             criterion.code
             for paper in papers
-            for criterion in paper_as_read(paper, request.red_cell_policy)[1]
+            for criterion in paper_as_read(paper, request.red_cell_policy).criteria
         )
         return [*_HEAD, *criteria, *counts]
 
@@ -165,86 +176,138 @@ class Judge:
     def __init__(
         self,
         question: Question,
-        servers: Sequence[str],
+        files: Sequence[File],
+        chunks: Sequence[Chunk],
         place: Places,
         medications: dict[str, list[Row]],
     ) -> None:
-        """`servers` are those of each chunk's file, `medications` what records refer to."""
+        """`medications` are what records of drugs refer to."""
         self._question = question
         self._request = question.request()
         self._columns = question.columns()
-        self._servers = servers
+        self._files = files
+        self._chunks = chunks
+        self._servers = [files[chunk.file].server for chunk in chunks]
         self._place = place
         self._medications = medications
         self._tally: Counter[str] = Counter()
         self._treated: list[ResponseAssessment] = []
 
-    def read(self, rows: list[Row]) -> tuple[list[Answered], list[Problem]]:
-        """The patient, or the few, whose lines these are; and what belongs to no patient."""
+    def read(
+        self, rows: list[Row], passed: Sequence[Passed] = ()
+    ) -> tuple[list[Answered], list[Problem]]:
+        """The patient, or the few, whose lines these are; and what belongs to no patient.
+
+        `passed` are results of theirs that were passed over for newer ones.
+        """
         names = {row.medication for row in rows if row.medication}
         rows += (row for name in sorted(names) for row in self._medications.get(name, ()))
-        rows.sort(key=lambda row: (row.chunk, row.line))
-        entries = [Entry(self._full_url(*one), Raw(one[1].resource)) for one in enumerate(rows)]
-        # A patient without results is answered too, as in a Bundle in which others have some.
-        entries.append(Entry(None, _NOTHING_COUNTED))
-        request = replace(self._request, entries=tuple(entries), place=_PLACE)
-        window = self._question.window_days
         try:
             if self._question.operation == "response":
-                reading, responses = operations.judge_responses(request, window)
-                answered = self._answers(reading, responses, response_answer, rows)
-                self._treated += (_slim(found) for found in responses if found.start)
-            else:
-                reading, found = operations.judge_eligibility(request, window)
-                answered = self._answers(reading, found, eligibility_answer, rows)
+                return self._responses(rows)
+            return self._newest(rows, passed) or self._eligibilities(
+                rows + read_again(self._files, self._chunks, passed)
+            )
         except RequestError as error:
             return [], list(_placed(error.remarks, rows))
         except Exception:  # noqa: BLE001 a fault of ours costs this patient, and not the run
             return [], [Problem(row.chunk, row.line, FAULT, _FAULT_TEXT) for row in rows]
-        unread = (one for one in _placed(reading.remarks, rows) if one.severity != _INFORMATION)
-        return answered, list(unread)
+
+    def _responses(self, rows: list[Row]) -> tuple[list[Answered], list[Problem]]:
+        request = self._asked(rows)
+        reading, found = operations.judge_responses(request, self._question.window_days)
+        self._treated += (_slim(one) for one in found if one.start)
+        return self._answered(reading, found, response_answer, rows)
+
+    def _newest(
+        self, rows: list[Row], passed: Sequence[Passed]
+    ) -> tuple[list[Answered], list[Problem]] | None:
+        """What the patient comes to without what newer results make needless.
+
+        None where it cannot be told: a result stands only once it is read, and for what does not
+        stand an older one may be judged.
+        """
+        if passed and any(row.analyte in PART_NAMES for row in rows):
+            totals = [one for one in passed if one.analyte in TOTAL_NAMES]
+            passed = [one for one in passed if one.analyte not in TOTAL_NAMES]
+            rows = rows + read_again(self._files, self._chunks, totals)
+        piles = Piles(rows, passed, self._servers)
+        if piles.complete:
+            return self._eligibilities(rows)
+        try:
+            request = self._asked(piles.rows)
+            reading, found = operations.judge_eligibility(request, self._question.window_days)
+        except RequestError:
+            return None
+        counts = [count for course in reading.courses for count in course.counts]
+        if not piles.settled_by(counts):
+            return None
+        return self._answered(reading, found, eligibility_answer, piles.rows)
+
+    def _eligibilities(self, rows: list[Row]) -> tuple[list[Answered], list[Problem]]:
+        request = self._asked(rows)
+        reading, found = operations.judge_eligibility(request, self._question.window_days)
+        return self._answered(reading, found, eligibility_answer, rows)
+
+    def _asked(self, rows: list[Row]) -> Request:
+        """The request as if the rows had come as a Bundle, in the order of their lines."""
+        rows.sort(key=_LINE)
+        entries = [Entry(self._full_url(*one), Raw(one[1].resource)) for one in enumerate(rows)]
+        if not any(row.name.startswith("Observation/") for row in rows):
+            # A patient without results is answered too, as in a Bundle in which others have some.
+            entries.append(Entry(None, _NOTHING_COUNTED))
+        return replace(self._request, entries=tuple(entries), place=_PLACE)
 
     def _full_url(self, index: int, row: Row) -> str | None:
         server = self._servers[row.chunk]
         return f"{server}/{row.name or f'Observation/without-id-{index}'}" if server else None
 
-    def _answers(
+    def _answered(
         self,
         reading: Reading,
         assessments: Sequence[Assessed],
         answer: Callable[[Assessed, Sequence[Remark]], Answer],
         rows: Sequence[Row],
-    ) -> list[Answered]:
+    ) -> tuple[list[Answered], list[Problem]]:
         remarks = {course.patient: course.remarks for course in reading.courses}
         by_patient: dict[Patient, list[tuple[Assessed, Answer]]] = {}
         for found in assessments:
             written = answer(found, remarks[found.patient])
             by_patient.setdefault(found.patient, []).append((found, written))
-            self._tally[f"{found.paper.id} {found.verdict.value}"] += 1
-        return [self._answered(patient, some, rows) for patient, some in by_patient.items()]
+            self._tally[f"{found.paper.id} {written.verdict}"] += 1
+        unread = [one for one in _placed(reading.remarks, rows) if one.severity != _INFORMATION]
+        return [self._told(patient, some, rows) for patient, some in by_patient.items()], unread
 
-    def _answered(
+    def _told(
         self, patient: Patient, some: list[tuple[Assessed, Answer]], rows: Sequence[Row]
     ) -> Answered:
         name = patient.reference or f"{patient.system}|{patient.value}"
-        problems = [one for _, written in some for one in _placed(written.remarks, rows)]
+        problems = [
+            one
+            for _, written in some
+            for one in _placed(written.remarks, rows)
+            if one.code != "superseded"
+        ]
         return Answered(
             name,
-            b"".join(self._encoded(written, rows) for _, written in some),
+            b"".join([self._encoded(written, rows) for _, written in some]),
             encode(_set_aside(problems, self._place)) + b"\n" if problems else b"",
             table_lines(({"patient": name, **_cells(*one)} for one in some), self._columns),
         )
 
     def _encoded(self, written: Answer, rows: Sequence[Row]) -> bytes:
         """The assessment as a line; a result without an id is named by the line it stands on."""
+        line = encode(written.observation) + b"\n"
+        return line if all(row.name for row in rows) else _WITHOUT_ID.sub(self._by_line(rows), line)
 
+    def _by_line(self, rows: Sequence[Row]) -> Callable[[re.Match[bytes]], bytes]:
         def line(match: re.Match[bytes]) -> bytes:
             row = rows[int(match.group(2) or match.group(3))]
             file, number = self._place(row.chunk, row.line)
             text = f"{_UNSAFE.sub('_', file)}, line {number}".encode()
             return b'"display":"' + text if match.group(1) else text
 
-        return _WITHOUT_ID.sub(line, encode(written.observation)) + b"\n"
+        return line
 
     def summary(self) -> Summary:
         """What everything read came to."""
@@ -296,22 +359,25 @@ def table_lines(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> bytes
 def _cells(found: Assessed, written: Answer) -> dict[str, str]:
     """A line of the table: the verdict, the answer to each criterion, the newest counts judged."""
     cells = {"definition": found.paper.id, "verdict": written.verdict, "day": written.day}
-    for component in written.observation["component"]:
-        name = component["code"]["coding"][0]["code"]
-        if "valueDateTime" in component:
-            cells[name] = component["valueDateTime"]
-        elif "valueCodeableConcept" in component:
-            cells[name] = component["valueCodeableConcept"]["coding"][0]["code"]
+    if isinstance(found, Assessment):
+        cells |= {finding.criterion.code: finding.truth.value for finding in found.findings}
+    else:
+        for component in written.observation["component"]:
+            name = component["code"]["coding"][0]["code"]
+            if "valueDateTime" in component:
+                cells[name] = component["valueDateTime"]
+            elif "valueCodeableConcept" in component:
+                cells[name] = component["valueCodeableConcept"]["coding"][0]["code"]
     counts: dict[Analyte, list[Count]] = {}
     for count in found.counts:
         counts.setdefault(count.analyte, []).append(count)
     for analyte, some in counts.items():
-        newest = max(count.when.last for count in some)
-        values = dict.fromkeys(text_of(c.value) for c in some if c.when.last == newest)
-        name = analyte.name.lower()
-        cells[f"{name}_value"] = " | ".join(values)
-        cells[f"{name}_unit"] = analyte.unit
-        cells[f"{name}_date"] = newest.isoformat()
+        newest = max([count.when.last for count in some])
+        values = dict.fromkeys([text_of(c.value) for c in some if c.when.last == newest])
+        value, unit, day = _COUNTED[analyte]
+        cells[value] = " | ".join(values)
+        cells[unit] = analyte.unit
+        cells[day] = newest.isoformat()
     return cells
 
 

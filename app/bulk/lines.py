@@ -1,4 +1,4 @@
-"""One line of an export: whose it is, what of it is read, and what it may lend to others.
+"""One line of an export: whose it is, and what it may have to be read together with.
 
 Patients are told apart by the reader. Here lines are only brought together that the reader must
 see together: a patient's own, and those that lend a subject or a date to one another.
@@ -6,71 +6,74 @@ see together: a patient's own, and those that lend a subject or a date to one an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, get_args
+from typing import NamedTuple, get_args
 
 import msgspec
 from msgspec import Raw
 
+from app.domain.counts import Analyte
+from app.domain.derivation import PARTS, TOTALS
 from app.fhir import codes
 from app.fhir.outcome import RequestError
 from app.fhir.reading import read_courses
 from app.fhir.resources import (
-    ABSENT,
     DECODE_RESOURCE,
     DECODE_TYPED,
     Concept,
+    Dated,
+    DiagnosticReport,
     Entry,
-    Identifier,
+    Medicated,
+    Medication,
+    Observation,
+    PatientResource,
+    Procedure,
     Readable,
     Reference,
+    Valued,
 )
 from app.fhir.subjects import Subjects
+from app.fhir.times import effective, when
+from app.fhir.values import SetAside, analyte_row
 
-_KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Readable))
-_DATED = frozenset({"Observation", "DiagnosticReport"})
-_ELEMENTS = sorted({name for kind in get_args(Readable) for name in kind.__struct_fields__})
-# Every element that the reader reads, as it stands: what it makes of one is its own affair.
-_Line: Any = msgspec.defstruct(
-    "_Line",
-    [
-        ("resourceType", str | None, None),
-        ("id", str | None, None),
-        *((name, Raw, ABSENT) for name in _ELEMENTS if name != "id"),
-    ],
-    omit_defaults=True,
-    gc=False,
-)
-_DECODE = msgspec.json.Decoder(_Line).decode
-_ENCODE = msgspec.json.Encoder().encode
-_DECODE_CONCEPT = msgspec.json.Decoder(Concept | None).decode
-_DECODE_REFERENCE = msgspec.json.Decoder(Reference | None).decode
-_DECODE_REFERENCES = msgspec.json.Decoder(tuple[Reference, ...]).decode
-_DECODE_IDENTIFIERS = msgspec.json.Decoder(tuple[Identifier, ...]).decode
-_DECODE_RAWS = msgspec.json.Decoder(tuple[Raw, ...]).decode
-_DECODE_LINES = msgspec.json.Decoder(tuple[_Line, ...]).decode
-_EFFECTIVE = ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "effectiveTiming")
+_READ_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Readable))
 _KNOWN_CODES = frozenset(
-    {*codes.BY_LOINC, *codes.REJECTED_LOINC, *codes.PANEL_LOINC}
-    | {code for _, code in codes.TRANSFUSIONS}
-    | {code for _, code in codes.DRUGS}
+    {code for _, code in codes.TRANSFUSIONS} | {code for _, code in codes.DRUGS}
 )
+_PLAIN: dict[Analyte, str] = {
+    analyte: analyte.name for analyte in Analyte if analyte is not Analyte.BODY_WEIGHT
+}
+TOTAL_NAMES = frozenset(analyte.name for analyte in TOTALS)
+PART_NAMES = frozenset(analyte.name for analyte in PARTS - TOTALS)
+"""Counts are worked out from these and a total: where there are any, older totals matter too."""
+_A_DAY = len("2024-03-05")
 
 
 class BrokenLineError(Exception):
     """A line that is no resource, and why; without any value of the patient's."""
 
 
-class Routed(msgspec.Struct, gc=False):
+class Plain(NamedTuple):
+    """A dated result that stands by itself, as nearly all do: another may make it needless."""
+
+    key: str
+    name: str
+    subject: str
+    """Its patient, as the result names it."""
+    analyte: str
+    day: int
+
+
+class Routed(NamedTuple):
     """A resource on its way to its patient."""
 
     key: str
     """The patient; where the resource names none, the resource itself."""
     name: str
     """How others refer to it, such as Observation/1; empty without an id."""
-    resource: bytes
     wants: tuple[str, ...] = ()
     """Names under which another line may lend it a subject or a date."""
     lends: tuple[str, ...] = ()
@@ -79,160 +82,193 @@ class Routed(msgspec.Struct, gc=False):
     """Other keys that must be read together with this one."""
     medication: str = ""
     """The Medication it refers to."""
-    bare: bool = False
-    """Whether it says only that there is such a patient."""
+    bare: bytes = b""
+    """All that matters of it, where it says only that there is such a patient."""
 
 
-def route(line: bytes) -> Routed | None:
-    """Where a line belongs; None where no assessment can read it.
+def resource_of(line: bytes) -> Readable | None:
+    """The resource of a line; None for one that no assessment reads.
 
     Raises BrokenLineError for what is no JSON object, no resource, or malformed.
     """
+    if not line.isascii():
+        # What is passed over in decoding may hide it, and such a line is no JSON.
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            raise BrokenLineError(f"Not JSON: not UTF-8 at byte {error.start}.") from None
     try:
-        found = _DECODE(line)
-        if found.resourceType in _KINDS:
-            return _route(line, found)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _broken(line, error) from None
-    if found.resourceType is None:
+        return DECODE_RESOURCE(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        _refuse_unless_another(line)
+        return None
+
+
+def _refuse_unless_another(line: bytes) -> None:
+    """BrokenLineError, in the reader's words, unless it is a resource that is not read."""
+    try:
+        kind = DECODE_TYPED(line).resourceType
+    except msgspec.ValidationError:
+        raise BrokenLineError("Not a FHIR resource.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BrokenLineError(f"Not JSON: {error}.") from None
+    except RecursionError:
+        raise BrokenLineError("The JSON is nested too deep.") from None
+    if kind is None:
         raise BrokenLineError("No resource: it has no resourceType.")
-    if found.resourceType == "Bundle":
+    if kind == "Bundle":
         raise BrokenLineError("A Bundle is no line of an export: put each resource on a line.")
-    return None
-
-
-def _broken(line: bytes, error: Exception) -> BrokenLineError:
-    """The error in the reader's words, without any value of the patient's."""
+    if kind not in _READ_TYPES:
+        return
     try:
-        DECODE_TYPED(line)
         read_courses((Entry(None, Raw(line)),), "Bundle")
     except RequestError as unread:
-        return BrokenLineError(next((remark.text for remark in unread.remarks), str(unread)))
-    except msgspec.ValidationError:
-        return BrokenLineError("Not a FHIR resource.")
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return BrokenLineError(f"Not JSON: {error}.")
-    except RecursionError:
-        return BrokenLineError("The JSON is nested too deep.")
-    return BrokenLineError("Not a FHIR resource: an element is malformed.")
+        text = next((remark.text for remark in unread.remarks), "Not a FHIR resource.")
+        raise BrokenLineError(text) from None
 
 
-def _route(line: bytes, found: Any) -> Routed | None:
-    kind = found.resourceType
-    name = f"{kind}/{found.id}" if found.id else ""
-    if kind == "Observation" and (key := _plain(found)):
-        return Routed(key, name, _ENCODE(found))
-    if kind == "Patient":
-        return Routed(name or kind, name, _ENCODE(found), lends=_identifiers(found.identifier))
-    if kind == "Medication":
-        return Routed(name, name, _ENCODE(found)) if name and _matters(found.code) else None
-    inside = list(_contained(found.contained)) if found.contained else []
-    key = _key(bytes(found.subject), line)
-    if inside or not _useless(found):
-        return _kept(found, kind, name, key, inside)
-    DECODE_RESOURCE(Raw(line))  # a malformed one is named, though it could not matter
-    return _presence(found, name, key) if kind == "Observation" else None
+def plain(found: Readable) -> Plain | None:
+    """What tells a plain result from others; None for anything else.
 
-
-def _presence(found: Any, name: str, key: str | None) -> Routed | None:
-    """What a result without a count in it says: that there is such a patient."""
-    if key:
-        bare = _ENCODE(_Line(resourceType="Observation", subject=found.subject))
-        return Routed(key, "Observation/bare", bare, _logical(key), bare=True)
-    return Routed(name, name, _ENCODE(found), (name,)) if name else None
-
-
-def _plain(found: Any) -> str | None:
-    """The patient of a dated count that stands alone, as nearly all do; None for any other."""
-    if not (found.subject and _given(found.effectiveDateTime)) or (
-        found.contained or found.hasMember or found.component or not _matters(found.code)
+    It may yet turn out to be unusable when it is read.
+    """
+    if (
+        type(found) is not Observation
+        or found.status != "final"
+        or found.subject is None
+        or not found.id
+        or found.contained
+        or found.hasMember
+        or found.component
+        or found.modifierExtension
+        or found.implicitRules
     ):
         return None
-    key, _ = _key_of(bytes(found.subject))
-    return key if key and not _logical(key) else None
+    subject = found.subject.reference or ""
+    key = _literal(subject)
+    day = _day((found.effectiveDateTime or "")[:_A_DAY])
+    analyte = _analyte(found)
+    if not key or not day or not analyte:
+        return None
+    return tuple.__new__(Plain, (key, f"Observation/{found.id}", subject, analyte, day))
 
 
-def _kept(found: Any, kind: str, name: str, key: str | None, inside: list[Readable]) -> Routed:
-    joins = {k for one in inside if (k := _key_in(one))}
-    lends: tuple[str, ...] = ()
-    wants: tuple[str, ...] = tuple(k for k in sorted(joins) if _logical(k))
-    if kind in _DATED:
-        lends = _references(found.result if kind == "DiagnosticReport" else found.hasMember)
-    dateless = kind in _DATED and not any(_given(getattr(found, element)) for element in _EFFECTIVE)
+def _analyte(found: Observation) -> str:
+    try:
+        row = analyte_row(found, panel=False)
+    except SetAside:
+        return ""
+    return _PLAIN.get(row.analyte, "") if row else ""
+
+
+@lru_cache(maxsize=65536)
+def _literal(text: str) -> str:
+    """The key of a patient named by a literal reference; empty for any other."""
+    key = _key_in(Reference(text)) if "Patient/" in text else None
+    return key if key and key.startswith("Patient/") else ""
+
+
+@lru_cache(maxsize=65536)
+def _day(text: str) -> int:
+    """The day's number; 0 where the text names none."""
+    moment = when(text) if len(text) == _A_DAY else None
+    return moment.last.toordinal() if moment else 0
+
+
+def route(found: Readable) -> Routed | None:
+    """Where a resource belongs; None where it can bear on no assessment."""
+    kind = str(found.__struct_config__.tag)
+    name = f"{kind}/{found.id}" if found.id else ""
+    if isinstance(found, PatientResource):
+        return Routed(name or kind, name, lends=tuple(_keys_of(found)))
+    if isinstance(found, Medication):
+        return Routed(name, name) if name and _matters(found.code) else None
+    inside = list(_contained(found)) if found.contained else []
+    key = _key_in(found.subject, found)
+    if inside or not _useless(found):
+        return _kept(found, name, key, inside)
+    return _presence(found, name, key) if isinstance(found, Observation) else None
+
+
+def _presence(found: Observation, name: str, key: str | None) -> Routed | None:
+    """What a result without a count in it says: that there is such a patient."""
+    if key:
+        bare = b'{"resourceType":"Observation","subject":%b}' % _ENCODE(found.subject)
+        return Routed(key, "Observation/bare", _logical(key), bare=bare)
+    return Routed(name, name, (name,)) if name else None
+
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+def _kept(
+    found: Observation | DiagnosticReport | Procedure | Medicated,
+    name: str,
+    key: str | None,
+    inside: Iterable[Readable],
+) -> Routed:
+    keys = (_key_in(getattr(one, "subject", None), one) for one in inside)
+    joins = {one for one in keys if one}
+    wants = tuple(k for k in sorted(joins) if _logical(k))
+    members = found.hasMember if isinstance(found, Observation) else ()
+    results = found.result if isinstance(found, DiagnosticReport) else members
+    dateless = isinstance(found, Dated) and not effective(found)[1]
     if name and (key is None or dateless):
         wants += (name,)
     if key is None:
         key = min(joins, default=name)
     else:
         wants += _logical(key)
+    medication = found.medicationReference if isinstance(found, Medicated) else None
     return Routed(
         key,
         name,
-        _ENCODE(found),
         wants,
-        lends,
+        tuple(last_parts(one.reference) for one in results if one.reference),
         tuple(sorted(joins - {key})),
-        _medication(found.medicationReference),
+        last_parts(medication.reference) if medication and medication.reference else "",
     )
 
 
-def _useless(found: Any) -> bool:
+def _useless(found: Observation | DiagnosticReport | Procedure | Medicated) -> bool:
     """Whether nothing of it can bear on an assessment, except that it names its patient."""
-    kind = found.resourceType
-    if kind == "Observation":
-        if found.hasMember:
-            return False
-        if found.component:
-            parts = _DECODE_LINES(_array(found.component))
-            return not any(_matters(part.code) for part in (found, *parts))
-        return not _matters(found.code)
-    if kind == "DiagnosticReport":
+    if isinstance(found, Observation):
+        panel = bool(found.component)
+        parts: tuple[Valued, ...] = (found, *found.component)
+        return not (found.hasMember or any(_may_count(part, panel) for part in parts))
+    if isinstance(found, DiagnosticReport):
         return not found.result
-    if kind == "Procedure":
+    if isinstance(found, Procedure):
         return not _matters(found.code)
     return not (found.medicationReference or _matters(found.medicationCodeableConcept))
 
 
-def _given(raw: Raw) -> bool:
-    return bool(raw) and bytes(raw) != b"null"
+def _may_count(valued: Valued, panel: bool) -> bool:
+    """Whether it is a blood count, or something that the reader must say a word about."""
+    try:
+        return analyte_row(valued, panel) is not None
+    except SetAside:
+        return True
 
 
-def _array(raw: Raw) -> Raw:
-    return raw if _given(raw) else Raw(b"[]")
-
-
-@lru_cache(maxsize=8192)
-def _concept_matters(raw: bytes) -> bool:
-    concept = _DECODE_CONCEPT(raw)
+def _matters(concept: Concept | None) -> bool:
     if concept is None:
         return False
     names = [text for text in (concept.text, *(c.display for c in concept.coding)) if text]
-    return (
-        any(c.code in _KNOWN_CODES for c in concept.coding)
-        or any(codes.looks_like_a_count(text) for text in names)
-        or any(drug in text[:200].lower() for text in names for drug in codes.DRUG_NAMES)
+    return any(c.code in _KNOWN_CODES for c in concept.coding) or any(
+        drug in text[:200].lower() for text in names for drug in codes.DRUG_NAMES
     )
 
 
-def _matters(code: Raw) -> bool:
-    return bool(code) and _concept_matters(bytes(code))
-
-
-def _contained(raw: Raw) -> Iterator[Readable]:
-    for one in _DECODE_RAWS(_array(raw)):
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+def _contained(found: Readable) -> Iterator[Readable]:
+    for one in found.contained:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             yield DECODE_RESOURCE(one)
 
 
-def _key(subject: bytes, line: bytes) -> str | None:
+def _key_in(subject: Reference | None, holder: Readable | None = None) -> str | None:
     """The patient of a subject, whatever server it is on; None where it names none."""
-    key, within = _key_of(subject) if subject else (None, False)
-    return _key_in(DECODE_RESOURCE(Raw(line))) if within else key
-
-
-def _key_in(resource: Readable) -> str | None:
-    subject = getattr(resource, "subject", None)
-    return Subjects((), (), None).key(subject, "", resource) if subject else None
+    return Subjects((), (), None).key(subject, "", holder) if subject else None
 
 
 def _logical(key: str) -> tuple[str, ...]:
@@ -240,38 +276,13 @@ def _logical(key: str) -> tuple[str, ...]:
     return (key,) if key.startswith("identifier:") else ()
 
 
-@lru_cache(maxsize=65536)
-def _key_of(subject: bytes) -> tuple[str | None, bool]:
-    """A patient's key, and whether the subject points into its own resource instead."""
-    reference = _DECODE_REFERENCE(subject)
-    if reference is None:
-        return None, False
-    within = (reference.reference or "").startswith("#")
-    return Subjects((), (), None).key(reference, "", None), within
+def _keys_of(patient: PatientResource) -> Iterator[str]:
+    """The keys under which results may name the patient by an identifier."""
+    for identifier in patient.identifier:
+        if key := _key_in(Reference(identifier=identifier)):
+            yield key
 
 
 def last_parts(reference: str) -> str:
     """A literal reference without its server and version: Observation/1."""
     return "/".join(reference.split("/_history/", maxsplit=1)[0].split("/")[-2:])
-
-
-def _references(raw: Raw) -> tuple[str, ...]:
-    named = _DECODE_REFERENCES(_array(raw)) if raw else ()
-    return tuple(last_parts(one.reference) for one in named if one.reference)
-
-
-def _medication(raw: Raw) -> str:
-    reference = _DECODE_REFERENCE(raw) if raw else None
-    return last_parts(reference.reference) if reference and reference.reference else ""
-
-
-def _identifiers(raw: Raw) -> tuple[str, ...]:
-    """The keys under which results may name the patient by an identifier."""
-    return tuple(_logical_keys(raw)) if raw else ()
-
-
-def _logical_keys(raw: Raw) -> Iterator[str]:
-    for identifier in _DECODE_IDENTIFIERS(_array(raw)):
-        key = Subjects((), (), None).key(Reference(identifier=identifier), "", None)
-        if key:
-            yield key

@@ -13,6 +13,7 @@ import heapq
 import multiprocessing
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,9 +23,18 @@ from typing import Any, TypeVar
 import msgspec
 from rich.progress import Progress
 
-from app.bulk.exports import Chunk, File, chunks_of
+from app.bulk.exports import CHUNK_BYTES, Chunk, File, chunks_of
 from app.bulk.judging import Answered, Judge, Places, Question, Summary, all_of
-from app.bulk.patients import Lines, Links, Problem, Row, partition_of, read_lines, together
+from app.bulk.patients import (
+    Lines,
+    Links,
+    Passed,
+    Problem,
+    Row,
+    partition_of,
+    read_lines,
+    together,
+)
 from app.bulk.results import has_pyarrow, whole, write_parquet, write_reports, write_results
 
 T = TypeVar("T")
@@ -69,6 +79,13 @@ class Contents(msgspec.Struct):
     links: Links
 
 
+class Held(msgspec.Struct, array_like=True):
+    """What of a portion belongs to one partition."""
+
+    rows: list[Row] = []
+    passed: list[Passed] = []
+
+
 class Moves(msgspec.Struct):
     """What is read under another key, and the drugs that records refer to."""
 
@@ -77,7 +94,7 @@ class Moves(msgspec.Struct):
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode
-_ROWS = msgspec.msgpack.Decoder(list[Row]).decode
+_HELD = msgspec.msgpack.Decoder(Held).decode
 _PAIRS = msgspec.msgpack.Decoder(list[tuple[str, str]]).decode
 _PROBLEM_LIST = msgspec.msgpack.Decoder(list[Problem]).decode
 _CONTENTS = msgspec.msgpack.Decoder(Contents).decode
@@ -123,11 +140,14 @@ def _planned(
 ) -> Plan:
     """The plan of an earlier run of the same question over the same files, or a new one."""
     for_each = max(memory_bytes // workers - _BASE_BYTES, _LEAST_BYTES)
+    # The more is read at once, the more is found needless before it is put down.
+    flush_bytes = for_each // 3
     volume = sum(file.size * (_GZIP_RATIO if file.compressed else 1) for file in files)
     # Rows are held once as they were read and once taken apart, beside what is made of them.
     partitions = min(max(volume * 3 // for_each + 1, 8), _MOST_PARTITIONS)
-    flush_bytes = min(for_each // 4, 64 * 1024 * 1024)
-    plan = Plan(tuple(files), question, tuple(chunks_of(files)), partitions, flush_bytes)
+    chunk_bytes = min(max(volume // (4 * workers), CHUNK_BYTES), flush_bytes)
+    chunks = chunks_of(files, chunk_bytes)
+    plan = Plan(tuple(files), question, tuple(chunks), partitions, flush_bytes)
     path = work / "plan"
     if path.exists():
         earlier = _PLAN(path.read_bytes())
@@ -164,7 +184,8 @@ def map_chunk(work: Path, number: int) -> None:
     """Read one chunk's lines, and put its resources down by partition."""
     plan = _plan(work)
     chunk = plan.chunks[number]
-    portions = read_lines(plan.files[chunk.file], number, chunk, plan.flush_bytes)
+    until = plan.question.until()
+    portions = read_lines(plan.files[chunk.file], number, chunk, plan.flush_bytes, until)
     _write(_mapped(work, number), _packed(portions, plan.partitions))
 
 
@@ -172,10 +193,12 @@ def _packed(portions: Iterable[Lines], partitions: int) -> Iterator[bytes]:
     contents = Contents(0, [], Links())
     position = 0
     for portion in portions:
-        by_partition: dict[int, list[Row]] = {}
+        by_partition: dict[int, Held] = defaultdict(Held)
         for row in portion.rows:
-            by_partition.setdefault(partition_of(row.key, partitions), []).append(row)
-        kinds: dict[str, Any] = {f"{p}": rows for p, rows in sorted(by_partition.items())}
+            by_partition[partition_of(row.key, partitions)].rows.append(row)
+        for one in portion.passed:
+            by_partition[partition_of(one.key, partitions)].passed.append(one)
+        kinds: dict[str, Any] = {f"{p}": held for p, held in sorted(by_partition.items())}
         kinds |= {_LENDS: portion.lends, _PROBLEMS: portion.problems}
         for kind, held in kinds.items():
             if held:
@@ -245,39 +268,35 @@ def move_chunk(work: Path, number: int) -> None:
     moved = Lines()
     for partition in sorted({partition_of(key, plan.partitions) for key in moves.keys}):
         for packed in _segments(part, contents, f"{partition}"):
-            for row in _ROWS(packed):
-                if row.key in moves.keys:
-                    row.key = moves.keys[row.key]
-                    moved.rows.append(row)
+            held = _HELD(packed)
+            moved.rows += (row for row in held.rows if row.key in moves.keys)
+            moved.passed += (one for one in held.passed if one.key in moves.keys)
+    for row in moved.rows:
+        row.key = moves.keys[row.key]
+    for one in moved.passed:
+        one.key = moves.keys[one.key]
     _write(_moved(work, number), _packed([moved], plan.partitions))
 
 
 def judge_partition(work: Path, number: int) -> None:
     """Assess every patient of one partition."""
     plan, moves = _plan(work), _moves(work)
-    patients: dict[str, list[Row]] = {}
-    for chunk in range(len(plan.chunks)):
-        stayed = _mapped(work, chunk)
-        for packed in _segments(stayed, _contents_of(stayed), f"{number}"):
-            for row in _ROWS(packed):
-                if row.key not in moves.keys:
-                    patients.setdefault(row.key, []).append(row)
-        if moves.keys:
-            moved = _moved(work, chunk)
-            for packed in _segments(moved, _contents_of(moved), f"{number}"):
-                for row in _ROWS(packed):
-                    patients.setdefault(row.key, []).append(row)
+    patients: dict[str, Held] = defaultdict(Held)
+    for held in _held_by(work, plan, moves, number):
+        for row in held.rows:
+            patients[row.key].rows.append(row)
+        for one in held.passed:
+            patients[one.key].passed.append(one)
     medications: dict[str, list[Row]] = {}
     for row in moves.medications:
         medications.setdefault(row.name, []).append(row)
-    servers = [plan.files[chunk.file].server for chunk in plan.chunks]
-    judge = Judge(plan.question, servers, _places(work, plan), medications)
+    judge = Judge(plan.question, plan.files, plan.chunks, _places(work, plan), medications)
     answers: list[tuple[str, bytes]] = []
     problems: list[Problem] = []
     gc.freeze()  # nothing that has been read is garbage: looking through it costs a fifth
     while patients:
-        _, rows = patients.popitem()
-        answered, unread = judge.read(rows)
+        _, patient = patients.popitem()
+        answered, unread = judge.read(patient.rows, patient.passed)
         answers += ((one.patient, _ENCODE(one)) for one in answered)
         problems += unread
     gc.unfreeze()
@@ -287,6 +306,21 @@ def judge_partition(work: Path, number: int) -> None:
     _write(part.with_suffix(".answers"), _framed(packed for _, packed in answers))
     _write(part.with_suffix(".problems"), _framed(_ENCODE(one) for one in problems))
     _write(part, [_ENCODE(judge.summary())])
+
+
+def _held_by(work: Path, plan: Plan, moves: Moves, number: int) -> Iterator[Held]:
+    """What belongs to a partition: what stayed in it, and what was moved there."""
+    for chunk in range(len(plan.chunks)):
+        part = _mapped(work, chunk)
+        for packed in _segments(part, _contents_of(part), f"{number}"):
+            held = _HELD(packed)
+            if moves.keys:
+                held.rows = [row for row in held.rows if row.key not in moves.keys]
+                held.passed = [one for one in held.passed if one.key not in moves.keys]
+            yield held
+        if moves.keys:
+            part = _moved(work, chunk)
+            yield from map(_HELD, _segments(part, _contents_of(part), f"{number}"))
 
 
 def _framed(records: Iterable[bytes]) -> Iterator[bytes]:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
 import msgspec
 
-from app.bulk.exports import Chunk, File, Unread, lines_of
-from app.bulk.lines import BrokenLineError, Routed, route
+from app.bulk.exports import LONGEST_LINE, Chunk, File, Unread, lines_of
+from app.bulk.lines import (
+    PART_NAMES,
+    TOTAL_NAMES,
+    BrokenLineError,
+    Plain,
+    Routed,
+    plain,
+    resource_of,
+    route,
+)
+from app.domain.counts import Count
+from app.domain.derivation import PARTS, TOTALS
 
 _BROKEN = "not-fhir"
+# Days that two civil dates of one moment never differ by, whatever their zones.
+APART_DAYS = 3
 
 
 class Row(msgspec.Struct, array_like=True, gc=False):
@@ -23,7 +36,24 @@ class Row(msgspec.Struct, array_like=True, gc=False):
     """Counted from 0 within the chunk."""
     resource: bytes
     name: str
-    medication: str
+    medication: str = ""
+    subject: str = ""
+    """Of a plain result that a newer one may make needless: its patient, as it names it."""
+    analyte: str = ""
+    day: int = 0
+
+
+class Passed(msgspec.Struct, array_like=True, gc=False):
+    """Plain results of one analyte that newer ones make needless; they can still be read."""
+
+    key: str
+    chunk: int
+    subject: str
+    analyte: str
+    names: list[str]
+    lines: list[int]
+    places: list[int]
+    """Where in its file each line begins."""
 
 
 class Problem(msgspec.Struct, array_like=True, gc=False):
@@ -49,9 +79,10 @@ class Links(msgspec.Struct, array_like=True):
 
 @dataclass(slots=True)
 class Lines:
-    """What the lines of one chunk are, in their order."""
+    """What the lines of one chunk are."""
 
     rows: list[Row] = field(default_factory=list)
+    passed: list[Passed] = field(default_factory=list)
     lends: list[tuple[str, str]] = field(default_factory=list)
     """A name, and the key that lends under it."""
     problems: list[Problem] = field(default_factory=list)
@@ -59,30 +90,135 @@ class Lines:
     lines: int = 0
 
 
-def read_lines(file: File, number: int, chunk: Chunk, flush_bytes: int) -> Iterator[Lines]:
-    """The resources of a chunk, in portions of about `flush_bytes`; what is broken as Problems."""
-    portion, size, bare, count = Lines(), 0, set[bytes](), 0
-    for count, line in enumerate(lines_of(file, chunk), 1):
+class _Pile:
+    """One patient's plain results of one analyte: those that may be the newest, and the others."""
+
+    __slots__ = ("newest", "passed", "rows")
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self.rows: list[tuple[Row, int]] = []
+        """Each with where in its file its line begins."""
+        self.passed: list[tuple[str, int, int]] = []
+
+    def add(self, row: Row, place: int) -> int:
+        """Take in a row that may be the newest; by how many bytes the rows held have grown."""
+        grown = len(row.resource)
+        if row.day > self.newest:
+            self.newest = row.day
+            oldest = row.day - APART_DAYS
+            older = [one for one in self.rows if one[0].day <= oldest]
+            if older:
+                self.rows = [one for one in self.rows if one[0].day > oldest]
+                self.passed += ((one.name, one.line, where) for one, where in older)
+                grown -= sum([len(one.resource) for one, _ in older])
+        self.rows.append((row, place))
+        return grown
+
+
+class _Reading:
+    """The lines of one chunk as they come."""
+
+    def __init__(self, chunk: int, until: int, passing: bool) -> None:
+        self._chunk = chunk
+        self._until = until
+        self._passing = passing
+        self._bare: set[bytes] = set()
+        self._piles: dict[tuple[str, str], _Pile] = {}
+        self._parts = False
+        """Whether there are percentages: then older totals matter."""
+        self._portion = Lines()
+
+    def read(self, number: int, place: int, line: bytes | Unread) -> int:
+        """Take a line in; by how many bytes what is held has grown."""
         if isinstance(line, Unread):
-            portion.problems.append(Problem(number, count - 1, _BROKEN, line.text))
-            continue
+            self._portion.problems.append(Problem(self._chunk, number, _BROKEN, line.text))
+            return 0
         try:
-            found = route(line)
+            found = resource_of(line)
         except BrokenLineError as error:
             if line.strip():
-                portion.problems.append(_problem(number, count - 1, line, str(error)))
-            continue
-        if found is None or (found.bare and found.resource in bare):
-            continue
+                self._portion.problems.append(_problem(self._chunk, number, line, str(error)))
+            return 0
+        if found is None:
+            return 0
+        known = plain(found)
+        if known is not None:
+            return self._add_plain(known, number, place, line)
+        routed = route(found)
+        return 0 if routed is None else self._add(routed, number, line)
+
+    def portion(self) -> Lines:
+        """What has come together."""
+        portion, self._portion = self._portion, Lines()
+        for (subject, analyte), pile in self._piles.items():
+            portion.rows += (row for row, _ in pile.rows)
+            if pile.passed:
+                names, lines, places = map(list, zip(*pile.passed, strict=True))
+                key = pile.rows[0][0].key
+                portion.passed.append(
+                    Passed(key, self._chunk, subject, analyte, names, lines, places)
+                )
+        self._piles = {}
+        return portion
+
+    def _add_plain(self, known: Plain, number: int, place: int, line: bytes) -> int:
+        key, name, subject, analyte, day = known
+        part = analyte in PART_NAMES
+        if part or day > self._until:
+            subject = ""
+        self._parts |= part
+        pile = None
+        if subject and self._passing and not (self._parts and analyte in TOTAL_NAMES):
+            pile = self._piles.get((subject, analyte))
+            if pile is None:
+                pile = self._piles[subject, analyte] = _Pile()
+            elif day <= pile.newest - APART_DAYS:
+                pile.passed.append((name, number, place))
+                return 0
+        row = Row(key, self._chunk, number, line, name, "", subject, analyte, day)
+        if pile is not None:
+            return pile.add(row, place)
+        self._portion.rows.append(row)
+        return len(line)
+
+    def _add(self, found: Routed, number: int, line: bytes) -> int:
+        portion, chunk = self._portion, self._chunk
         if found.bare:
-            bare.add(found.resource)
-        _add(portion, found, number, count - 1)
-        size += len(found.resource)
+            if found.bare in self._bare:
+                return 0
+            self._bare.add(found.bare)
+        key = found.key or f"line {chunk}.{number}"
+        row = Row(key, chunk, number, found.bare or line, found.name, found.medication)
+        if found.name.startswith("Medication/"):
+            portion.links.medications.append(row)
+            return len(line)
+        portion.rows.append(row)
+        portion.lends += ((name, key) for name in found.lends)
+        portion.links.wants += ((name, key) for name in found.wants)
+        portion.links.joins += ((key, other) for other in found.joins)
+        return len(row.resource)
+
+
+def read_lines(
+    file: File, number: int, chunk: Chunk, flush_bytes: int, until: int = 0
+) -> Iterator[Lines]:
+    """The resources of a chunk, in portions of about `flush_bytes`; what is broken as Problems.
+
+    Plain results up to the day `until` are passed over where newer ones make them needless and
+    they can be read again: not in a compressed file.
+    """
+    reading = _Reading(number, until, not file.compressed)
+    count = size = 0
+    for place, line in lines_of(file, chunk):
+        size += reading.read(count, place, line)
+        count += 1
         if size > flush_bytes:
-            yield portion
-            portion, size = Lines(), 0
-    portion.lines = count
-    yield portion
+            yield reading.portion()
+            size = 0
+    last = reading.portion()
+    last.lines = count
+    yield last
 
 
 def _problem(chunk: int, line: int, text: bytes, why: str) -> Problem:
@@ -90,19 +226,72 @@ def _problem(chunk: int, line: int, text: bytes, why: str) -> Problem:
     return Problem(chunk, line, _BROKEN, why + cut)
 
 
-def _add(portion: Lines, found: Routed, chunk: int, line: int) -> None:
-    key = found.key or f"line {chunk}.{line}"
-    row = Row(key, chunk, line, found.resource, found.name, found.medication)
-    if found.name.startswith("Medication/"):
-        portion.links.medications.append(row)
-        return
-    portion.rows.append(row)
-    if found.lends:
-        portion.lends += ((name, key) for name in found.lends)
-    if found.wants:
-        portion.links.wants += ((name, key) for name in found.wants)
-    if found.joins:
-        portion.links.joins += ((key, other) for other in found.joins)
+class Piles:
+    """One patient's rows without those that newer ones make needless.
+
+    A plain result is needless where a newer one of the same analyte and patient stands: the newest
+    is judged. Whether one stands is known when it is read.
+    """
+
+    def __init__(self, rows: list[Row], passed: Sequence[Passed], servers: Sequence[str]) -> None:
+        """`servers` are those of each chunk: the same name on two servers is two patients."""
+        self.rows: list[Row] = []
+        self._newest: list[list[Row]] = []
+        """Of each pile that has lost some, the newest, of which one must stand."""
+        self._needless = [name for one in passed for name in one.names]
+        parts = any(row.analyte in PART_NAMES for row in rows)
+        self._totals = any(one.analyte in TOTAL_NAMES for one in passed)
+        thinned = {(servers[one.chunk], one.subject, one.analyte) for one in passed}
+        piles: dict[tuple[str, str, str], list[Row]] = {}
+        for row in rows:
+            if row.subject and not (parts and row.analyte in TOTAL_NAMES):
+                piles.setdefault((servers[row.chunk], row.subject, row.analyte), []).append(row)
+            else:
+                self.rows.append(row)
+        for pile, some in piles.items():
+            newest = max([row.day for row in some])
+            late = [row for row in some if row.day > newest - APART_DAYS]
+            self.rows += late
+            if len(late) < len(some):
+                self._needless += (row.name for row in some if row.day <= newest - APART_DAYS)
+                self._totals |= pile[2] in TOTAL_NAMES
+            elif pile not in thinned:
+                continue
+            self._newest.append([row for row in late if row.day == newest])
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was left out."""
+        return not self._needless
+
+    def settled_by(self, counts: Collection[Count]) -> bool:
+        """Whether what was left out cannot matter, now that `rows` were read to these counts."""
+        # In panels, or under names that are not plain, there may be percentages all the same.
+        if self._totals and any(count.analyte in PARTS - TOTALS for count in counts):
+            return False
+        # Another version of one that stands may be the newer version.
+        if not {row.name for row in self.rows}.isdisjoint(self._needless):
+            return False
+        places = {source.place for count in counts for source in count.sources}
+        standing = {
+            (row.chunk, row.line)
+            for number, row in enumerate(self.rows)
+            if f"Bundle.entry[{number}].resource" in places
+        }
+        return all(any((r.chunk, r.line) in standing for r in some) for some in self._newest)
+
+
+def read_again(
+    files: Sequence[File], chunks: Sequence[Chunk], passed: Iterable[Passed]
+) -> list[Row]:
+    """The results that were passed over."""
+    rows = []
+    for one in passed:
+        with open(files[chunks[one.chunk].file].path, "rb") as file:
+            for name, line, place in zip(one.names, one.lines, one.places, strict=True):
+                file.seek(place)
+                rows.append(Row(one.key, one.chunk, line, file.readline(LONGEST_LINE), name))
+    return rows
 
 
 def partition_of(key: str, partitions: int) -> int:

@@ -11,7 +11,7 @@ from app.domain.counts import EXACT, Analyte, Count, Interval, Kind, newness
 
 _HUNDREDTH = Decimal("0.01")
 _ZERO = Decimal(0)
-_PARTS = {
+PARTS = {
     Analyte.LEUKOCYTES,
     Analyte.ERYTHROCYTES,
     Analyte.SEGMENTED_NEUTROPHILS,
@@ -21,8 +21,10 @@ _PARTS = {
     Analyte.BAND_PERCENT,
     Analyte.RETICULOCYTE_PERCENT,
 }
-_TOTALS = {Analyte.LEUKOCYTES, Analyte.ERYTHROCYTES}
-NEVER_ALONE = _PARTS - _TOTALS - {Analyte.SEGMENTED_NEUTROPHILS}
+"""What counts are worked out from."""
+TOTALS = {Analyte.LEUKOCYTES, Analyte.ERYTHROCYTES}
+"""Of the parts, those that parts and percentages are shares of."""
+NEVER_ALONE = PARTS - TOTALS - {Analyte.SEGMENTED_NEUTROPHILS}
 # The most exact way first: of several ways for one moment the first that applies is taken.
 _PRODUCTS = (
     (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Analyte.LEUKOCYTES, Analyte.NEUTROPHIL_PERCENT),
@@ -41,8 +43,8 @@ def derived_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
     """
     counts = list(counts)
     counted = {c.when.text for c in counts if c.analyte is Analyte.ABSOLUTE_NEUTROPHIL_COUNT}
-    some = [c for c in counts if c.analyte in _PARTS]
-    if _TOTALS.issuperset(c.analyte for c in some):
+    some = [c for c in counts if c.analyte in PARTS]
+    if TOTALS.issuperset(c.analyte for c in some):
         # Beside a count of neutrophils their mere bound by leukocytes is never judged.
         some = [c for c in some if c.when.text not in counted]
     found: dict[object, Count] = {}

@@ -258,7 +258,7 @@ class ReadBody(Element):
 
 DECODE_BODY = msgspec.json.Decoder(Body).decode
 DECODE_READ_BODY = msgspec.json.Decoder(ReadBody).decode
-DECODE_RESOURCE: Callable[[Raw], Readable] = msgspec.json.Decoder(Readable).decode
+DECODE_RESOURCE: Callable[[bytes | Raw], Readable] = msgspec.json.Decoder(Readable).decode
 DECODE_CONCEPT = msgspec.json.Decoder(Concept | None).decode
 DECODE_IDENTIFIERS = msgspec.json.Decoder(tuple[Identifier, ...] | None).decode
 DECODE_META = msgspec.json.Decoder(Meta | None).decode
