@@ -14,7 +14,7 @@ from benchmarks import floor, servers
 from benchmarks.cql_engines import AbsentError
 
 FOLDER = servers.ROOT / "build" / "bench-export"
-OBSERVATIONS = 300_000
+OBSERVATIONS = 1_000_000
 _RULE = """
 WITH newest AS (
     SELECT subject.reference AS patient, code.coding[1].code AS code,

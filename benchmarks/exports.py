@@ -21,7 +21,6 @@ LOINC = "http://loinc.org"
 UCUM = "http://unitsofmeasure.org"
 SNOMED = "http://snomed.info/sct"
 _FILES = 3  # of Observations
-_PATIENTS_AT_ONCE = 200  # whose lines are shuffled together
 
 
 def export(
@@ -31,9 +30,11 @@ def export(
     seed: int = 2003,
     messy: bool = False,
     server: str = "",
+    together: int = 25_000,
 ) -> None:
     """Write an export of so many Observations, `each` a patient, and what belongs to them.
 
+    The lines of so many patients `together` are in no order; all of them are in memory at once.
     `messy` spoils about one line in three, in every way known. `server` is the base URL that
     absolute references name, and that a manifest beside the files names.
     """
@@ -48,10 +49,10 @@ def export(
             return files[name]
 
         numbers = range(-(-observations // each))
-        for first in range(0, len(numbers), _PATIENTS_AT_ONCE):
+        for first in range(0, len(numbers), together):
             lines = [
                 line
-                for number in numbers[first : first + _PATIENTS_AT_ONCE]
+                for number in numbers[first : first + together]
                 for line in _lines(rng, number, each, messy, server)
             ]
             rng.shuffle(lines)
@@ -395,6 +396,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2003)
     parser.add_argument("--server", default="")
     parser.add_argument("--messy", action="store_true")
+    parser.add_argument("--together", type=int, default=25_000)
     options = parser.parse_args()
     export(**vars(options))
 

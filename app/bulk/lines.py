@@ -83,7 +83,7 @@ class Routed(NamedTuple):
     medication: str = ""
     """The Medication it refers to."""
     bare: bytes = b""
-    """All that matters of it, where it says only that there is such a patient."""
+    """All that matters of it, where that is little: that there is such a patient or medication."""
 
 
 def resource_of(line: bytes) -> Readable | None:
@@ -182,12 +182,21 @@ def route(found: Readable) -> Routed | None:
     if isinstance(found, PatientResource):
         return Routed(name or kind, name, lends=tuple(_keys_of(found)))
     if isinstance(found, Medication):
-        return Routed(name, name) if name and _matters(found.code) else None
+        return _medication(found, name) if name else None
     inside = list(_contained(found)) if found.contained else []
     key = _key_in(found.subject, found)
     if inside or not _useless(found):
         return _kept(found, name, key, inside)
     return _presence(found, name, key) if isinstance(found, Observation) else None
+
+
+def _medication(found: Medication, name: str) -> Routed:
+    if _matters(found.code):
+        return Routed(name, name)
+    # It may stand before another of its name, as in a Bundle.
+    meta = bytes(found.meta) or b"null"
+    stub = b'{"resourceType":"Medication","id":%b,"meta":%b}' % (_ENCODE(found.id), meta)
+    return Routed(name, name, bare=stub)
 
 
 def _presence(found: Observation, name: str, key: str | None) -> Routed | None:

@@ -8,15 +8,14 @@ not made again. So nothing is lost and nothing counts twice, whenever the run or
 
 from __future__ import annotations
 
-import gc
 import heapq
 import multiprocessing
 import os
 import shutil
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,11 +25,12 @@ from rich.progress import Progress
 from app.bulk.exports import CHUNK_BYTES, Chunk, File, chunks_of
 from app.bulk.judging import Answered, Judge, Places, Question, Summary, all_of
 from app.bulk.patients import (
+    Held,
     Lines,
     Links,
-    Passed,
     Problem,
     Row,
+    by_patient,
     partition_of,
     read_lines,
     together,
@@ -77,13 +77,6 @@ class Contents(msgspec.Struct):
     lines: int
     segments: list[Segment]
     links: Links
-
-
-class Held(msgspec.Struct, array_like=True):
-    """What of a portion belongs to one partition."""
-
-    rows: list[Row] = []
-    passed: list[Passed] = []
 
 
 class Moves(msgspec.Struct):
@@ -193,11 +186,7 @@ def _packed(portions: Iterable[Lines], partitions: int) -> Iterator[bytes]:
     contents = Contents(0, [], Links())
     position = 0
     for portion in portions:
-        by_partition: dict[int, Held] = defaultdict(Held)
-        for row in portion.rows:
-            by_partition[partition_of(row.key, partitions)].rows.append(row)
-        for one in portion.passed:
-            by_partition[partition_of(one.key, partitions)].passed.append(one)
+        by_partition = portion.held.by(partial(partition_of, partitions=partitions))
         kinds: dict[str, Any] = {f"{p}": held for p, held in sorted(by_partition.items())}
         kinds |= {_LENDS: portion.lends, _PROBLEMS: portion.problems}
         for kind, held in kinds.items():
@@ -268,42 +257,24 @@ def move_chunk(work: Path, number: int) -> None:
     moved = Lines()
     for partition in sorted({partition_of(key, plan.partitions) for key in moves.keys}):
         for packed in _segments(part, contents, f"{partition}"):
-            held = _HELD(packed)
-            moved.rows += (row for row in held.rows if row.key in moves.keys)
-            moved.passed += (one for one in held.passed if one.key in moves.keys)
-    for row in moved.rows:
-        row.key = moves.keys[row.key]
-    for one in moved.passed:
-        one.key = moves.keys[one.key]
+            found = _HELD(packed).under(moves.keys)
+            moved.held.rows += found.rows
+            moved.held.passed += found.passed
     _write(_moved(work, number), _packed([moved], plan.partitions))
 
 
 def judge_partition(work: Path, number: int) -> None:
     """Assess every patient of one partition."""
     plan, moves = _plan(work), _moves(work)
-    patients: dict[str, Held] = defaultdict(Held)
-    for held in _held_by(work, plan, moves, number):
-        for row in held.rows:
-            patients[row.key].rows.append(row)
-        for one in held.passed:
-            patients[one.key].passed.append(one)
+    # What was moved stands under its old key too.
+    patients = by_patient(_held_by(work, plan, moves, number), moves.keys)
     medications: dict[str, list[Row]] = {}
     for row in moves.medications:
         medications.setdefault(row.name, []).append(row)
     judge = Judge(plan.question, plan.files, plan.chunks, _places(work, plan), medications)
-    answers: list[tuple[str, bytes]] = []
-    problems: list[Problem] = []
-    gc.freeze()  # nothing that has been read is garbage: looking through it costs a fifth
-    while patients:
-        _, patient = patients.popitem()
-        answered, unread = judge.read(patient.rows, patient.passed)
-        answers += ((one.patient, _ENCODE(one)) for one in answered)
-        problems += unread
-    gc.unfreeze()
-    answers.sort()
-    problems.sort(key=lambda one: (one.chunk, one.line))
+    answers, problems = judge.read_all(patients)
     part = _judged(work, number)
-    _write(part.with_suffix(".answers"), _framed(packed for _, packed in answers))
+    _write(part.with_suffix(".answers"), _framed(map(_ENCODE, answers)))
     _write(part.with_suffix(".problems"), _framed(_ENCODE(one) for one in problems))
     _write(part, [_ENCODE(judge.summary())])
 
@@ -313,11 +284,7 @@ def _held_by(work: Path, plan: Plan, moves: Moves, number: int) -> Iterator[Held
     for chunk in range(len(plan.chunks)):
         part = _mapped(work, chunk)
         for packed in _segments(part, _contents_of(part), f"{number}"):
-            held = _HELD(packed)
-            if moves.keys:
-                held.rows = [row for row in held.rows if row.key not in moves.keys]
-                held.passed = [one for one in held.passed if one.key not in moves.keys]
-            yield held
+            yield _HELD(packed)
         if moves.keys:
             part = _moved(work, chunk)
             yield from map(_HELD, _segments(part, _contents_of(part), f"{number}"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import codecs
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 from zlib import crc32
 
 import msgspec
@@ -22,6 +25,7 @@ from app.bulk.lines import (
 from app.domain.counts import Count
 from app.domain.derivation import PARTS, TOTALS
 
+T = TypeVar("T")
 _BROKEN = "not-fhir"
 # Days that two civil dates of one moment never differ by, whatever their zones.
 APART_DAYS = 3
@@ -77,12 +81,52 @@ class Links(msgspec.Struct, array_like=True):
     medications: list[Row] = []
 
 
+class Held(msgspec.Struct, array_like=True):
+    """Some resources of one patient, or of many."""
+
+    rows: list[Row] = []
+    passed: list[Passed] = []
+
+    def under(self, keys: Mapping[str, str]) -> Held:
+        """Those of these keys, under the new keys they have."""
+        found = Held(
+            [row for row in self.rows if row.key in keys],
+            [one for one in self.passed if one.key in keys],
+        )
+        for row in found.rows:
+            row.key = keys[row.key]
+        for one in found.passed:
+            one.key = keys[one.key]
+        return found
+
+    def by(self, partition: Callable[[str], T]) -> dict[T, Held]:
+        """By their keys' partition."""
+        found: dict[T, Held] = defaultdict(Held)
+        for row in self.rows:
+            found[partition(row.key)].rows.append(row)
+        for one in self.passed:
+            found[partition(one.key)].passed.append(one)
+        return found
+
+
+def by_patient(some: Iterable[Held], moved: Collection[str]) -> dict[str, Held]:
+    """By patient, without those that were moved to another key."""
+    patients: dict[str, Held] = defaultdict(Held)
+    for held in some:
+        for row in held.rows:
+            if row.key not in moved:
+                patients[row.key].rows.append(row)
+        for one in held.passed:
+            if one.key not in moved:
+                patients[one.key].passed.append(one)
+    return patients
+
+
 @dataclass(slots=True)
 class Lines:
     """What the lines of one chunk are."""
 
-    rows: list[Row] = field(default_factory=list)
-    passed: list[Passed] = field(default_factory=list)
+    held: Held = field(default_factory=Held)
     lends: list[tuple[str, str]] = field(default_factory=list)
     """A name, and the key that lends under it."""
     problems: list[Problem] = field(default_factory=list)
@@ -152,11 +196,11 @@ class _Reading:
         """What has come together."""
         portion, self._portion = self._portion, Lines()
         for (subject, analyte), pile in self._piles.items():
-            portion.rows += (row for row, _ in pile.rows)
+            portion.held.rows += (row for row, _ in pile.rows)
             if pile.passed:
                 names, lines, places = map(list, zip(*pile.passed, strict=True))
                 key = pile.rows[0][0].key
-                portion.passed.append(
+                portion.held.passed.append(
                     Passed(key, self._chunk, subject, analyte, names, lines, places)
                 )
         self._piles = {}
@@ -179,7 +223,7 @@ class _Reading:
         row = Row(key, self._chunk, number, line, name, "", subject, analyte, day)
         if pile is not None:
             return pile.add(row, place)
-        self._portion.rows.append(row)
+        self._portion.held.rows.append(row)
         return len(line)
 
     def _add(self, found: Routed, number: int, line: bytes) -> int:
@@ -193,7 +237,7 @@ class _Reading:
         if found.name.startswith("Medication/"):
             portion.links.medications.append(row)
             return len(line)
-        portion.rows.append(row)
+        portion.held.rows.append(row)
         portion.lends += ((name, key) for name in found.lends)
         portion.links.wants += ((name, key) for name in found.wants)
         portion.links.joins += ((key, other) for other in found.joins)
@@ -290,7 +334,8 @@ def read_again(
         with open(files[chunks[one.chunk].file].path, "rb") as file:
             for name, line, place in zip(one.names, one.lines, one.places, strict=True):
                 file.seek(place)
-                rows.append(Row(one.key, one.chunk, line, file.readline(LONGEST_LINE), name))
+                resource = file.readline(LONGEST_LINE).removeprefix(codecs.BOM_UTF8)
+                rows.append(Row(one.key, one.chunk, line, resource, name))
     return rows
 
 
