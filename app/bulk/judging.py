@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gc
 import io
 import pickle
 import re
@@ -198,13 +197,11 @@ class Judge:
         """What every patient comes to, in order; the patients are let go one by one."""
         answers: list[Answered] = []
         problems: list[Problem] = []
-        gc.freeze()  # nothing that has been read is garbage: looking through it costs a fifth
         while patients:
             _, patient = patients.popitem()
             answered, unread = self.read(patient.rows, patient.passed)
             answers += answered
             problems += unread
-        gc.unfreeze()
         answers.sort(key=attrgetter("patient", "assessments"))
         problems.sort(key=_LINE)
         return answers, problems

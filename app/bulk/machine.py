@@ -8,6 +8,7 @@ not made again. So nothing is lost and nothing counts twice, whenever the run or
 
 from __future__ import annotations
 
+import gc
 import heapq
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -173,6 +175,17 @@ def _judged(work: Path, number: int) -> Path:
     return work / "judge" / f"{number}"
 
 
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Without looking for garbage in cycles: there is none, and the look takes most of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@no_collection()
 def map_chunk(work: Path, number: int) -> None:
     """Read one chunk's lines, and put its resources down by partition."""
     plan = _plan(work)
@@ -249,6 +262,7 @@ def _volumes(work: Path, plan: Plan) -> list[int]:
     return volumes
 
 
+@no_collection()
 def move_chunk(work: Path, number: int) -> None:
     """Put down again, under their new keys, the rows of one chunk that have one."""
     plan, moves = _plan(work), _moves(work)
@@ -263,6 +277,7 @@ def move_chunk(work: Path, number: int) -> None:
     _write(_moved(work, number), _packed([moved], plan.partitions))
 
 
+@no_collection()
 def judge_partition(work: Path, number: int) -> None:
     """Assess every patient of one partition."""
     plan, moves = _plan(work), _moves(work)
