@@ -212,7 +212,7 @@ def lines_of(file: File, chunk: Chunk) -> Iterator[tuple[int, bytes | Unread]]:
 
     In a compressed file the place is its number of bytes once it is unpacked.
     """
-    with open(file.path, "rb") as raw:
+    with open(file.path, "rb", _BLOCK_BYTES) as raw:
         if file.compressed:
             yield from _lines_of_gzip(raw)
             return

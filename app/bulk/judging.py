@@ -179,7 +179,7 @@ class Judge:
         files: Sequence[File],
         chunks: Sequence[Chunk],
         place: Places,
-        medications: dict[str, list[Row]],
+        medications: Iterable[Row],
     ) -> None:
         """`medications` are what records of drugs refer to."""
         self._question = question
@@ -189,7 +189,10 @@ class Judge:
         self._chunks = chunks
         self._servers = [files[chunk.file].server for chunk in chunks]
         self._place = place
-        self._medications = medications
+        self._medications: dict[str, dict[bytes, Row]] = {}
+        for row in medications:
+            # The first of the same: an export may have one for each record that refers to it.
+            self._medications.setdefault(row.name, {}).setdefault(row.resource, row)
         self._tally: Counter[str] = Counter()
         self._treated: list[ResponseAssessment] = []
 
@@ -214,17 +217,24 @@ class Judge:
         `passed` are results of theirs that were passed over for newer ones.
         """
         names = {row.medication for row in rows if row.medication}
-        rows += (row for name in sorted(names) for row in self._medications.get(name, ()))
+        rows += (row for name in sorted(names) for row in self._medications.get(name, {}).values())
         try:
             if self._question.operation == "response":
                 return self._responses(rows)
-            return self._newest(rows, passed) or self._eligibilities(
-                rows + read_again(self._files, self._chunks, passed)
-            )
+            return self._newest(rows, passed) or self._eligibilities(rows + self._again(passed))
         except RequestError as error:
             return [], list(_placed(error.remarks, rows))
         except Exception:  # noqa: BLE001 a fault of ours costs this patient, and not the run
             return [], [Problem(row.chunk, row.line, FAULT, _FAULT_TEXT) for row in rows]
+
+    def _again(self, passed: Sequence[Passed]) -> list[Row]:
+        """The results that were passed over."""
+        found = [(one.key, where) for one in passed for where in one.places()]
+        again = read_again(self._files, self._chunks, [where for _, where in found])
+        return [
+            Row(key, where[1], where[2], line, name)
+            for (key, where), (name, line) in zip(found, again, strict=True)
+        ]
 
     def _responses(self, rows: list[Row]) -> tuple[list[Answered], list[Problem]]:
         request = self._asked(rows)
@@ -243,7 +253,7 @@ class Judge:
         if passed and any(row.analyte in PART_NAMES for row in rows):
             totals = [one for one in passed if one.analyte in TOTAL_NAMES]
             passed = [one for one in passed if one.analyte not in TOTAL_NAMES]
-            rows = rows + read_again(self._files, self._chunks, totals)
+            rows = rows + self._again(totals)
         piles = Piles(rows, passed, self._servers)
         if piles.complete:
             return self._eligibilities(rows)
@@ -365,7 +375,9 @@ def error_of(problem: Problem, place: Places) -> Json:
 def table_lines(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> bytes:
     """Rows as lines of CSV."""
     written = io.StringIO()
-    csv.DictWriter(written, columns, "", "ignore", lineterminator="\n").writerows(rows)
+    csv.writer(written, lineterminator="\n").writerows(
+        [row.get(column, "") for column in columns] for row in rows
+    )
     return written.getvalue().encode()
 
 

@@ -20,6 +20,7 @@ from app.fhir import codes
 from app.fhir.outcome import RequestError
 from app.fhir.reading import read_courses
 from app.fhir.resources import (
+    ABSENT,
     DECODE_RESOURCE,
     DECODE_TYPED,
     Concept,
@@ -35,7 +36,7 @@ from app.fhir.resources import (
     Reference,
     Valued,
 )
-from app.fhir.subjects import Subjects
+from app.fhir.subjects import Subjects, literal_of
 from app.fhir.times import effective, when
 from app.fhir.values import SetAside, analyte_row
 
@@ -56,15 +57,24 @@ class BrokenLineError(Exception):
     """A line that is no resource, and why; without any value of the patient's."""
 
 
-class Plain(NamedTuple):
-    """A dated result that stands by itself, as nearly all do: another may make it needless."""
+class Head(msgspec.Struct, gc=False):
+    """What tells a plain result: dated, and standing by itself."""
 
-    key: str
-    name: str
-    subject: str
-    """Its patient, as the result names it."""
-    analyte: str
-    day: int
+    resourceType: str | None = None
+    id: str | None = None
+    status: str | None = None
+    code: Raw = ABSENT
+    subject: Raw = ABSENT
+    effectiveDateTime: str | None = None
+    contained: Raw = ABSENT
+    hasMember: Raw = ABSENT
+    component: Raw = ABSENT
+    modifierExtension: Raw = ABSENT
+    implicitRules: Raw = ABSENT
+
+
+_DECODE_HEAD = msgspec.json.Decoder(Head).decode
+_DECODE_REFERENCE = msgspec.json.Decoder(Reference).decode
 
 
 class Routed(NamedTuple):
@@ -86,10 +96,10 @@ class Routed(NamedTuple):
     """All that matters of it, where that is little: that there is such a patient or medication."""
 
 
-def resource_of(line: bytes) -> Readable | None:
-    """The resource of a line; None for one that no assessment reads.
+def head_of(line: bytes) -> Head | None:
+    """The head of what may be a plain result; None for anything else.
 
-    Raises BrokenLineError for what is no JSON object, no resource, or malformed.
+    Raises BrokenLineError for what is not UTF-8.
     """
     if not line.isascii():
         # What is passed over in decoding may hide it, and such a line is no JSON.
@@ -97,6 +107,29 @@ def resource_of(line: bytes) -> Readable | None:
             line.decode()
         except UnicodeDecodeError as error:
             raise BrokenLineError(f"Not JSON: not UTF-8 at byte {error.start}.") from None
+    try:
+        head = _DECODE_HEAD(line)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if (
+        head.resourceType != "Observation"
+        or head.status != "final"
+        or not head.id
+        or head.contained
+        or head.hasMember
+        or head.component
+        or head.modifierExtension
+        or head.implicitRules
+    ):
+        return None
+    return head
+
+
+def resource_of(line: bytes) -> Readable | None:
+    """The resource of a line; None for one that no assessment reads.
+
+    Raises BrokenLineError for what is no JSON object, no resource, or malformed.
+    """
     try:
         return DECODE_RESOURCE(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -127,49 +160,27 @@ def _refuse_unless_another(line: bytes) -> None:
         raise BrokenLineError(text) from None
 
 
-def plain(found: Readable) -> Plain | None:
-    """What tells a plain result from others; None for anything else.
-
-    It may yet turn out to be unusable when it is read.
-    """
-    if (
-        type(found) is not Observation
-        or found.status != "final"
-        or found.subject is None
-        or not found.id
-        or found.contained
-        or found.hasMember
-        or found.component
-        or found.modifierExtension
-        or found.implicitRules
-    ):
-        return None
-    subject = found.subject.reference or ""
-    key = _literal(subject)
-    day = _day((found.effectiveDateTime or "")[:_A_DAY])
-    analyte = _analyte(found)
-    if not key or not day or not analyte:
-        return None
-    return tuple.__new__(Plain, (key, f"Observation/{found.id}", subject, analyte, day))
-
-
-def _analyte(found: Observation) -> str:
+@lru_cache(maxsize=65536)
+def subject_of(raw: bytes) -> tuple[str, str]:
+    """The patient's key and name, as the result has it; empty where it names none by an id."""
     try:
-        row = analyte_row(found, panel=False)
+        name = _DECODE_REFERENCE(raw).reference or ""
+    except msgspec.DecodeError:
+        return "", ""
+    return literal_of(name), name
+
+
+def analyte_of(head: Head) -> str:
+    """What the result counts; empty where that is no blood count."""
+    try:
+        row = analyte_row(Observation(code=head.code), panel=False)
     except SetAside:
         return ""
     return _PLAIN.get(row.analyte, "") if row else ""
 
 
 @lru_cache(maxsize=65536)
-def _literal(text: str) -> str:
-    """The key of a patient named by a literal reference; empty for any other."""
-    key = _key_in(Reference(text)) if "Patient/" in text else None
-    return key if key and key.startswith("Patient/") else ""
-
-
-@lru_cache(maxsize=65536)
-def _day(text: str) -> int:
+def day_of(text: str) -> int:
     """The day's number; 0 where the text names none."""
     moment = when(text) if len(text) == _A_DAY else None
     return moment.last.toordinal() if moment else 0

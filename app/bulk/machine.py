@@ -8,7 +8,6 @@ not made again. So nothing is lost and nothing counts twice, whenever the run or
 
 from __future__ import annotations
 
-import gc
 import heapq
 import multiprocessing
 import os
@@ -16,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from typing import Any, TypeVar
 import msgspec
 from rich.progress import Progress
 
+from app import __version__
 from app.bulk.exports import CHUNK_BYTES, Chunk, File, chunks_of
 from app.bulk.judging import Answered, Judge, Places, Question, Summary, all_of
 from app.bulk.patients import (
@@ -33,6 +33,7 @@ from app.bulk.patients import (
     Problem,
     Row,
     by_patient,
+    no_collection,
     partition_of,
     read_lines,
     together,
@@ -44,8 +45,11 @@ WORK = ".maa-assess-parts"
 _BASE_BYTES = 120 * 1024 * 1024
 """What a worker needs before it has read anything."""
 _LEAST_BYTES = 32 * 1024 * 1024
+_SHARE_BYTES = 1024 * 1024 * 1024
+_LEAST_PARTITIONS = 32  # small ones stay in the processor's memory
 _MOST_PARTITIONS = 500  # each is an open file when results are merged
 _GZIP_RATIO = 12
+_TICK_SECONDS = 0.2
 _TIMES_A_WORKER_MAY_DIE = 3
 _LENDS, _PROBLEMS = "lends", "problems"
 
@@ -57,9 +61,13 @@ class StoppedError(Exception):
 class Plan(msgspec.Struct, frozen=True):
     """What is to be done: the same plan gives the same results, however often it is resumed."""
 
+    version: str
+    """Of this program: another one may put parts down otherwise."""
     files: tuple[File, ...]
     question: Question
     chunks: tuple[Chunk, ...]
+    shares: tuple[tuple[int, ...], ...]
+    """Which chunks are read one after the other, and make one part."""
     partitions: int
     flush_bytes: int
 
@@ -76,7 +84,8 @@ class Segment(msgspec.Struct, array_like=True):
 class Contents(msgspec.Struct):
     """What a part of the `map` step holds."""
 
-    lines: int
+    counts: dict[int, int]
+    """How many lines each chunk has."""
     segments: list[Segment]
     links: Links
 
@@ -116,18 +125,20 @@ def run(
     work = out / WORK
     _held.clear()
     plan = _planned(work, files, question, workers, memory_bytes)
-    crew = _Crew(work, workers, progress)
-    sizes = [chunk.end - chunk.start for chunk in plan.chunks]
-    crew.make("Reading", map_chunk, range(len(plan.chunks)), sizes, _mapped)
-    moves = _joined(work, plan)
-    if moves.keys:
-        crew.make("Joining", move_chunk, range(len(plan.chunks)), sizes, _moved)
-    crew.make(
-        "Assessing", judge_partition, range(plan.partitions + 1), _volumes(work, plan), _judged
-    )
+    with closing(_Crew(work, workers, progress)) as crew:
+        _make_parts(crew, work, plan)
     summary, errors = _merged(work, plan, out)
     shutil.rmtree(work)
     return summary, errors
+
+
+def _make_parts(crew: _Crew, work: Path, plan: Plan) -> None:
+    sizes = [_size(plan.chunks[number] for number in share) for share in plan.shares]
+    crew.make("Reading", map_share, range(len(plan.shares)), sizes, _mapped)
+    moves = _joined(work, plan)
+    if moves.keys:
+        crew.make("Joining", move_share, range(len(plan.shares)), sizes, _moved)
+    crew.make("Assessing", judge_partition, range(plan.partitions), _volumes(work, plan), _judged)
 
 
 def _planned(
@@ -139,20 +150,41 @@ def _planned(
     flush_bytes = for_each // 3
     volume = sum(file.size * (_GZIP_RATIO if file.compressed else 1) for file in files)
     # Rows are held once as they were read and once taken apart, beside what is made of them.
-    partitions = min(max(volume * 3 // for_each + 1, 8), _MOST_PARTITIONS)
-    chunk_bytes = min(max(volume // (4 * workers), CHUNK_BYTES), flush_bytes)
-    chunks = chunks_of(files, chunk_bytes)
-    plan = Plan(tuple(files), question, tuple(chunks), partitions, flush_bytes)
+    partitions = min(max(volume * 3 // for_each + 1, _LEAST_PARTITIONS), _MOST_PARTITIONS)
+    chunks = chunks_of(files, CHUNK_BYTES)
+    shares = _shares(chunks, min(max(volume // workers, CHUNK_BYTES), _SHARE_BYTES))
+    plan = Plan(__version__, tuple(files), question, tuple(chunks), shares, partitions, flush_bytes)
     path = work / "plan"
     if path.exists():
-        earlier = _PLAN(path.read_bytes())
-        if (earlier.files, earlier.question) == (plan.files, question):
-            return earlier
+        with suppress(msgspec.DecodeError):
+            earlier = _PLAN(path.read_bytes())
+            if _asked(earlier) == _asked(plan):
+                return earlier
         shutil.rmtree(work)
     for step in ("map", "move", "judge"):
         (work / step).mkdir(parents=True, exist_ok=True)
     _write(path, [_ENCODE(plan)])
     return plan
+
+
+def _asked(plan: Plan) -> tuple[str, tuple[File, ...], Question]:
+    return plan.version, plan.files, plan.question
+
+
+def _size(chunks: Iterable[Chunk]) -> int:
+    return sum(chunk.end - chunk.start for chunk in chunks)
+
+
+def _shares(chunks: Sequence[Chunk], share_bytes: int) -> tuple[tuple[int, ...], ...]:
+    shares: list[list[int]] = [[]]
+    size = 0
+    for number, chunk in enumerate(chunks):
+        if size >= share_bytes:
+            shares.append([])
+            size = 0
+        shares[-1].append(number)
+        size += chunk.end - chunk.start
+    return tuple(tuple(share) for share in shares)
 
 
 def _write(path: Path, blocks: Iterable[bytes]) -> None:
@@ -175,28 +207,18 @@ def _judged(work: Path, number: int) -> Path:
     return work / "judge" / f"{number}"
 
 
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Without looking for garbage in cycles: there is none, and the look takes most of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 @no_collection()
-def map_chunk(work: Path, number: int) -> None:
-    """Read one chunk's lines, and put its resources down by partition."""
+def map_share(work: Path, number: int) -> None:
+    """Read a share's lines, and put its resources down by partition."""
     plan = _plan(work)
-    chunk = plan.chunks[number]
+    chunks = {chunk: plan.chunks[chunk] for chunk in plan.shares[number]}
     until = plan.question.until()
-    portions = read_lines(plan.files[chunk.file], number, chunk, plan.flush_bytes, until)
+    portions = read_lines(plan.files, chunks, plan.flush_bytes, until, _advance)
     _write(_mapped(work, number), _packed(portions, plan.partitions))
 
 
 def _packed(portions: Iterable[Lines], partitions: int) -> Iterator[bytes]:
-    contents = Contents(0, [], Links())
+    contents = Contents({}, [], Links())
     position = 0
     for portion in portions:
         by_partition = portion.held.by(partial(partition_of, partitions=partitions))
@@ -208,7 +230,7 @@ def _packed(portions: Iterable[Lines], partitions: int) -> Iterator[bytes]:
                 contents.segments.append(Segment(kind, position, len(packed)))
                 position += len(packed)
                 yield packed
-        contents.lines += portion.lines
+        contents.counts |= portion.counts
         contents.links.wants += portion.links.wants
         contents.links.joins += portion.links.joins
         contents.links.medications += portion.links.medications
@@ -237,7 +259,7 @@ def _joined(work: Path, plan: Plan) -> Moves:
     """Which keys are read together, over all chunks."""
     path = work / "moves"
     if not path.exists():
-        parts = [_mapped(work, number) for number in range(len(plan.chunks))]
+        parts = [_mapped(work, number) for number in range(len(plan.shares))]
         held = [_contents(part) for part in parts]
         wants = [want for one in held for want in one.links.wants]
         lends = (
@@ -254,17 +276,17 @@ def _joined(work: Path, plan: Plan) -> Moves:
 
 def _volumes(work: Path, plan: Plan) -> list[int]:
     """The bytes of each partition, for the progress bar."""
-    volumes = [0] * (plan.partitions + 1)
-    for chunk in range(len(plan.chunks)):
-        for segment in _contents(_mapped(work, chunk)).segments:
+    volumes = [0] * (plan.partitions)
+    for share in range(len(plan.shares)):
+        for segment in _contents_of(_mapped(work, share)).segments:
             if segment.kind not in {_LENDS, _PROBLEMS}:
                 volumes[int(segment.kind)] += segment.length
     return volumes
 
 
 @no_collection()
-def move_chunk(work: Path, number: int) -> None:
-    """Put down again, under their new keys, the rows of one chunk that have one."""
+def move_share(work: Path, number: int) -> None:
+    """Put down again, under their new keys, the rows of one share that have one."""
     plan, moves = _plan(work), _moves(work)
     part = _mapped(work, number)
     contents = _contents(part)
@@ -275,6 +297,7 @@ def move_chunk(work: Path, number: int) -> None:
             moved.held.rows += found.rows
             moved.held.passed += found.passed
     _write(_moved(work, number), _packed([moved], plan.partitions))
+    _advance(_size(plan.chunks[chunk] for chunk in plan.shares[number]))
 
 
 @no_collection()
@@ -283,25 +306,23 @@ def judge_partition(work: Path, number: int) -> None:
     plan, moves = _plan(work), _moves(work)
     # What was moved stands under its old key too.
     patients = by_patient(_held_by(work, plan, moves, number), moves.keys)
-    medications: dict[str, list[Row]] = {}
-    for row in moves.medications:
-        medications.setdefault(row.name, []).append(row)
-    judge = Judge(plan.question, plan.files, plan.chunks, _places(work, plan), medications)
+    judge = Judge(plan.question, plan.files, plan.chunks, _places(work, plan), moves.medications)
     answers, problems = judge.read_all(patients)
     part = _judged(work, number)
     _write(part.with_suffix(".answers"), _framed(map(_ENCODE, answers)))
     _write(part.with_suffix(".problems"), _framed(_ENCODE(one) for one in problems))
     _write(part, [_ENCODE(judge.summary())])
+    _advance(_volumes(work, plan)[number])
 
 
 def _held_by(work: Path, plan: Plan, moves: Moves, number: int) -> Iterator[Held]:
     """What belongs to a partition: what stayed in it, and what was moved there."""
-    for chunk in range(len(plan.chunks)):
-        part = _mapped(work, chunk)
+    for share in range(len(plan.shares)):
+        part = _mapped(work, share)
         for packed in _segments(part, _contents_of(part), f"{number}"):
             yield _HELD(packed)
         if moves.keys:
-            part = _moved(work, chunk)
+            part = _moved(work, share)
             yield from map(_HELD, _segments(part, _contents_of(part), f"{number}"))
 
 
@@ -338,7 +359,10 @@ def _moves(work: Path) -> Moves:
 
 
 def _places(work: Path, plan: Plan) -> Places:
-    lines = [_contents_of(_mapped(work, number)).lines for number in range(len(plan.chunks))]
+    counts: dict[int, int] = {}
+    for share in range(len(plan.shares)):
+        counts |= _contents_of(_mapped(work, share)).counts
+    lines = [counts[number] for number in range(len(plan.chunks))]
     names = [Path(file.path).name for file in plan.files]
     return Places(names, [chunk.file for chunk in plan.chunks], lines)
 
@@ -355,13 +379,38 @@ def _contents_of(part: Path) -> Contents:
 # Workers
 
 
+# Forking a process that has threads, such as a progress bar's, may deadlock.
+_SPAWN = multiprocessing.get_context("spawn")
+_meter: Any = None
+"""How many bytes were read in this step, by all processes; for the progress bar."""
+
+
+def _share_meter(meter: Any) -> None:
+    global _meter  # noqa: PLW0603 each process has one, and it cannot be sent along with the work
+    _meter = meter
+
+
+def _advance(size: int) -> None:
+    with _meter.get_lock():
+        _meter.value += size
+
+
 class _Crew:
     """Makes the parts of a step in several processes; a process that dies is replaced."""
 
     def __init__(self, work: Path, workers: int, progress: Progress) -> None:
         self._work = work
         self._workers = workers
+        self._here = workers == 1
         self._progress = progress
+        self._pool: ProcessPoolExecutor | None = None
+        _share_meter(_SPAWN.Value("Q", 0))
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
 
     def make(
         self,
@@ -373,15 +422,18 @@ class _Crew:
     ) -> None:
         """Make every part that is not there yet; `sizes` are for the progress bar."""
         missing = {number for number in numbers if not path(self._work, number).exists()}
-        task = self._progress.add_task(title, total=sum(sizes))
-        self._progress.advance(task, sum(sizes[n] for n in numbers if n not in missing))
+        there = sum(sizes[number] for number in numbers if number not in missing)
+        task = self._progress.add_task(title, total=sum(sizes), completed=there)
+        _meter.value = 0
         deaths = 0
         while missing:
             try:
                 for number in self._made(make_part, sorted(missing)):
-                    missing.remove(number)
-                    self._progress.advance(task, sizes[number])
+                    if number is not None:
+                        missing.remove(number)
+                    self._progress.update(task, completed=there + _meter.value)
             except BrokenProcessPool:
+                self._pool = None
                 deaths += 1
                 if deaths >= _TIMES_A_WORKER_MAY_DIE:
                     raise StoppedError(
@@ -389,37 +441,36 @@ class _Crew:
                         "take fewer --workers."
                     ) from None
                 missing = {n for n in missing if not path(self._work, n).exists()}
+        self._progress.update(task, completed=sum(sizes))
+        # What one step leaves in the memory makes the next a third slower: it has new processes.
+        self.close()
 
     def _made(
         self, make_part: Callable[[Path, int], None], numbers: Sequence[int]
-    ) -> Iterator[int]:
-        """Each number when its part is made."""
-        if self._workers == 1:
+    ) -> Iterator[int | None]:
+        """Each number when its part is made; None now and then while they are."""
+        if self._here:
             for number in numbers:
                 make_part(self._work, number)
                 yield number
             return
-        # Forking a process that has threads, such as a progress bar's, may deadlock.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self._workers, context) as pool:
-            waiting: dict[Future[None], int] = {
-                pool.submit(make_part, self._work, number): number for number in numbers
-            }
-            try:
-                while waiting:
-                    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
-                        yield waiting.pop(future)
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self._workers, _SPAWN, _share_meter, (_meter,))
+        waiting: dict[Future[None], int] = {
+            self._pool.submit(make_part, self._work, number): number for number in numbers
+        }
+        while waiting:
+            done, _ = wait(waiting, _TICK_SECONDS, FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                yield waiting.pop(future)
+            yield None
 
 
 def _merged(work: Path, plan: Plan, out: Path) -> tuple[Summary, int]:
     """The results of all partitions, as files in the order of the patients and of the lines."""
-    mapped = [_mapped(work, number) for number in range(len(plan.chunks))]
-    parts = [_judged(work, number) for number in range(plan.partitions + 1)]
+    mapped = [_mapped(work, number) for number in range(len(plan.shares))]
+    parts = [_judged(work, number) for number in range(plan.partitions)]
     broken = (
         problem
         for part in mapped

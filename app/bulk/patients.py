@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import gc
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from operator import itemgetter
+from typing import IO, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -16,17 +20,20 @@ from app.bulk.lines import (
     PART_NAMES,
     TOTAL_NAMES,
     BrokenLineError,
-    Plain,
-    Routed,
-    plain,
+    Head,
+    analyte_of,
+    day_of,
+    head_of,
     resource_of,
     route,
+    subject_of,
 )
 from app.domain.counts import Count
 from app.domain.derivation import PARTS, TOTALS
 
 T = TypeVar("T")
 _BROKEN = "not-fhir"
+_PILE_BYTES = 3000
 # Days that two civil dates of one moment never differ by, whatever their zones.
 APART_DAYS = 3
 
@@ -47,17 +54,34 @@ class Row(msgspec.Struct, array_like=True, gc=False):
     day: int = 0
 
 
+def id_of(row: Row) -> str:
+    """The resource's id."""
+    return row.name.partition("/")[2]
+
+
+Where = tuple[int, int, int, int]
+"""A result by its id's checksum, its chunk, its line there, and where in the file that begins."""
+
+
 class Passed(msgspec.Struct, array_like=True, gc=False):
     """Plain results of one analyte that newer ones make needless; they can still be read."""
 
     key: str
     chunk: int
+    """One of the chunks they are from; all of them are of one server."""
     subject: str
     analyte: str
-    names: list[str]
-    lines: list[int]
-    places: list[int]
-    """Where in its file each line begins."""
+    numbers: bytes
+    """Where each stands."""
+
+    def checksums(self) -> array[int]:
+        """The checksum of each result's id."""
+        return array("q", self.numbers)[::4]
+
+    def places(self) -> list[Where]:
+        """Where each stands."""
+        numbers = array("q", self.numbers)
+        return list(zip(numbers[::4], numbers[1::4], numbers[2::4], numbers[3::4], strict=True))
 
 
 class Problem(msgspec.Struct, array_like=True, gc=False):
@@ -124,145 +148,212 @@ def by_patient(some: Iterable[Held], moved: Collection[str]) -> dict[str, Held]:
 
 @dataclass(slots=True)
 class Lines:
-    """What the lines of one chunk are."""
+    """What some lines are."""
 
     held: Held = field(default_factory=Held)
     lends: list[tuple[str, str]] = field(default_factory=list)
     """A name, and the key that lends under it."""
     problems: list[Problem] = field(default_factory=list)
     links: Links = field(default_factory=Links)
-    lines: int = 0
+    counts: dict[int, int] = field(default_factory=dict)
+    """How many lines each chunk has that was read to its end."""
 
 
 class _Pile:
-    """One patient's plain results of one analyte: those that may be the newest, and the others."""
+    """One patient's plain results of one analyte: those that may be the newest, and the others.
 
-    __slots__ = ("newest", "passed", "rows")
+    Where each stands is kept, not its line: of most results nothing more is ever wanted.
+    """
 
-    def __init__(self) -> None:
-        self.newest = 0
-        self.rows: list[tuple[Row, int]] = []
-        """Each with where in its file its line begins."""
-        self.passed: list[tuple[str, int, int]] = []
+    __slots__ = ("_late", "_newest", "_passed", "analyte", "key", "subject")
 
-    def add(self, row: Row, place: int) -> int:
-        """Take in a row that may be the newest; by how many bytes the rows held have grown."""
-        grown = len(row.resource)
-        if row.day > self.newest:
-            self.newest = row.day
-            oldest = row.day - APART_DAYS
-            older = [one for one in self.rows if one[0].day <= oldest]
-            if older:
-                self.rows = [one for one in self.rows if one[0].day > oldest]
-                self.passed += ((one.name, one.line, where) for one, where in older)
-                grown -= sum([len(one.resource) for one, _ in older])
-        self.rows.append((row, place))
-        return grown
+    def __init__(self, key: str, subject: str, analyte: str) -> None:
+        self.key = key
+        self.subject = subject
+        self.analyte = analyte
+        self._newest = 0
+        self._late: list[tuple[int, Where]] = []
+        """Each with its day."""
+        self._passed = array("q")
+
+    def add(self, day: int, where: Where) -> None:
+        """Take in a result of that day."""
+        if day <= self._newest - APART_DAYS:
+            self._passed.extend(where)
+            return
+        if day > self._newest:
+            late = []
+            for one in self._late:
+                if one[0] > day - APART_DAYS:
+                    late.append(one)
+                else:
+                    self._passed.extend(one[1])
+            self._late = late
+            self._newest = day
+        self._late.append((day, where))
+
+    def late(self) -> Iterator[tuple[Where, int, _Pile]]:
+        """The results that may be the newest, each with its day."""
+        return ((where, day, self) for day, where in self._late)
+
+    def passed(self) -> Passed | None:
+        """The others."""
+        if not self._passed:
+            return None
+        chunk = self._passed[1]
+        return Passed(self.key, chunk, self.subject, self.analyte, self._passed.tobytes())
 
 
 class _Reading:
-    """The lines of one chunk as they come."""
+    """Lines as they come. A plain result is looked at no closer than it takes to know it needless.
 
-    def __init__(self, chunk: int, until: int, passing: bool) -> None:
-        self._chunk = chunk
+    Plain are dated results that stand by themselves, as nearly all do.
+    """
+
+    def __init__(self, files: Sequence[File], chunks: Mapping[int, Chunk], until: int) -> None:
+        self._files = files
+        self._chunks = chunks
         self._until = until
-        self._passing = passing
         self._bare: set[bytes] = set()
-        self._piles: dict[tuple[str, str], _Pile] = {}
+        self._analytes: dict[bytes, bytes] = {}
+        """By the code as it is written; empty where it is no blood count's."""
+        self._piles: dict[bytes, _Pile] = {}
+        """By the subject as it is written, and the analyte."""
         self._parts = False
         """Whether there are percentages: then older totals matter."""
         self._portion = Lines()
 
-    def read(self, number: int, place: int, line: bytes | Unread) -> int:
-        """Take a line in; by how many bytes what is held has grown."""
-        if isinstance(line, Unread):
-            self._portion.problems.append(Problem(self._chunk, number, _BROKEN, line.text))
-            return 0
+    def read(self, chunk: int, number: int, place: int | None, line: bytes) -> int:
+        """Take a line in; by how many bytes what is held has grown.
+
+        `place` is where in its file it begins; None where it cannot be read again.
+        """
         try:
-            found = resource_of(line)
+            head = head_of(line)
         except BrokenLineError as error:
-            if line.strip():
-                self._portion.problems.append(_problem(self._chunk, number, line, str(error)))
+            self._portion.problems.append(_problem(chunk, number, line, str(error)))
             return 0
-        if found is None:
-            return 0
-        known = plain(found)
-        if known is not None:
-            return self._add_plain(known, number, place, line)
-        routed = route(found)
-        return 0 if routed is None else self._add(routed, number, line)
-
-    def portion(self) -> Lines:
-        """What has come together."""
-        portion, self._portion = self._portion, Lines()
-        for (subject, analyte), pile in self._piles.items():
-            portion.held.rows += (row for row, _ in pile.rows)
-            if pile.passed:
-                names, lines, places = map(list, zip(*pile.passed, strict=True))
-                key = pile.rows[0][0].key
-                portion.held.passed.append(
-                    Passed(key, self._chunk, subject, analyte, names, lines, places)
-                )
-        self._piles = {}
-        return portion
-
-    def _add_plain(self, known: Plain, number: int, place: int, line: bytes) -> int:
-        key, name, subject, analyte, day = known
-        part = analyte in PART_NAMES
-        if part or day > self._until:
-            subject = ""
-        self._parts |= part
-        pile = None
-        if subject and self._passing and not (self._parts and analyte in TOTAL_NAMES):
-            pile = self._piles.get((subject, analyte))
-            if pile is None:
-                pile = self._piles[subject, analyte] = _Pile()
-            elif day <= pile.newest - APART_DAYS:
-                pile.passed.append((name, number, place))
+        if head is None:
+            return self._other(chunk, number, line)
+        analyte = self._analytes.get(bytes(head.code))
+        if analyte is None:
+            analyte = self._analytes[bytes(head.code)] = analyte_of(head).encode()
+            self._parts |= analyte.decode() in PART_NAMES
+        text = head.effectiveDateTime or ""
+        if not analyte:
+            return self._other(chunk, number, line)
+        same = bytes(head.subject) + analyte
+        pile = self._piles.get(same)
+        if pile is not None and place is not None:
+            day = day_of(text[:10])
+            if 0 < day <= self._until:
+                pile.add(day, (crc32((head.id or "").encode()), chunk, number, place))
                 return 0
-        row = Row(key, self._chunk, number, line, name, "", subject, analyte, day)
-        if pile is not None:
-            return pile.add(row, place)
-        self._portion.held.rows.append(row)
+        return self._add_plain(head, analyte.decode(), chunk, number, place, line)
+
+    def _add_plain(
+        self, head: Head, analyte: str, chunk: int, number: int, place: int | None, line: bytes
+    ) -> int:
+        """A result that has no pile yet, or is none that a newer one may make needless."""
+        day = day_of((head.effectiveDateTime or "")[:10])
+        key, subject = subject_of(bytes(head.subject))
+        if not day or not key:
+            return self._other(chunk, number, line)
+        passable = analyte not in PART_NAMES and day <= self._until
+        if passable and place is not None and not (self._parts and analyte in TOTAL_NAMES):
+            pile = _Pile(key, subject, analyte)
+            pile.add(day, (_checksum(head.id or ""), chunk, number, place))
+            self._piles[bytes(head.subject) + analyte.encode()] = pile
+            return _PILE_BYTES
+        name = f"Observation/{head.id}"
+        subject = subject if passable else ""
+        self._portion.held.rows.append(
+            Row(key, chunk, number, line, name, "", subject, analyte, day)
+        )
         return len(line)
 
-    def _add(self, found: Routed, number: int, line: bytes) -> int:
-        portion, chunk = self._portion, self._chunk
+    def _other(self, chunk: int, number: int, line: bytes) -> int:
+        """Anything but a plain result."""
+        portion = self._portion
+        try:
+            resource = resource_of(line)
+        except BrokenLineError as error:
+            if line.strip():
+                portion.problems.append(_problem(chunk, number, line, str(error)))
+            return 0
+        found = route(resource) if resource is not None else None
+        if found is None or (found.bare and found.bare in self._bare):
+            return 0
         if found.bare:
-            if found.bare in self._bare:
-                return 0
             self._bare.add(found.bare)
         key = found.key or f"line {chunk}.{number}"
         row = Row(key, chunk, number, found.bare or line, found.name, found.medication)
         if found.name.startswith("Medication/"):
             portion.links.medications.append(row)
-            return len(line)
+            return len(row.resource)
         portion.held.rows.append(row)
         portion.lends += ((name, key) for name in found.lends)
         portion.links.wants += ((name, key) for name in found.wants)
         portion.links.joins += ((key, other) for other in found.joins)
         return len(row.resource)
 
+    def unread(self, chunk: int, number: int, text: str) -> None:
+        """Note a line that could not be had at all."""
+        self._portion.problems.append(Problem(chunk, number, _BROKEN, text))
+
+    def finished(self, chunk: int, count: int) -> None:
+        """Note how many lines a chunk has."""
+        self._portion.counts[chunk] = count
+
+    def portion(self) -> Lines:
+        """What has come together."""
+        portion, self._portion = self._portion, Lines()
+        piles = self._piles.values()
+        portion.held.passed += (found for pile in piles if (found := pile.passed()))
+        late = [one for pile in piles for one in pile.late()]
+        late.sort(key=itemgetter(0))
+        again = read_again(self._files, self._chunks, [where for where, _, _ in late])
+        for (_, day, pile), (name, line), (where, _, _) in zip(late, again, late, strict=True):
+            _, chunk, number, _ = where
+            row = Row(pile.key, chunk, number, line, name, "", pile.subject, pile.analyte, day)
+            portion.held.rows.append(row)
+        self._piles = {}
+        return portion
+
 
 def read_lines(
-    file: File, number: int, chunk: Chunk, flush_bytes: int, until: int = 0
+    files: Sequence[File],
+    chunks: Mapping[int, Chunk],
+    flush_bytes: int,
+    until: int = 0,
+    advance: Callable[[int], object] = int,
 ) -> Iterator[Lines]:
-    """The resources of a chunk, in portions of about `flush_bytes`; what is broken as Problems.
+    """The resources of chunks by their numbers, in portions of about `flush_bytes`.
 
     Plain results up to the day `until` are passed over where newer ones make them needless and
-    they can be read again: not in a compressed file.
+    they can be read again: not in a compressed file. `advance` hears how many bytes were read.
     """
-    reading = _Reading(number, until, not file.compressed)
-    count = size = 0
-    for place, line in lines_of(file, chunk):
-        size += reading.read(count, place, line)
-        count += 1
-        if size > flush_bytes:
+    reading = _Reading(files, chunks, until)
+    server, size = "", 0
+    for number, chunk in chunks.items():
+        file = files[chunk.file]
+        if file.server != server:
+            # The same name on two servers is two patients.
             yield reading.portion()
-            size = 0
-    last = reading.portion()
-    last.lines = count
-    yield last
+            server, size = file.server, 0
+        count, seekable = 0, not file.compressed
+        for place, line in lines_of(file, chunk):
+            if isinstance(line, Unread):
+                reading.unread(number, count, line.text)
+            else:
+                size += reading.read(number, count, place if seekable else None, line)
+            count += 1
+            if size > flush_bytes:
+                yield reading.portion()
+                size = 0
+        reading.finished(number, count)
+        advance(chunk.end - chunk.start)
+    yield reading.portion()
 
 
 def _problem(chunk: int, line: int, text: bytes, why: str) -> Problem:
@@ -280,33 +371,33 @@ class Piles:
     def __init__(self, rows: list[Row], passed: Sequence[Passed], servers: Sequence[str]) -> None:
         """`servers` are those of each chunk: the same name on two servers is two patients."""
         self.rows: list[Row] = []
+        self._passed = passed
+        self._early: list[Row] = []
         self._newest: list[list[Row]] = []
         """Of each pile that has lost some, the newest, of which one must stand."""
-        self._needless = [name for one in passed for name in one.names]
         parts = any(row.analyte in PART_NAMES for row in rows)
-        self._totals = any(one.analyte in TOTAL_NAMES for one in passed)
-        thinned = {(servers[one.chunk], one.subject, one.analyte) for one in passed}
         piles: dict[tuple[str, str, str], list[Row]] = {}
         for row in rows:
             if row.subject and not (parts and row.analyte in TOTAL_NAMES):
                 piles.setdefault((servers[row.chunk], row.subject, row.analyte), []).append(row)
             else:
                 self.rows.append(row)
+        thinned = {(servers[one.chunk], one.subject, one.analyte) for one in passed}
         for pile, some in piles.items():
             newest = max([row.day for row in some])
             late = [row for row in some if row.day > newest - APART_DAYS]
             self.rows += late
             if len(late) < len(some):
-                self._needless += (row.name for row in some if row.day <= newest - APART_DAYS)
-                self._totals |= pile[2] in TOTAL_NAMES
-            elif pile not in thinned:
-                continue
-            self._newest.append([row for row in late if row.day == newest])
+                self._early += (row for row in some if row.day <= newest - APART_DAYS)
+                thinned.add(pile)
+            if pile in thinned:
+                self._newest.append([row for row in late if row.day == newest])
+        self._totals = any(analyte in TOTAL_NAMES for _, _, analyte in thinned)
 
     @property
     def complete(self) -> bool:
         """Whether nothing was left out."""
-        return not self._needless
+        return not (self._passed or self._early)
 
     def settled_by(self, counts: Collection[Count]) -> bool:
         """Whether what was left out cannot matter, now that `rows` were read to these counts."""
@@ -314,34 +405,54 @@ class Piles:
         if self._totals and any(count.analyte in PARTS - TOTALS for count in counts):
             return False
         # Another version of one that stands may be the newer version.
-        if not {row.name for row in self.rows}.isdisjoint(self._needless):
+        named = {_checksum(id_of(row)) for row in self.rows}
+        if not (
+            all(named.isdisjoint(one.checksums()) for one in self._passed)
+            and named.isdisjoint([_checksum(id_of(row)) for row in self._early])
+        ):
             return False
         places = {source.place for count in counts for source in count.sources}
         standing = {
-            (row.chunk, row.line)
+            id(row)
             for number, row in enumerate(self.rows)
             if f"Bundle.entry[{number}].resource" in places
         }
-        return all(any((r.chunk, r.line) in standing for r in some) for some in self._newest)
+        return all(any(id(row) in standing for row in some) for some in self._newest)
+
+
+def _checksum(text: str) -> int:
+    return crc32(text.encode())
 
 
 def read_again(
-    files: Sequence[File], chunks: Sequence[Chunk], passed: Iterable[Passed]
-) -> list[Row]:
-    """The results that were passed over."""
-    rows = []
-    for one in passed:
-        with open(files[chunks[one.chunk].file].path, "rb") as file:
-            for name, line, place in zip(one.names, one.lines, one.places, strict=True):
-                file.seek(place)
-                resource = file.readline(LONGEST_LINE).removeprefix(codecs.BOM_UTF8)
-                rows.append(Row(one.key, one.chunk, line, resource, name))
-    return rows
+    files: Sequence[File], chunks: Sequence[Chunk] | Mapping[int, Chunk], places: Iterable[Where]
+) -> Iterator[tuple[str, bytes]]:
+    """The name and the line of each plain result, best asked for in the order of the files."""
+    with ExitStack() as stack:
+        opened: dict[str, IO[bytes]] = {}
+        for _, chunk, _, place in places:
+            path = files[chunks[chunk].file].path
+            if path not in opened:
+                opened[path] = stack.enter_context(open(path, "rb"))
+            opened[path].seek(place)
+            line = opened[path].readline(LONGEST_LINE).removeprefix(codecs.BOM_UTF8)
+            head = head_of(line)
+            yield f"Observation/{head.id}" if head else "", line
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Without looking for garbage in cycles: there is none, and the look takes most of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def partition_of(key: str, partitions: int) -> int:
-    """The partition of a patient; those who are named by no id are in one of their own."""
-    return crc32(key.encode()) % partitions if key.startswith("Patient") else partitions
+    """The partition of a key."""
+    return crc32(key.encode()) % partitions
 
 
 def together(

@@ -9,7 +9,6 @@ ranges of the files: a string column fails the whole job on bad UTF-8.
 from __future__ import annotations
 
 import argparse
-import gc
 import heapq
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TypeVar
-from zlib import crc32
 
 import msgspec
 import pyarrow as pa
@@ -26,14 +24,24 @@ from pyspark.sql import DataFrame, SparkSession
 
 from app.bulk.exports import Chunk, ExportError, File, chunks_of, find_files
 from app.bulk.judging import Answered, Judge, Places, Question, Summary, all_of
-from app.bulk.patients import Links, Problem, Row, read_lines, together
+from app.bulk.patients import (
+    Held,
+    Links,
+    Problem,
+    Row,
+    by_patient,
+    no_collection,
+    partition_of,
+    read_lines,
+    together,
+)
 from app.bulk.results import has_pyarrow, write_parquet, write_reports, write_results
 from app.fhir.outcome import RequestError
 from app.settings import Settings
 
 T = TypeVar("T")
 Batches = Iterator[pa.RecordBatch]
-_FLUSH_BYTES = 8 * 1024 * 1024
+_FLUSH_BYTES = 128 * 1024 * 1024
 _TASK_BYTES = 64 * 1024 * 1024  # in Spark a task costs a twentieth of a second by itself
 _GZIP_RATIO = 12
 _AT_ONCE = 50
@@ -41,8 +49,8 @@ _AT_ONCE = 50
 _CODEC = "zstd"
 _SIZE_BYTES = 8
 _ENCODE = msgspec.msgpack.Encoder().encode
-_ROWS = msgspec.msgpack.Decoder(list[Row]).decode
-_FOUND = msgspec.msgpack.Decoder(tuple[int, Links]).decode
+_HELD = msgspec.msgpack.Decoder(Held).decode
+_FOUND = msgspec.msgpack.Decoder(tuple[dict[int, int], Links]).decode
 _PAIRS = msgspec.msgpack.Decoder(list[tuple[str, str]]).decode
 _PROBLEMS = msgspec.msgpack.Decoder(list[Problem]).decode
 _ANSWERS = msgspec.msgpack.Decoder(list[Answered]).decode
@@ -67,19 +75,17 @@ def assess(spark: SparkSession, exports: Sequence[Path], question: Question, out
     tasks = max(volume // _TASK_BYTES, 2 * context.defaultParallelism)
 
     numbers = spark.range(len(chunks), numPartitions=tasks)
-    found = numbers.mapInArrow(partial(_read, files, chunks, tasks), _BLOCKS).persist(_KEPT)
+    read = partial(_read, files, chunks, question.until(), tasks)
+    found = numbers.mapInArrow(read, _BLOCKS).persist(_KEPT)
     lines, links = _links(found, len(chunks))
     keys = context.broadcast(_keys(found, links))
-    medications: dict[str, list[Row]] = {}
-    for row in links.medications:
-        medications.setdefault(row.name, []).append(row)
+    medications = context.broadcast(links.medications)
     place = Places([Path(f.path).name for f in files], [c.file for c in chunks], lines)
-    servers = [files[chunk.file].server for chunk in chunks]
 
     sorted_out = found.where("kind IN ('rows', 'problems')")
     if keys.value:
         sorted_out = sorted_out.mapInArrow(partial(_moved, keys, tasks), _BLOCKS)
-    judge = partial(_judge, question, servers, place, context.broadcast(medications), keys)
+    judge = partial(_judge, question, files, chunks, place, medications, keys)
     judged = sorted_out.repartitionById(tasks, "number").mapInArrow(judge, _BLOCKS).persist(_KEPT)
     summaries = judged.where("kind = 'summary'").collect()
     summary = all_of(_SUMMARY(_opened(block.packed)) for block in summaries)
@@ -106,8 +112,9 @@ def _links(found: DataFrame, chunks: int) -> tuple[list[int], Links]:
     """How many lines each chunk has, and what of all of them links rows."""
     lines, links = [0] * chunks, Links()
     for block in found.where("kind = 'links'").collect():
-        count, some = _FOUND(_opened(block.packed))
-        lines[block.number] += count
+        counts, some = _FOUND(_opened(block.packed))
+        for chunk, count in counts.items():
+            lines[chunk] = count
         links.wants += some.wants
         links.joins += some.joins
         links.medications += some.medications
@@ -175,27 +182,26 @@ def _unpacked(batches: Batches) -> Iterator[tuple[str, int, bytes]]:
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _by_partition(rows: Iterable[Row], tasks: int) -> Iterator[tuple[str, int, bytes]]:
-    partitions: dict[int, list[Row]] = {}
-    for row in rows:
-        partitions.setdefault(crc32(row.key.encode()) % tasks, []).append(row)
-    for number, some in partitions.items():
+def _by_partition(held: Held, tasks: int) -> Iterator[tuple[str, int, bytes]]:
+    for number, some in held.by(partial(partition_of, partitions=tasks)).items():
         yield "rows", number, _packed(some)
 
 
-def _read(files: Sequence[File], chunks: Sequence[Chunk], tasks: int, batches: Batches) -> Batches:
+def _read(
+    files: Sequence[File], chunks: Sequence[Chunk], until: int, tasks: int, batches: Batches
+) -> Batches:
     """What every line gives."""
-    for batch in batches:
-        for number in batch.column(0).to_pylist():
-            chunk = chunks[number]
-            for portion in read_lines(files[chunk.file], number, chunk, _FLUSH_BYTES):
-                blocks = [*_by_partition(portion.rows, tasks)]
-                blocks.append(("links", number, _packed((portion.lines, portion.links))))
-                if portion.lends:
-                    blocks.append(("lends", number, _packed(portion.lends)))
-                if portion.problems:
-                    blocks.append(("problems", number % tasks, _packed(portion.problems)))
-                yield _blocks(blocks)
+    mine = {n: chunks[n] for batch in batches for n in batch.column(0).to_pylist()}
+    with no_collection():
+        for portion in read_lines(files, mine, _FLUSH_BYTES, until):
+            number = min(mine, default=0)
+            blocks = [*_by_partition(portion.held, tasks)]
+            blocks.append(("links", number, _packed((portion.counts, portion.links))))
+            if portion.lends:
+                blocks.append(("lends", number, _packed(portion.lends)))
+            if portion.problems:
+                blocks.append(("problems", number % tasks, _packed(portion.problems)))
+            yield _blocks(blocks)
 
 
 def _wanted(names: Broadcast[set[str]], batches: Batches) -> Batches:
@@ -208,49 +214,39 @@ def _wanted(names: Broadcast[set[str]], batches: Batches) -> Batches:
 
 def _moved(keys: Broadcast[dict[str, str]], tasks: int, batches: Batches) -> Batches:
     """Every block, and once more under their new keys the rows that have one."""
-    affected = {crc32(key.encode()) % tasks for key in keys.value}
+    affected = {partition_of(key, tasks) for key in keys.value}
     for block in _unpacked(batches):
         kind, number, packed = block
         blocks = [block]
         if kind == "rows" and number in affected:
-            moved = [row for row in _ROWS(_opened(packed)) if row.key in keys.value]
-            for row in moved:
-                row.key = keys.value[row.key]
-            blocks += _by_partition(moved, tasks)
+            blocks += _by_partition(_HELD(_opened(packed)).under(keys.value), tasks)
         yield _blocks(blocks)
 
 
 def _judge(
     question: Question,
-    servers: Sequence[str],
+    files: Sequence[File],
+    chunks: Sequence[Chunk],
     place: Places,
-    medications: Broadcast[dict[str, list[Row]]],
+    medications: Broadcast[list[Row]],
     keys: Broadcast[dict[str, str]],
     batches: Batches,
 ) -> Batches:
     """What every patient of one partition comes to, in order, and what all of them come to."""
-    problems, patients = list[Problem](), dict[str, list[Row]]()
+    problems, some = list[Problem](), list[Held]()
     partition = 0
     for kind, number, packed in _unpacked(batches):
         partition = number
         if kind == "problems":
             problems += _PROBLEMS(_opened(packed))
-            continue
-        for row in _ROWS(_opened(packed)):
-            # What has a new key stands under that one too.
-            if row.key not in keys.value:
-                patients.setdefault(row.key, []).append(row)
-    judge = Judge(question, servers, place, medications.value)
-    answers: list[Answered] = []
-    gc.freeze()  # nothing that has been read is garbage: looking through it costs a fifth
-    while patients:
-        _, rows = patients.popitem()
-        answered, unread = judge.read(rows)
-        answers += answered
-        problems += unread
-    gc.unfreeze()
-    answers.sort(key=lambda one: (one.patient, one.assessments))
-    problems.sort(key=_where)
+        else:
+            some.append(_HELD(_opened(packed)))
+    # What was moved stands under its old key too.
+    patients = by_patient(some, keys.value)
+    judge = Judge(question, files, chunks, place, medications.value)
+    with no_collection():
+        answers, unread = judge.read_all(patients)
+    problems = sorted([*problems, *unread], key=_where)
     for kind, results in (("answers", answers), ("problems", problems)):
         for start in range(0, len(results), _AT_ONCE):
             yield _blocks([(kind, partition, _packed(results[start : start + _AT_ONCE]))])

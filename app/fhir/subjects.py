@@ -132,6 +132,11 @@ class Subjects:
         return Patient(reference=(relative or spellings)[0])
 
 
+def literal_of(text: str) -> str:
+    """The literal reference `Patient/...` without its server and version; empty for any other."""
+    return _split(text, "")[1] or ""
+
+
 @lru_cache(maxsize=1024)
 def _split(text: str, own_server: str) -> tuple[str, str | None]:
     """The server and the literal reference `Patient/...`, None where it is not one."""
