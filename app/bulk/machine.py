@@ -45,7 +45,7 @@ WORK = ".maa-assess-parts"
 _BASE_BYTES = 120 * 1024 * 1024
 """What a worker needs before it has read anything."""
 _LEAST_BYTES = 32 * 1024 * 1024
-_SHARE_BYTES = 1024 * 1024 * 1024
+_SHARE_BYTES = 4 * 1024 * 1024 * 1024
 _LEAST_PARTITIONS = 32  # small ones stay in the processor's memory
 _MOST_PARTITIONS = 500  # each is an open file when results are merged
 _GZIP_RATIO = 12

@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import IO, TypeVar
 from zlib import crc32
 
 import msgspec
+import numpy as np
 
 from app.bulk.exports import LONGEST_LINE, Chunk, File, Unread, lines_of
 from app.bulk.lines import (
@@ -33,7 +33,8 @@ from app.domain.derivation import PARTS, TOTALS
 
 T = TypeVar("T")
 _BROKEN = "not-fhir"
-_PILE_BYTES = 3000
+# What is kept of a plain result, and with the first of its kind its line in the end.
+_FOUND_BYTES, _PILE_BYTES = 48, 3000
 # Days that two civil dates of one moment never differ by, whatever their zones.
 APART_DAYS = 3
 
@@ -159,51 +160,6 @@ class Lines:
     """How many lines each chunk has that was read to its end."""
 
 
-class _Pile:
-    """One patient's plain results of one analyte: those that may be the newest, and the others.
-
-    Where each stands is kept, not its line: of most results nothing more is ever wanted.
-    """
-
-    __slots__ = ("_late", "_newest", "_passed", "analyte", "key", "subject")
-
-    def __init__(self, key: str, subject: str, analyte: str) -> None:
-        self.key = key
-        self.subject = subject
-        self.analyte = analyte
-        self._newest = 0
-        self._late: list[tuple[int, Where]] = []
-        """Each with its day."""
-        self._passed = array("q")
-
-    def add(self, day: int, where: Where) -> None:
-        """Take in a result of that day."""
-        if day <= self._newest - APART_DAYS:
-            self._passed.extend(where)
-            return
-        if day > self._newest:
-            late = []
-            for one in self._late:
-                if one[0] > day - APART_DAYS:
-                    late.append(one)
-                else:
-                    self._passed.extend(one[1])
-            self._late = late
-            self._newest = day
-        self._late.append((day, where))
-
-    def late(self) -> Iterator[tuple[Where, int, _Pile]]:
-        """The results that may be the newest, each with its day."""
-        return ((where, day, self) for day, where in self._late)
-
-    def passed(self) -> Passed | None:
-        """The others."""
-        if not self._passed:
-            return None
-        chunk = self._passed[1]
-        return Passed(self.key, chunk, self.subject, self.analyte, self._passed.tobytes())
-
-
 class _Reading:
     """Lines as they come. A plain result is looked at no closer than it takes to know it needless.
 
@@ -217,8 +173,13 @@ class _Reading:
         self._bare: set[bytes] = set()
         self._analytes: dict[bytes, bytes] = {}
         """By the code as it is written; empty where it is no blood count's."""
-        self._piles: dict[bytes, _Pile] = {}
-        """By the subject as it is written, and the analyte."""
+        self._piles: dict[bytes, int] = {}
+        """A number for each patient's results of one analyte, by both as they are written."""
+        self._named: list[tuple[str, str, str]] = []
+        """The key, the subject and the analyte of each pile."""
+        self._found = array("q")
+        """Of each plain result its pile, its day, and where it stands: no more is ever wanted of
+        most of them."""
         self._parts = False
         """Whether there are percentages: then older totals matter."""
         self._portion = Lines()
@@ -247,8 +208,9 @@ class _Reading:
         if pile is not None and place is not None:
             day = day_of(text[:10])
             if 0 < day <= self._until:
-                pile.add(day, (crc32((head.id or "").encode()), chunk, number, place))
-                return 0
+                checksum = crc32((head.id or "").encode())
+                self._found.extend((pile, day, checksum, chunk, number, place))
+                return _FOUND_BYTES
         return self._add_plain(head, analyte.decode(), chunk, number, place, line)
 
     def _add_plain(
@@ -261,9 +223,9 @@ class _Reading:
             return self._other(chunk, number, line)
         passable = analyte not in PART_NAMES and day <= self._until
         if passable and place is not None and not (self._parts and analyte in TOTAL_NAMES):
-            pile = _Pile(key, subject, analyte)
-            pile.add(day, (_checksum(head.id or ""), chunk, number, place))
-            self._piles[bytes(head.subject) + analyte.encode()] = pile
+            pile = self._piles[bytes(head.subject) + analyte.encode()] = len(self._named)
+            self._named.append((key, subject, analyte))
+            self._found.extend((pile, day, _checksum(head.id or ""), chunk, number, place))
             return _PILE_BYTES
         name = f"Observation/{head.id}"
         subject = subject if passable else ""
@@ -308,17 +270,28 @@ class _Reading:
     def portion(self) -> Lines:
         """What has come together."""
         portion, self._portion = self._portion, Lines()
-        piles = self._piles.values()
-        portion.held.passed += (found for pile in piles if (found := pile.passed()))
-        late = [one for pile in piles for one in pile.late()]
-        late.sort(key=itemgetter(0))
-        again = read_again(self._files, self._chunks, [where for where, _, _ in late])
-        for (_, day, pile), (name, line), (where, _, _) in zip(late, again, late, strict=True):
-            _, chunk, number, _ = where
-            row = Row(pile.key, chunk, number, line, name, "", pile.subject, pile.analyte, day)
-            portion.held.rows.append(row)
-        self._piles = {}
+        found = np.frombuffer(self._found, np.int64).reshape(-1, 6)
+        piles, days = found[:, 0], found[:, 1]
+        newest = np.zeros(len(self._named), np.int64)
+        np.maximum.at(newest, piles, days)
+        late = days > newest[piles] - APART_DAYS
+        portion.held.rows += self._late(found[late].tolist())
+        passed = found[~late]
+        passed = passed[np.argsort(passed[:, 0], kind="stable")]
+        ends = np.flatnonzero(np.diff(passed[:, 0])) + 1
+        for some in np.split(passed, ends) if len(passed) else ():
+            key, subject, analyte = self._named[some[0, 0]]
+            one = Passed(key, int(some[0, 3]), subject, analyte, some[:, 2:].tobytes())
+            portion.held.passed.append(one)
+        self._piles, self._named, self._found = {}, [], array("q")
         return portion
+
+    def _late(self, found: list[list[int]]) -> Iterator[Row]:
+        """The rows of results that may be the newest."""
+        again = read_again(self._files, self._chunks, [(one[2], one[3], one[4], one[5]) for one in found])
+        for (pile, day, _, chunk, number, _), (name, line) in zip(found, again, strict=True):
+            key, subject, analyte = self._named[pile]
+            yield Row(key, chunk, number, line, name, "", subject, analyte, day)
 
 
 def read_lines(
