@@ -75,6 +75,7 @@ def _duckdb(files: list[Path]) -> None:
     import duckdb  # noqa: PLC0415 may be absent
 
     with duckdb.connect(config={"threads": 2}) as connection:
+        connection.execute("SET enable_progress_bar = false")
         connection.execute(_RULE, [[str(file) for file in files]]).fetchall()
 
 

@@ -22,7 +22,7 @@ import httpx
 
 from app.fhir.writing import encode
 from app.operations import eligibility
-from benchmarks import bulk, floor, idiomatic, load, servers
+from benchmarks import bulk, floor, idiomatic, load, servers, spark
 from benchmarks.cql_engines import AbsentError, CqlExecution, fhir4ds
 from benchmarks.generate import bundle
 
@@ -367,6 +367,19 @@ def bulk_export(run: Run) -> None:
         run.missing("DuckDB", "it is not installed here")
 
 
+def spark_export(run: Run) -> None:
+    """The same export on Spark, beside the same rule in Spark SQL."""
+    say("Spark on two cores, its start left out")
+    try:
+        found = spark.seconds_in_turn(3)
+    except AbsentError as why:
+        run.missing("Spark", str(why))
+        return
+    for name, seconds in found.items():
+        run.figure(f"{name}, s", seconds)
+    run.goal("spark", ratios(found["Spark mapInArrow"], found["Spark SQL"]))
+
+
 def main() -> None:
     """Run every part, then say which goals are met; the record goes to build/bench.json."""
     servers.pin(0, 1)
@@ -381,6 +394,7 @@ def main() -> None:
     http(run, requests)
     hooks(run, bodies)
     bulk_export(run)
+    spark_export(run)
     run.load.append(os.getloadavg()[0])
     say("\n| goal | must | stretch | measured (quartiles) | |\n|---|---|---|---|---|")
     for key, goal in GOALS.items():

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import codecs
 import gc
+import os
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import IO, TypeVar
 from zlib import crc32
 
 import msgspec
 import numpy as np
 
-from app.bulk.exports import LONGEST_LINE, Chunk, File, Unread, lines_of
+from app.bulk.exports import Chunk, File, Unread, lines_of
 from app.bulk.lines import (
     PART_NAMES,
     TOTAL_NAMES,
@@ -35,6 +37,7 @@ T = TypeVar("T")
 _BROKEN = "not-fhir"
 # What is kept of a plain result, and with the first of its kind its line in the end.
 _FOUND_BYTES, _PILE_BYTES = 48, 3000
+_WHERE_BYTES = 32
 # Days that two civil dates of one moment never differ by, whatever their zones.
 APART_DAYS = 3
 
@@ -278,17 +281,20 @@ class _Reading:
         portion.held.rows += self._late(found[late].tolist())
         passed = found[~late]
         passed = passed[np.argsort(passed[:, 0], kind="stable")]
-        ends = np.flatnonzero(np.diff(passed[:, 0])) + 1
-        for some in np.split(passed, ends) if len(passed) else ():
-            key, subject, analyte = self._named[some[0, 0]]
-            one = Passed(key, int(some[0, 3]), subject, analyte, some[:, 2:].tobytes())
-            portion.held.passed.append(one)
+        places = passed[:, 2:].tobytes()
+        starts = [0, *(np.flatnonzero(np.diff(passed[:, 0])) + 1).tolist()] if len(passed) else []
+        for start, end in pairwise([*starts, len(passed)]):
+            key, subject, analyte = self._named[passed[start, 0]]
+            some = places[start * _WHERE_BYTES : end * _WHERE_BYTES]
+            portion.held.passed.append(Passed(key, int(passed[start, 3]), subject, analyte, some))
         self._piles, self._named, self._found = {}, [], array("q")
         return portion
 
     def _late(self, found: list[list[int]]) -> Iterator[Row]:
         """The rows of results that may be the newest."""
-        again = read_again(self._files, self._chunks, [(one[2], one[3], one[4], one[5]) for one in found])
+        again = read_again(
+            self._files, self._chunks, [(one[2], one[3], one[4], one[5]) for one in found]
+        )
         for (pile, day, _, chunk, number, _), (name, line) in zip(found, again, strict=True):
             key, subject, analyte = self._named[pile]
             yield Row(key, chunk, number, line, name, "", subject, analyte, day)
@@ -406,11 +412,20 @@ def read_again(
         for _, chunk, _, place in places:
             path = files[chunks[chunk].file].path
             if path not in opened:
-                opened[path] = stack.enter_context(open(path, "rb"))
-            opened[path].seek(place)
-            line = opened[path].readline(LONGEST_LINE).removeprefix(codecs.BOM_UTF8)
+                opened[path] = stack.enter_context(open(path, "rb", buffering=0))
+            line = _line_at(opened[path].fileno(), place)
             head = head_of(line)
             yield f"Observation/{head.id}" if head else "", line
+
+
+def _line_at(file: int, place: int) -> bytes:
+    size = 4096
+    while True:
+        block = os.pread(file, size, place)
+        end = block.find(b"\n") + 1
+        if end or len(block) < size:
+            return block[: end or None].removeprefix(codecs.BOM_UTF8)
+        size *= 4
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from app.bulk.judging import (
     table_lines,
 )
 from app.bulk.patients import Problem
-from app.fhir.measure import DEFINITION, POPULATION_SYSTEM
+from app.fhir.measure import DEFINITION, POPULATION_SYSTEM, SCREENING_ID
 from app.fhir.outcome import BASE
 from app.fhir.writing import VERDICT_SYSTEM, Json, canonical, coded, encode
 from app.papers import PUBLISHED
@@ -143,7 +143,7 @@ def _screening_report(definition: str, verdicts: dict[str, int]) -> Json:
         "extension": [{"url": DEFINITION, "valueCanonical": definition}],
         "status": "complete",
         "type": "summary",
-        "measure": f"{BASE}/Measure/maa-screening|1.0.0",
+        "measure": f"{BASE}/Measure/{SCREENING_ID}|1.0.0",
         "period": {"extension": [{"url": absent, "valueCode": "unknown"}]},
         "group": [
             {

@@ -12,7 +12,7 @@ from app.domain.cohort import BY_LINEAGES, STRATIFIERS
 from app.domain.response import ResponsePaper
 from app.domain.rules import Criterion, criteria_of
 from app.fhir.cql import criterion_define, libraries
-from app.fhir.measure import MEASURE_ID, POPULATION_SYSTEM, STRATIFIER_SYSTEM
+from app.fhir.measure import MEASURE_ID, POPULATION_SYSTEM, SCREENING_ID, STRATIFIER_SYSTEM
 from app.fhir.outcome import BASE, Fault, RequestError
 from app.fhir.profiles import profiles
 from app.fhir.terminology import DATE, PUBLISHER, defined, terminology
@@ -44,6 +44,7 @@ def definitions() -> Mapping[tuple[str, str], Json]:
         *_plans(),
         *_libraries(),
         _measure(),
+        _screening_measure(),
         *terminology(),
         *profiles(),
         _study(),
@@ -346,6 +347,43 @@ def _measure() -> Json:
                         "criteria": {"language": _FHIRPATH, "expression": _stratum(code)},
                     }
                     for code, title, _ in STRATIFIERS
+                ],
+            }
+        ],
+    }
+
+
+def _screening_measure() -> Json:
+    """How many patients of an export came to each verdict."""
+    description = (
+        "How many patients were screened, and how many of them came to each verdict. Each "
+        "expression is evaluated on the eligibility assessment (Observation) of a patient. "
+        f"{_AID}"
+    )
+    measure = defined("Measure", SCREENING_ID, "Screening by blood counts", description, "1.0.0")
+    return measure | {
+        "subjectCodeableConcept": coded("http://hl7.org/fhir/resource-types", "Patient"),
+        "scoring": coded(
+            "http://terminology.hl7.org/CodeSystem/measure-scoring", "cohort", "Cohort"
+        ),
+        "group": [
+            {
+                "population": [
+                    {
+                        "code": coded(
+                            POPULATION_SYSTEM, "initial-population", "Initial Population"
+                        ),
+                        "criteria": {
+                            "language": _FHIRPATH,
+                            "expression": "code.coding.exists(code = 'eligibility')",
+                        },
+                    }
+                ],
+                "stratifier": [
+                    {
+                        "code": {"text": "Verdict"},
+                        "criteria": {"language": _FHIRPATH, "expression": "value.coding.code"},
+                    }
                 ],
             }
         ],

@@ -14,6 +14,7 @@ from app.fhir.response import response_headline
 from app.fhir.writing import Json, coded, standing_notes, subject_of
 
 MEASURE_ID = "maa-hematologic-response"
+SCREENING_ID = "maa-screening"
 POPULATION_SYSTEM = "http://terminology.hl7.org/CodeSystem/measure-population"
 STRATIFIER_SYSTEM = f"{BASE}/CodeSystem/stratifier"
 CONFIDENCE_INTERVAL = f"{BASE}/StructureDefinition/confidence-interval"
