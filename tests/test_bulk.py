@@ -603,36 +603,6 @@ def parts(out: Path, step: str) -> list[Path]:
     return [p for p in (out / machine.WORK / step).glob("*") if not p.name.startswith(".")]
 
 
-@pytest.fixture(scope="module")
-def long_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An export that takes a while, and its results."""
-    folder = tmp_path_factory.mktemp("bulk") / "long"
-    export(folder, 40_000, messy=True)
-    return folder, screened(folder, folder.with_name("out"))
-
-
-@pytest.mark.parametrize("step", ["map", "judge"])
-def test_a_run_that_was_killed_goes_on_and_comes_to_the_same(
-    step: str, long_run: tuple[Path, Path], tmp_path: Path
-) -> None:
-    source, expected = long_run
-    with started(source, tmp_path) as process:
-        until(lambda: bool(parts(tmp_path, step)), process)
-        process.send_signal(signal.SIGKILL)
-    time.sleep(1)  # workers without a parent end by themselves
-    done = {path: path.stat().st_mtime_ns for path in parts(tmp_path, step)}
-    assert done
-    assert not (tmp_path / "assessments.ndjson").exists()
-    with started(source, tmp_path) as process:
-        judged = len(done) if step == "judge" else 0
-        until(lambda: len(parts(tmp_path, "judge")) > judged, process)
-        kept = {path: path.stat().st_mtime_ns for path in done if path.exists()}
-        process.communicate()
-    assert process.returncode == 0
-    assert kept == {path: done[path] for path in kept}
-    same_results(expected, tmp_path)
-
-
 def children(process: subprocess.Popen[bytes]) -> list[int]:
     """The worker processes."""
     found = []
@@ -645,6 +615,50 @@ def children(process: subprocess.Popen[bytes]) -> list[int]:
         if int(fields[1]) == process.pid and b"spawn_main" in command:
             found.append(int(path.parent.name))
     return found
+
+
+def runs(process: int) -> bool:
+    """Whether a process is there, and not only waiting to be counted as dead."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An export that takes a while, and its results."""
+    folder = tmp_path_factory.mktemp("bulk") / "long"
+    export(folder, 40_000, messy=True)
+    return folder, screened(folder, folder.with_name("out"))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds workers in /proc")
+@pytest.mark.parametrize("step", ["map", "judge"])
+def test_a_run_that_was_killed_goes_on_and_comes_to_the_same(
+    step: str, long_run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source, expected = long_run
+    with started(source, tmp_path) as process:
+        until(lambda: bool(parts(tmp_path, step)), process)
+        workers = children(process)
+        process.send_signal(signal.SIGKILL)
+    assert workers
+    give_up = time.monotonic() + 10
+    while any(map(runs, workers)):
+        assert time.monotonic() < give_up, "Its workers live on."
+        time.sleep(0.05)
+    done = {path: path.stat().st_mtime_ns for path in parts(tmp_path, step)}
+    assert done
+    assert not (tmp_path / "assessments.ndjson").exists()
+    with started(source, tmp_path) as process:
+        judged = len(done) if step == "judge" else 0
+        until(lambda: len(parts(tmp_path, "judge")) > judged, process)
+        kept = {path: path.stat().st_mtime_ns for path in done if path.exists()}
+        process.communicate()
+    assert process.returncode == 0
+    assert kept == {path: done[path] for path in kept}
+    same_results(expected, tmp_path)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds workers in /proc")

@@ -12,6 +12,7 @@ import heapq
 import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -390,6 +391,19 @@ def _share_meter(meter: Any) -> None:
     _meter = meter
 
 
+def _start_worker(meter: Any) -> None:
+    _share_meter(meter)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed run's workers would wait for work for ever: each holds the pipe's both ends."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _advance(size: int) -> None:
     with _meter.get_lock():
         _meter.value += size
@@ -455,7 +469,7 @@ class _Crew:
                 yield number
             return
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._workers, _SPAWN, _share_meter, (_meter,))
+            self._pool = ProcessPoolExecutor(self._workers, _SPAWN, _start_worker, (_meter,))
         waiting: dict[Future[None], int] = {
             self._pool.submit(make_part, self._work, number): number for number in numbers
         }
