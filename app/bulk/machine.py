@@ -386,9 +386,14 @@ _meter: Any = None
 """How many bytes were read in this step, by all processes; for the progress bar."""
 
 
-def _share_meter(meter: Any) -> None:
-    global _meter  # noqa: PLW0603 each process has one, and it cannot be sent along with the work
-    _meter = meter
+_show: Callable[[], None] | None = None
+"""Shows it, where the work is done in the process that has the progress bar."""
+
+
+def _share_meter(meter: Any, show: Callable[[], None] | None = None) -> None:
+    # Each process has one, and it cannot be sent along with the work.
+    global _meter, _show
+    _meter, _show = meter, show
 
 
 def _start_worker(meter: Any) -> None:
@@ -407,6 +412,8 @@ def _end_with_parent() -> None:
 def _advance(size: int) -> None:
     with _meter.get_lock():
         _meter.value += size
+    if _show:
+        _show()
 
 
 class _Crew:
@@ -415,7 +422,6 @@ class _Crew:
     def __init__(self, work: Path, workers: int, progress: Progress) -> None:
         self._work = work
         self._workers = workers
-        self._here = workers == 1
         self._progress = progress
         self._pool: ProcessPoolExecutor | None = None
         _share_meter(_SPAWN.Value("Q", 0))
@@ -424,7 +430,6 @@ class _Crew:
         """End the processes."""
         if self._pool:
             self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
 
     def make(
         self,
@@ -439,6 +444,7 @@ class _Crew:
         there = sum(sizes[number] for number in numbers if number not in missing)
         task = self._progress.add_task(title, total=sum(sizes), completed=there)
         _meter.value = 0
+        _share_meter(_meter, lambda: self._progress.update(task, completed=there + _meter.value))
         deaths = 0
         while missing:
             try:
@@ -456,14 +462,12 @@ class _Crew:
                     ) from None
                 missing = {n for n in missing if not path(self._work, n).exists()}
         self._progress.update(task, completed=sum(sizes))
-        # What one step leaves in the memory makes the next a third slower: it has new processes.
-        self.close()
 
     def _made(
         self, make_part: Callable[[Path, int], None], numbers: Sequence[int]
     ) -> Iterator[int | None]:
         """Each number when its part is made; None now and then while they are."""
-        if self._here:
+        if self._workers == 1:
             for number in numbers:
                 make_part(self._work, number)
                 yield number
