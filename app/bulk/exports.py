@@ -18,6 +18,7 @@ import msgspec
 CHUNK_BYTES = 16 * 1024 * 1024
 LONGEST_LINE = 64 * 1024 * 1024
 _BLOCK_BYTES = 1024 * 1024
+_GZIP_RATIO = 12
 _NAMES = ("*.ndjson", "*.ndjson.gz", "*.jsonl", "*.jsonl.gz")
 # What Bulk Data clients write beside the data; the SMART client begins a new one when it is full.
 _LOG = re.compile(r"log(\d+|\..+)?\.ndjson(\.gz)?")
@@ -196,6 +197,11 @@ def _noted_server(notes: Path) -> str:
         return _base(f"{json.loads(notes.read_bytes())['fhir-url']}/$export")
     except (OSError, ValueError, RecursionError, TypeError, KeyError):
         return ""
+
+
+def unpacked_bytes(files: Iterable[File]) -> int:
+    """About how many bytes there are to read; what is in a compressed file is guessed."""
+    return sum(file.size * (_GZIP_RATIO if file.compressed else 1) for file in files)
 
 
 def chunks_of(files: Sequence[File], chunk_bytes: int = CHUNK_BYTES) -> list[Chunk]:

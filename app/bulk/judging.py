@@ -19,7 +19,7 @@ from msgspec import Raw
 from app import operations
 from app.bulk.exports import Chunk, File
 from app.bulk.lines import PART_NAMES, TOTAL_NAMES
-from app.bulk.patients import APART_DAYS, Held, Passed, Piles, Problem, Row, read_again
+from app.bulk.patients import APART_DAYS, BY_LINE, Held, Passed, Piles, Problem, Row, read_again
 from app.domain.assessment import Assessment
 from app.domain.assessment import reading as paper_as_read
 from app.domain.counts import Analyte, Count, Patient, Remark, Severity
@@ -76,7 +76,6 @@ _COUNTED: dict[Analyte, tuple[str, ...]] = {
     if analyte is not Analyte.BODY_WEIGHT and not analyte.unit.startswith("%")
 }
 """The table's columns of each analyte."""
-_LINE = attrgetter("chunk", "line")
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -206,7 +205,7 @@ class Judge:
             answers += answered
             problems += unread
         answers.sort(key=attrgetter("patient", "assessments"))
-        problems.sort(key=_LINE)
+        problems.sort(key=BY_LINE)
         return answers, problems
 
     def read(
@@ -274,7 +273,7 @@ class Judge:
 
     def _asked(self, rows: list[Row]) -> Request:
         """The request as if the rows had come as a Bundle, in the order of their lines."""
-        rows.sort(key=_LINE)
+        rows.sort(key=BY_LINE)
         entries = [Entry(self._full_url(*one), Raw(one[1].resource)) for one in enumerate(rows)]
         if not any(row.name.startswith("Observation/") for row in rows):
             # A patient without results is answered too, as in a Bundle in which others have some.

@@ -25,9 +25,10 @@ import msgspec
 from rich.progress import Progress
 
 from app import __version__
-from app.bulk.exports import CHUNK_BYTES, Chunk, File, chunks_of
+from app.bulk.exports import CHUNK_BYTES, Chunk, File, chunks_of, unpacked_bytes
 from app.bulk.judging import Answered, Judge, Places, Question, Summary, all_of
 from app.bulk.patients import (
+    BY_LINE,
     Held,
     Lines,
     Links,
@@ -49,7 +50,6 @@ _LEAST_BYTES = 32 * 1024 * 1024
 _SHARE_BYTES = 4 * 1024 * 1024 * 1024
 _LEAST_PARTITIONS = 32  # small ones stay in the processor's memory
 _MOST_PARTITIONS = 500  # each is an open file when results are merged
-_GZIP_RATIO = 12
 _TICK_SECONDS = 0.2
 _TIMES_A_WORKER_MAY_DIE = 3
 _LENDS, _PROBLEMS = "lends", "problems"
@@ -149,7 +149,7 @@ def _planned(
     for_each = max(memory_bytes // workers - _BASE_BYTES, _LEAST_BYTES)
     # The more is read at once, the more is found needless before it is put down.
     flush_bytes = for_each // 3
-    volume = sum(file.size * (_GZIP_RATIO if file.compressed else 1) for file in files)
+    volume = unpacked_bytes(files)
     # Rows are held once as they were read and once taken apart, beside what is made of them.
     partitions = min(max(volume * 3 // for_each + 1, _LEAST_PARTITIONS), _MOST_PARTITIONS)
     chunks = chunks_of(files, CHUNK_BYTES)
@@ -501,7 +501,7 @@ def _merged(work: Path, plan: Plan, out: Path) -> tuple[Summary, int]:
         out,
         plan.question,
         heapq.merge(*answers, key=lambda one: one.patient),
-        heapq.merge(broken, *unread, key=lambda one: (one.chunk, one.line)),
+        heapq.merge(broken, *unread, key=BY_LINE),
         _places(work, plan),
     )
     if has_pyarrow():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import attrgetter
 from typing import IO, TypeVar
 from zlib import crc32
 
@@ -40,6 +41,8 @@ _FOUND_BYTES, _PILE_BYTES = 48, 3000
 _WHERE_BYTES = 32
 # Days that two civil dates of one moment never differ by, whatever their zones.
 APART_DAYS = 3
+BY_LINE = attrgetter("chunk", "line")
+"""The order of the files, and of their lines."""
 
 
 class Row(msgspec.Struct, array_like=True, gc=False):
@@ -211,7 +214,7 @@ class _Reading:
         if pile is not None and place is not None:
             day = day_of(text[:10])
             if 0 < day <= self._until:
-                checksum = crc32((head.id or "").encode())
+                checksum = _checksum(head.id or "")
                 self._found.extend((pile, day, checksum, chunk, number, place))
                 return _FOUND_BYTES
         return self._add_plain(head, analyte.decode(), chunk, number, place, line)
@@ -440,7 +443,7 @@ def no_collection() -> Iterator[None]:
 
 def partition_of(key: str, partitions: int) -> int:
     """The partition of a key."""
-    return crc32(key.encode()) % partitions
+    return _checksum(key) % partitions
 
 
 def together(

@@ -22,9 +22,10 @@ import pyarrow as pa
 from pyspark import Broadcast, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from app.bulk.exports import Chunk, ExportError, File, chunks_of, find_files
+from app.bulk.exports import Chunk, ExportError, File, chunks_of, find_files, unpacked_bytes
 from app.bulk.judging import Answered, Judge, Places, Question, Summary, all_of
 from app.bulk.patients import (
+    BY_LINE,
     Held,
     Links,
     Problem,
@@ -43,7 +44,6 @@ T = TypeVar("T")
 Batches = Iterator[pa.RecordBatch]
 _FLUSH_BYTES = 128 * 1024 * 1024
 _TASK_BYTES = 64 * 1024 * 1024  # in Spark a task costs a twentieth of a second by itself
-_GZIP_RATIO = 12
 _AT_ONCE = 50
 """Results of a partition in a block: the driver holds one of each partition when it merges them."""
 _CODEC = "zstd"
@@ -71,7 +71,7 @@ def assess(spark: SparkSession, exports: Sequence[Path], question: Question, out
     chunks = chunks_of(files)
     out.mkdir(parents=True, exist_ok=True)
     context = spark.sparkContext
-    volume = sum(file.size * (_GZIP_RATIO if file.compressed else 1) for file in files)
+    volume = unpacked_bytes(files)
     tasks = max(volume // _TASK_BYTES, 2 * context.defaultParallelism)
 
     numbers = spark.range(len(chunks), numPartitions=tasks)
@@ -97,7 +97,7 @@ def assess(spark: SparkSession, exports: Sequence[Path], question: Question, out
             out,
             question,
             heapq.merge(*answers, key=lambda one: one.patient),
-            heapq.merge(*problems, key=_where),
+            heapq.merge(*problems, key=BY_LINE),
             place,
         )
     found.unpersist()
@@ -151,10 +151,6 @@ def _stream(
 
 # What runs on the workers. Functions of the module, not closures: those Spark would pickle with
 # all that they refer to.
-
-
-def _where(problem: Problem) -> tuple[int, int]:
-    return problem.chunk, problem.line
 
 
 def _packed(value: object) -> bytes:
@@ -246,7 +242,7 @@ def _judge(
     judge = Judge(question, files, chunks, place, medications.value)
     with no_collection():
         answers, unread = judge.read_all(patients)
-    problems = sorted([*problems, *unread], key=_where)
+    problems = sorted([*problems, *unread], key=BY_LINE)
     for kind, results in (("answers", answers), ("problems", problems)):
         for start in range(0, len(results), _AT_ONCE):
             yield _blocks([(kind, partition, _packed(results[start : start + _AT_ONCE]))])
