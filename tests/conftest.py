@@ -37,16 +37,16 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def _running(
-    command: list[str], log: Path, sign_of_life: str, seconds: int, environment: dict[str, str]
-) -> Iterator[None]:
+def running(
+    command: list[str], log: Path, sign_of_life: str, seconds: int, settings: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process of its own, from its first answer at `sign_of_life` on; none of it is left over."""
     with (
         log.open("wb") as out,
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment,
+            env=environment() | settings,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -58,14 +58,15 @@ def _running(
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < give_up, f"It does not become ready.\n{log.read_text()}"
                 time.sleep(0.05)
-            yield
+            yield process
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait(10)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """What a process of its own inherits: neither our settings nor make's."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("MAA_", "MAKE"))}
 
 
@@ -75,8 +76,7 @@ def serving(log: Path, port: int = 0, **settings: str) -> Iterator[str]:
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
-    environment = _environment() | settings
-    with _running(command, log, f"{url}/health/live", SECONDS_TO_START, environment):
+    with running(command, log, f"{url}/health/live", SECONDS_TO_START, settings):
         yield url
     assert "Traceback" not in log.read_text()
 
@@ -111,7 +111,7 @@ def hapi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = ["make", "hapi", f"HAPI_PORT={port}"]
     log = tmp_path_factory.mktemp("hapi") / "log"
     seconds = SECONDS_TO_DOWNLOAD_AND_START
-    with _running(command, log, f"{url}/Patient?_count=1", seconds, _environment()):
+    with running(command, log, f"{url}/Patient?_count=1", seconds, {}):
         yield url
 
 

@@ -102,14 +102,18 @@ class Gathered:
         return ""
 
 
-async def gather(
-    call: Call, service: Service, allowed: Iterable[str], open_server: OpenServer
-) -> Gathered:
-    """Everything the service needs to know of the patient.
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a client sent along: the data, and why a key has to be fetched."""
 
-    What was not sent along is fetched from the client's server if that is one of the `allowed`.
-    RequestError 412 names what cannot be had.
-    """
+    entries: list[_Entry]
+    missing: Mapping[str, str]
+    first_pages: Mapping[str, list[_Entry]]
+    """Of the missing, those whose first page does: it holds the newest results."""
+
+
+def sent_along(call: Call, service: Service) -> Sent:
+    """What the client sent of what the service needs; RequestError 400 for what is no resource."""
     entries: list[_Entry] = []
     missing: dict[str, str] = {}
     pages: dict[str, list[_Entry]] = {}
@@ -130,7 +134,20 @@ async def gather(
         else:
             entries += found
     first = {} if service.whole_course else {k: p for k, p in pages.items() if _newest_first(p)}
-    fetched = await _fetch(call, service, missing, first, allowed, open_server)
+    return Sent(entries, missing, first)
+
+
+async def gather(
+    call: Call, service: Service, allowed: Iterable[str], open_server: OpenServer
+) -> Gathered:
+    """Everything the service needs to know of the patient.
+
+    What was not sent along is fetched from the client's server if that is one of the `allowed`.
+    RequestError 412 names what cannot be had.
+    """
+    sent = sent_along(call, service)
+    entries, first = sent.entries, sent.first_pages
+    fetched = await _fetch(call, service, sent.missing, first, allowed, open_server)
     for key, body in fetched.items():
         entries += first[key] if body is None else _entries(body, _read(body, key), key, 0)
     return Gathered(entries, tuple(key for key, body in fetched.items() if body is None))
