@@ -953,6 +953,22 @@ def test_segmented_neutrophils_without_bands_prove_no_low_count() -> None:
     assert ask(observation(LEUKOCYTES, "4.0", "10*9/L"), more).neutrophils == "not-met"
 
 
+@pytest.mark.parametrize("code", ["33256-9", "12227-5"])
+@pytest.mark.parametrize("specimen", [None, {"reference": "Specimen/1"}])
+def test_leukocytes_corrected_for_nucleated_red_cells_go_before_the_plain_ones(
+    code: str, specimen: Json | None
+) -> None:
+    """Half of 4.0 are nucleated red cells: 50% of the rest are 1.0, of all of them 2.0."""
+    plain = observation(LEUKOCYTES, "4.0", "10*9/L", specimen=specimen)
+    percent = observation(NEUTROPHIL_PERCENT, "50", "%", specimen=specimen)
+    corrected = observation(code, "2.0", "10*9/L")
+    assert ask(plain, percent).neutrophils == "not-met"
+    answer = ask(plain, corrected, percent)
+    assert (answer.neutrophils, answer.issues) == ("met", [("superseded", HERE)])
+    earlier = corrected | {"effectiveDateTime": "2024-03-04"}
+    assert ask(plain, earlier, percent).neutrophils == "not-met"
+
+
 def test_a_direct_neutrophil_count_wins_over_the_leukocytes_that_contradict_it() -> None:
     answer = ask(observation(ANC, "1.5", "10*9/L"), observation(LEUKOCYTES, "0.9", "10*9/L"))
     assert answer.neutrophils == "not-met"

@@ -148,6 +148,8 @@ class Count(NamedTuple):
     specimen: str | None = None
     normal: Interval | None = None
     """The laboratory's own range of normal counts for this patient."""
+    corrected: bool = False
+    """Leukocytes without nucleated red cells: they go before a plain count of their moment."""
 
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)

@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal
 from itertools import product
 
-from app.domain.counts import EXACT, Analyte, Count, Interval, Kind, newness
+from app.domain.counts import EXACT, Analyte, Count, Interval, Kind, When, newness
 
 _HUNDREDTH = Decimal("0.01")
 _ZERO = Decimal(0)
@@ -39,7 +39,8 @@ def derived_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
 
     ANC = leukocytes x neutrophil %, or x (segmented % + bands %), or segmented + bands;
     ARC = erythrocytes x reticulocyte %. Where only a part is known the result is a bound:
-    neutrophils never exceed leukocytes and are never fewer than the segmented ones.
+    neutrophils never exceed leukocytes and are never fewer than the segmented ones. Of one
+    moment's leukocytes those corrected for nucleated red cells are taken, where there are any.
     """
     counts = list(counts)
     counted = {c.when.text for c in counts if c.analyte is Analyte.ABSOLUTE_NEUTROPHIL_COUNT}
@@ -47,6 +48,15 @@ def derived_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
     if TOTALS.issuperset(c.analyte for c in some):
         # Beside a count of neutrophils their mere bound by leukocytes is never judged.
         some = [c for c in some if c.when.text not in counted]
+    corrected = {_moment(c.when) for c in some if c.corrected}
+    if corrected:
+        some = [
+            c
+            for c in some
+            if c.corrected
+            or c.analyte is not Analyte.LEUKOCYTES
+            or _moment(c.when) not in corrected
+        ]
     found: dict[object, Count] = {}
     for group in _groups(some):
         for analyte, kind, parts, arithmetic in _ways(group):
@@ -61,13 +71,16 @@ def _groups(counts: Iterable[Count]) -> Iterator[Group]:
     """Results that may be combined: of one moment, and of one specimen."""
     groups: dict[object, Group] = {}
     for count in counts:
-        when = count.when
-        moment = when.instant or (when.first, when.last)
+        moment = _moment(count.when)
         for key in (moment, count.specimen) if count.specimen else (moment,):
             group = groups.setdefault(key, {})
             group.setdefault(count.analyte, []).append(count)
     for group in groups.values():
         yield {analyte: _extremes(some) for analyte, some in group.items()}
+
+
+def _moment(when: When) -> object:
+    return when.instant or (when.first, when.last)
 
 
 def _extremes(counts: list[Count]) -> list[Count]:

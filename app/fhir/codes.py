@@ -40,6 +40,8 @@ class LoincRow:
     """Reticulocytes counted by hand: papers give them another limit. No other analyte needs it."""
     doubtful: str | None = None
     """Why the result is of lesser standing, where it is."""
+    corrected: bool = False
+    """Leukocytes without the nucleated red cells that analysers count among them."""
 
     @property
     def source(self) -> str:
@@ -68,7 +70,6 @@ _FRACTION: Final = Dimension.FRACTION
 _MASS: Final = Dimension.MASS
 
 _ESTIMATE: Final = "an estimate from a smear, not a count"
-_CORRECTED: Final = "corrected for nucleated red cells"
 _IN_PLASMA: Final = "counted in plasma, not in whole blood"
 _MIXED_VENOUS: Final = "mixed venous blood, from a catheter"
 
@@ -130,14 +131,14 @@ ANALYTE_LOINC: Final[tuple[LoincRow, ...]] = (
         _LEUKOCYTES,
         _NUMBER,
         "Leukocytes [#/volume] corrected for nucleated erythrocytes in Blood by Automated count",
-        doubtful=_CORRECTED,
+        corrected=True,
     ),
     LoincRow(
         "12227-5",
         _LEUKOCYTES,
         _NUMBER,
         "Leukocytes [#/volume] corrected for nucleated erythrocytes in Blood",
-        doubtful=_CORRECTED,
+        corrected=True,
     ),
     LoincRow("777-3", _PLATELETS, _NUMBER, "Platelets [#/volume] in Blood by Automated count"),
     LoincRow("26515-7", _PLATELETS, _NUMBER, "Platelets [#/volume] in Blood"),

@@ -328,6 +328,7 @@ def _meaning(row: LoincRow) -> str:
         most=_number(most),
         doubtful=str(row.doubtful is not None).lower(),
         manual=str(row.manual).lower(),
+        corrected=str(row.corrected).lower(),
     )
 
 

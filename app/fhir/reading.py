@@ -531,6 +531,7 @@ class _Reader:
                 (),
                 observation.specimen.reference if observation.specimen else None,
                 self._normal(key, valued, row, moment) if self._normal_ranges else None,
+                row.corrected,
             ),
         )
         chart = self._charts[key]
