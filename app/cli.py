@@ -31,6 +31,7 @@ from app.fhir.response import (
     moments_of,
     response_headline,
     transfusions_text,
+    window_remarks,
 )
 from app.fhir.writing import encode
 
@@ -92,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="print the FHIR answer")
         if command in {response, cohort}:
             command.add_argument("--treatment-start", dest="treatmentStart", metavar="DATE")
+            command.add_argument(
+                "--independence-window", dest="independenceWindow", metavar="DURATION"
+            )
     serve = commands.add_parser("serve", help="serve over HTTP")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000)
@@ -131,6 +135,7 @@ def _query(options: argparse.Namespace) -> list[tuple[str, str]]:
         "redCellPolicy",
         "transfusionHistory",
         "treatmentStart",
+        "independenceWindow",
     )
     query = [("criteria", name) for name in options.criteria]
     return query + [(n, getattr(options, n)) for n in names if getattr(options, n, None)]
@@ -288,7 +293,8 @@ def _print_responses(body: bytes, query: list[tuple[str, str]]) -> None:
         for _, name, moment in moments_of(one):
             if moment:
                 console.print(f"{name}: {moment.verdict.value} ({moment.day})")
-        _print_remarks(console, (*courses[one.patient].remarks, *one.remarks))
+        remarks = (*courses[one.patient].remarks, *one.remarks, *window_remarks(one))
+        _print_remarks(console, remarks)
         console.print()
     _print_remarks(console, reading.remarks)
     console.print(AID, style="dim")

@@ -102,7 +102,13 @@ def judge_responses(
     papers, reading, window = _asked(request, RESPONSES, default_window_days, normal_ranges=True)
     return reading, [
         assess_response(
-            paper, course, request.treatment_start, request.as_of, window, request.red_cell_policy
+            paper,
+            course,
+            request.treatment_start,
+            request.as_of,
+            window,
+            request.red_cell_policy,
+            request.independence_days,
         )
         for course in reading.courses
         for paper in papers
@@ -127,6 +133,11 @@ def judge_eligibility(
     request: Request, default_window_days: int = 30, normal_ranges: bool = False
 ) -> tuple[Reading, list[Assessment]]:
     """What a request that has been read comes to; RequestError where nothing is to be assessed."""
+    if request.independence_days:
+        name = "independenceWindow"
+        place = f"Parameters.parameter.where(name='{name}')"
+        text = f"'{name}' is asked of a response, not of eligibility."
+        raise RequestError(400, Fault("not-supported", text, place))
     papers, reading, window = _asked(request, PUBLISHED, default_window_days, normal_ranges)
     return reading, [
         assess_eligibility(paper, course, request.as_of, window, request.red_cell_policy)

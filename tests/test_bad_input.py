@@ -590,6 +590,7 @@ def test_the_same_resource_twice_is_judged_once(post: Post) -> None:
         ({"window": ""}, BAD, "'window'"),
         ({"redCellPolicy": "Both"}, BAD, "'redCellPolicy'"),
         ({"transfusionHistory": "yes"}, BAD, "'transfusionHistory'"),
+        ({"independenceWindow": "8 wk"}, BAD, "asked of a response, not of eligibility"),
         ({"subject": ""}, BAD, "'subject'"),
         ({"subject": "Patient/2"}, NOTHING, "'subject'"),
         ({"subject": "Group/1"}, BAD, "'subject'"),
@@ -799,6 +800,7 @@ queries = st.fixed_dictionaries(
             ["both", "reticulocytes-only", "reticulocytes-when-transfused"]
         ),
         "study": st.just("ResearchStudy/1"),
+        "independenceWindow": st.text(max_size=9),
     },
 )
 # The client is made once, and no example changes it.

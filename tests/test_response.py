@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.cli import main
 from app.fhir.writing import SUPPORTING_INFO, encode
 from app.operations import response as assess_response
 from app.papers import RESPONSES
@@ -227,6 +229,88 @@ def test_a_transfusion_within_a_statement_of_none_goes_before_the_statement() ->
     found = assessed(bundle(*chart), treatmentStart=day(0))
     assert part(found, "transfusion-independence") == "not-met"
     assert verdict(found) == "no-response"
+
+
+# A dependent patient whose last unit was given 60 days before the assessment.
+INDEPENDENT_FOR_8_WEEKS = bundle(
+    *counts(0, LOW),
+    *counts(120, LOW),
+    *(transfusion(RED_CELLS, number) for number in (-40, -30, -20, -10, 60)),
+)
+KNOWN = {"treatmentStart": day(0), "transfusionHistory": "complete"}
+
+
+def test_where_another_published_transfusion_free_time_changes_the_answer_it_is_said() -> None:
+    found = assessed(INDEPENDENT_FOR_8_WEEKS, **KNOWN)
+    assert verdict(found) == "response"
+    said = [one["text"] for one in found["note"] if "free of transfusion asked for" in one["text"]]
+    assert said == [
+        f"Were {time} free of transfusion asked for, the verdict would be no-response and "
+        "transfusion independence not-met."
+        for time in (
+            "12 weeks (IWG-ELN 2024)",
+            "3 months (Delphi consensus, PMC8215731)",
+            "16 weeks (IWG-2018)",
+        )
+    ]
+    assert all(text in found["text"]["div"] for text in said)
+    issue = issues(INDEPENDENT_FOR_8_WEEKS, **KNOWN)["independence-window"]
+    assert (issue["severity"], "expression" in issue) == ("information", False)
+
+
+@pytest.mark.parametrize("duration", ["12 wk", "12wk", "84 d", "3 mo", "16 wk", "1 a"])
+def test_a_longer_transfusion_free_time_may_be_asked_for(duration: str) -> None:
+    found = assessed(INDEPENDENT_FOR_8_WEEKS, independenceWindow=duration, **KNOWN)
+    assert verdict(found) == "no-response"
+    assert part(found, "transfusion-independence") == "not-met"
+    notes = " ".join(one["text"] for one in found["note"])
+    assert "the definition's is 8 weeks" in notes
+    assert "Were 8 weeks (IWG-2006) free of transfusion asked for, the verdict would be" in notes
+    assert "8 weeks before treatment, and in the" in text_of(found, "transfusion-independence")
+
+
+def test_the_transfusions_still_to_be_told_are_those_of_the_time_asked_for() -> None:
+    units = [transfusion(RED_CELLS, number) for number in (-40, -30, -20, -10)]
+    body = bundle(*counts(0, LOW), *counts(120, LOW), *units)
+    found = assessed(body, treatmentStart=day(0), independenceWindow="16 wk")
+    assert (
+        "the transfusions of the 16 weeks before the counts, and of the 8 weeks before treatment"
+    ) in " ".join(one["text"] for one in found["note"])
+
+
+@pytest.mark.parametrize("given_", ["valueString", "query"])
+def test_the_transfusion_free_time_is_a_parameter(http: httpx.Client, given_: str) -> None:
+    query = dict(KNOWN)
+    body: Json = json.loads(INDEPENDENT_FOR_8_WEEKS)
+    if given_ == "query":
+        query["independenceWindow"] = "12 wk"
+    else:
+        window = {"name": "independenceWindow", given_: "12 wk"}
+        body = {
+            "resourceType": "Parameters",
+            "parameter": [window, {"name": "data", "resource": body}],
+        }
+    answer = http.post(ADDRESS, json=body, params=query).json()
+    assert verdict(answer["entry"][0]["resource"]) == "no-response"
+
+
+@pytest.mark.parametrize(
+    "duration",
+    [
+        *("", "0 wk", "0", "-1 d", "8", "wk", "8 weeks", "8 kg", "8 h", "1.5 mo", "8  wk"),
+        *("008 wk", "\u0668 wk", "3 a", "25 mo", "100 a", "99999 d", "999999 d"),
+    ],
+)
+def test_a_duration_that_is_none_or_is_beyond_two_years_is_refused(
+    duration: str, http: httpx.Client
+) -> None:
+    query = {"independenceWindow": duration}
+    body = json.loads(INDEPENDENT_FOR_8_WEEKS)
+    answer = http.post(ADDRESS, json=body, params=query)
+    (issue,) = answer.json()["issue"]
+    assert (answer.status_code, issue["code"]) == (400, "value")
+    assert "'independenceWindow' is a duration up to 2 a" in issue["diagnostics"]
+    assert issue["expression"] == ["Parameters.parameter.where(name='independenceWindow')"]
 
 
 def test_the_product_whose_transfusions_are_not_known_is_asked_for() -> None:
@@ -522,3 +606,27 @@ def test_a_lineage_that_was_not_affected_never_responds(
         assert part(found, "platelet-response") == "not-applicable"
     if first["arc"] > 60:
         assert part(found, "red-cell-response") == "not-applicable"
+
+
+def test_the_command_line_and_exports_know_the_transfusion_free_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chart = tmp_path / "chart.json"
+    chart.write_bytes(INDEPENDENT_FOR_8_WEEKS)
+    export = tmp_path / "export"
+    export.mkdir()
+    resources = [entry["resource"] for entry in json.loads(INDEPENDENT_FOR_8_WEEKS)["entry"]]
+    resources.append({"resourceType": "Patient", "id": "p"})
+    for kind in ("Observation", "Procedure", "Patient"):
+        lines = [json.dumps(one) for one in resources if one["resourceType"] == kind]
+        (export / f"{kind}.ndjson").write_text("\n".join(lines), "utf-8")
+    asked = ["--treatment-start", day(0), "--transfusion-history", "complete"]
+    for options, expected in (([], "response"), (["--independence-window=12 wk"], "no-response")):
+        assert main(["response", str(chart), "--json", *asked, *options]) == 0
+        found = json.loads(capsys.readouterr().out)["entry"][0]["resource"]
+        assert verdict(found) == expected
+        out = tmp_path / expected
+        assert main(["response", str(export), "--out", str(out), *asked, *options]) == 0
+        assert f"nih-daclizumab-2003 {expected}: 1" in capsys.readouterr().out
+    assert main(["response", str(chart), *asked]) == 0
+    assert "Were 16 weeks (IWG-2018) free of transfusion" in capsys.readouterr().out

@@ -117,14 +117,27 @@ def cases_of(paper: ResponsePaper) -> list[Case]:
 
 
 def assessed(paper: ResponsePaper, case: Case) -> ResponseAssessment:
-    return assess_response(paper, course(case), on(0), policy=case.get("policy"))
+    return assess_response(
+        paper,
+        course(case),
+        on(0),
+        policy=case.get("policy"),
+        independence_days=case.get("independence_days"),
+    )
 
 
 def holds(paper: ResponsePaper, case: Case) -> bool:
     found = assessed(paper, case)
     return (
-        found.verdict.value == case["verdict"] and told(found).items() >= case.get("is", {}).items()
+        found.verdict.value == case["verdict"]
+        and told(found).items() >= case.get("is", {}).items()
+        and other_windows(found) == case.get("other_windows", other_windows(found))
     )
+
+
+def other_windows(found: ResponseAssessment) -> dict[str, str]:
+    """What other published transfusion-free times would make of it."""
+    return {str(one.days): one.verdict.value for one in found.other_windows}
 
 
 EVERY_CASE = [
@@ -140,6 +153,7 @@ def test_the_case_is_as_it_says(paper: ResponsePaper, case: Case) -> None:
     expected = case.get("is", {})
     got = {name: value for name, value in told(found).items() if name in expected}
     assert (found.verdict.value, got) == (case["verdict"], expected), found.reason
+    assert other_windows(found) == case.get("other_windows", other_windows(found))
 
 
 # Every number moved
@@ -157,6 +171,10 @@ def variants(paper: ResponsePaper) -> Iterator[tuple[str, ResponsePaper]]:
     first, last = paper.days
     for days in ((first - 1, last), (first + 1, last), (first, last - 1), (first, last + 1)):
         yield f"days {days}", replace(paper, days=days)
+    if "independen" in paper.response.describe():
+        for step in (1, -1):
+            days_free = paper.independence_days + step
+            yield f"free of transfusion {days_free}", replace(paper, independence_days=days_free)
     if paper.confirmed_after_days:
         for step in (1, -1):
             apart = paper.confirmed_after_days + step
@@ -217,6 +235,19 @@ def test_the_days_of_the_assessments_matter(
 @pytest.mark.parametrize("change", [-1, 1])
 def test_two_years_matter(monkeypatch: pytest.MonkeyPatch, change: int) -> None:
     monkeypatch.setattr(response, "TWO_YEARS_DAYS", response.TWO_YEARS_DAYS + change)
+    assert not no_case_notices()
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+@pytest.mark.parametrize("days", response.INDEPENDENCE_WINDOWS)
+def test_the_published_transfusion_free_times_matter(
+    monkeypatch: pytest.MonkeyPatch, days: int, change: int
+) -> None:
+    windows = {
+        length + (change if length == days else 0): name
+        for length, name in response.INDEPENDENCE_WINDOWS.items()
+    }
+    monkeypatch.setattr(response, "INDEPENDENCE_WINDOWS", windows)
     assert not no_case_notices()
 
 

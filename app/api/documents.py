@@ -174,7 +174,14 @@ _TREATMENT_START = _parameter(
     "treatmentStart",
     "Start of treatment. Default: the earliest administration of daclizumab in the data.",
 )
-RESPONSE_DOCUMENT = _document(RESPONSES, RESPONSE_EXAMPLE, operations.response, _TREATMENT_START)
+_INDEPENDENCE = _parameter(
+    "independenceWindow",
+    "Transfusion-free time that makes independent, such as '12 wk' (d, wk, mo, a; up to 2 a). "
+    "Default: the definition's, 8 weeks.",
+)
+RESPONSE_DOCUMENT = _document(
+    RESPONSES, RESPONSE_EXAMPLE, operations.response, _TREATMENT_START, _INDEPENDENCE
+)
 MEASURE_DOCUMENT = _document(
     RESPONSES,
     MEASURE_EXAMPLE,
@@ -186,6 +193,7 @@ MEASURE_DOCUMENT = _document(
         default=REPORT_TYPES[0],
     ),
     _TREATMENT_START,
+    _INDEPENDENCE,
     answer="MeasureReport: who was treated, evaluable, and responded, with the exact 95% interval.",
 )
 

@@ -30,6 +30,7 @@ from app.fhir.response import (
     missing_for_response,
     response_headline,
     transfusions_text,
+    window_remarks,
 )
 from app.fhir.terminology import OVERRIDE_REASONS
 from app.fhir.writing import LOINC, Json, encode
@@ -123,6 +124,7 @@ def response_card(
         ),
         _course(found),
         _said("Transfusions", transfusions_text(found)),
+        *(_plain(remark.text) for remark in window_remarks(found)),
         _said("To settle it", missing_for_response(found).removeprefix("To settle it: ")),
         *_doubts([*remarks, *found.remarks], setting),
         _said("Daclizumab as given", exposure_text(found.exposure) if found.exposure else ""),

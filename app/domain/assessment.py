@@ -18,6 +18,7 @@ from app.domain.counts import (
     DrugGiven,
     Interval,
     Kind,
+    NoTransfusion,
     Patient,
     Product,
     Remark,
@@ -336,6 +337,8 @@ class Baseline(NamedTuple):
     day: When | None
     first_day: date
     """Where the window begins."""
+    last_day: date
+    """Where it ends."""
     counts: tuple[Count, ...]
     findings: Findings
     confounders: tuple[Source, ...]
@@ -349,10 +352,12 @@ def take_baseline(
     analytes: frozenset[Analyte],
     window_days: int,
     as_of: When | None = None,
+    independence_days: int = DEPENDENCE_DAYS,
 ) -> Baseline:
     """The newest of the counts for each analyte, none outside the window.
 
     The course tells what bears on them; of that nothing later than `as_of` is looked at.
+    Independence is nothing transfused in `independence_days`.
     """
     pools: dict[Analyte, list[Count]] = {analyte: [] for analyte in _in_order(analytes)}
     for count in counts:
@@ -371,11 +376,12 @@ def take_baseline(
             chosen[analyte] = _newest(_tellers(inside))
     used = tuple([count for some in chosen.values() for count in some])
     supported, confounders, remarks = _confounded(course, chosen, as_of)
-    dependent, independent, units, sources = _dependence(course, newest, as_of)
+    dependent, independent, units, sources = _dependence(course, newest, as_of, independence_days)
     last = max(used, key=newness, default=None)
     return Baseline(
         day=last.when if last else None,
         first_day=start,
+        last_day=newest,
         counts=used,
         findings=Findings(
             supported, dependent, independent, units, course.sex, _child(course, newest)
@@ -528,7 +534,7 @@ def _child(course: Course, day: date) -> bool:
 
 
 def _dependence(
-    course: Course, newest: date, as_of: When | None
+    course: Course, newest: date, as_of: When | None, independence_days: int
 ) -> tuple[
     dict[Product, Truth], dict[Product, Truth], dict[Product, int | None], tuple[Source, ...]
 ]:
@@ -539,43 +545,83 @@ def _dependence(
     """
     if not (course.transfusions or course.no_transfusions or course.transfusion_history_complete):
         return _NOT_KNOWN, _NOT_KNOWN, {}, ()
-    start = _days_before(newest, timedelta(days=DEPENDENCE_DAYS))
-    recorded = [
+    dependent: dict[Product, Truth] = {}
+    independent: dict[Product, Truth] = {}
+    units: dict[Product, int | None] = {}
+    longest = max(DEPENDENCE_DAYS, independence_days)
+    sources = [t.source for t in _recorded(course, newest, longest, as_of)]
+    for product in _NOT_KNOWN:
+        given = _given(course, product, newest, DEPENDENCE_DAYS, as_of)
+        within = given
+        if independence_days != DEPENDENCE_DAYS:
+            within = _given(course, product, newest, independence_days, as_of)
+        dependent[product] = given.enough(DEPENDENCE_UNITS)
+        independent[product] = within.none
+        for one in (given, within):
+            sources += (statement.source for statement in one.statements)
+        sure = len(given.sure)
+        units[product] = sure if given.covered and sure == len(given.possible) else None
+    return dependent, independent, units, tuple(dict.fromkeys(sources))
+
+
+def transfusion_independence(course: Course, newest: date, days: int) -> dict[Product, Truth]:
+    """Whether, by evidence, nothing of each product was transfused in the days up to one."""
+    return {product: _given(course, product, newest, days, None).none for product in _NOT_KNOWN}
+
+
+class _Given(NamedTuple):
+    """What is known of the transfusions of one product in a time."""
+
+    sure: list[Transfusion]
+    possible: list[Transfusion]
+    """Those that may be of the product, and may be in the time."""
+    statements: list[NoTransfusion]
+    """That none was given in all of the time."""
+    covered: bool
+    """Whether every transfusion is on record."""
+
+    def enough(self, number: int) -> Truth:
+        """Whether so many were given."""
+        if len(self.sure) >= number:
+            return Truth.MET
+        return Truth.NOT_MET if self.covered and len(self.possible) < number else Truth.UNKNOWN
+
+    @property
+    def none(self) -> Truth:
+        """Whether none was given."""
+        if self.sure:
+            return Truth.NOT_MET
+        return Truth.MET if self.covered and not self.possible else Truth.UNKNOWN
+
+
+def _given(course: Course, product: Product, newest: date, days: int, as_of: When | None) -> _Given:
+    start = _days_before(newest, timedelta(days=days))
+    recorded = _recorded(course, newest, days, as_of)
+    statements = [
+        n
+        for n in course.no_transfusions
+        if n.product in {product, None} and n.when.first <= start and n.when.last >= newest
+    ]
+    return _Given(
+        sure=[
+            t
+            for t in recorded
+            if t.product is product and start <= t.when.first and t.when.last <= newest
+        ],
+        possible=[t for t in recorded if t.product in {product, Product.UNKNOWN}],
+        statements=statements,
+        covered=bool(course.transfusion_history_complete or statements),
+    )
+
+
+def _recorded(course: Course, newest: date, days: int, as_of: When | None) -> list[Transfusion]:
+    """The transfusions that may lie in the days up to one."""
+    start = _days_before(newest, timedelta(days=days))
+    return [
         t
         for t in course.transfusions
         if t.when.last >= start and t.when.first <= newest and not (as_of and t.when.after(as_of))
     ]
-    dependent: dict[Product, Truth] = {}
-    independent: dict[Product, Truth] = {}
-    units: dict[Product, int | None] = {}
-    sources = [t.source for t in recorded]
-    for product in (Product.RED_CELLS, Product.PLATELETS):
-        sure = [
-            t
-            for t in recorded
-            if t.product is product and start <= t.when.first and t.when.last <= newest
-        ]
-        possible = [t for t in recorded if t.product in {product, Product.UNKNOWN}]
-        statements = [
-            n
-            for n in course.no_transfusions
-            if n.product in {product, None} and n.when.first <= start and n.when.last >= newest
-        ]
-        covered = bool(course.transfusion_history_complete or statements)
-        if len(sure) >= DEPENDENCE_UNITS:
-            dependent[product] = Truth.MET
-        elif len(possible) < DEPENDENCE_UNITS and covered:
-            dependent[product] = Truth.NOT_MET
-        else:
-            dependent[product] = Truth.UNKNOWN
-        if covered:
-            sources += (statement.source for statement in statements)
-        if sure:
-            independent[product] = Truth.NOT_MET
-        else:
-            independent[product] = Truth.MET if covered and not possible else Truth.UNKNOWN
-        units[product] = len(sure) if covered and len(sure) == len(possible) else None
-    return dependent, independent, units, tuple(sources)
 
 
 def _left_out(

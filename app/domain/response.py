@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 from app.domain.assessment import (
     CONFOUNDED_DAYS,
@@ -17,6 +18,7 @@ from app.domain.assessment import (
     Citation,
     contradictions,
     take_baseline,
+    transfusion_independence,
 )
 from app.domain.counts import (
     EXACT,
@@ -48,6 +50,14 @@ from app.domain.rules import (
 ABOUT_3_MONTHS = (60, 90, 120)
 ABOUT_6_MONTHS = (150, 180, 210)
 TWO_YEARS_DAYS = 730
+# The transfusion-free times that published definitions ask for, in days; 3 months is the longest
+# that three calendar months can be (our reading).
+INDEPENDENCE_WINDOWS = {
+    56: "8 weeks (IWG-2006)",
+    84: "12 weeks (IWG-ELN 2024)",
+    92: "3 months (Delphi consensus, PMC8215731)",
+    112: "16 weeks (IWG-2018)",
+}
 # Doses further apart than this belong to two courses of treatment.
 COURSE_GAP_DAYS = 90
 _COUNTED = frozenset(
@@ -114,6 +124,8 @@ class ResponsePaper:
     also_requires: tuple[str, ...] = ()
     verified: bool = True
     red_cell_policies: tuple[str, ...] = ()
+    independence_days: int = DEPENDENCE_DAYS
+    """Without a transfusion for so long, a patient is independent (IWG-2006)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +168,15 @@ class Exposure:
     mg_per_kg: tuple[Decimal, ...]
 
 
+class OtherWindow(NamedTuple):
+    """What a response would come to with another published transfusion-free time."""
+
+    days: int
+    verdict: ResponseVerdict
+    independence: Truth | None
+    """None where the patient did not depend on transfusions."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResponseAssessment:
     """A definition's verdict on one treated patient, with everything it rests on."""
@@ -177,6 +198,10 @@ class ResponseAssessment:
     lineages: tuple[LineageReport, ...]
     independence: Truth | None
     """None where the patient did not depend on transfusions."""
+    independence_days: int
+    """The transfusion-free time asked for."""
+    other_windows: tuple[OtherWindow, ...]
+    """Other published ones under which the verdict, or the independence, would be another."""
     response: Truth
     complete: Truth | None
     """None where the definition has none."""
@@ -203,12 +228,14 @@ def assess_response(
     as_of: When | None = None,
     window_days: int = 30,
     policy: str | None = None,
+    independence_days: int | None = None,
 ) -> ResponseAssessment:
     """Whether the patient responded by the paper's definition.
 
     `start` is the start of treatment; by default the earliest daclizumab given. The baseline is
     the newest counts of one window at or before it, the verdict the best of the assessments in
-    the paper's days after it; nothing later than `as_of` is looked at.
+    the paper's days after it; nothing later than `as_of` is looked at. Whoever had no transfusion
+    for `independence_days` (default: the paper's) is independent.
     """
     if policy not in paper.red_cell_policies:
         policy = paper.red_cell_policies[0] if paper.red_cell_policies else None
@@ -217,7 +244,8 @@ def assess_response(
     by_drug = start is None
     if start is None and doses:
         start = min((d.began or d.when for d in doses), key=lambda w: (w.first, w.last, w.text))
-    judge = _Judge(paper, policy, known, start, window_days)
+    days = independence_days or paper.independence_days
+    judge = _Judge(paper, policy, known, start, window_days, days)
     return judge.assessment(as_of, doses, by_drug, course)
 
 
@@ -235,12 +263,22 @@ def _as_known(course: Course, as_of: When | None) -> Course:
 class _Timeline:
     """A course cut to the days that matter for one assessment, fast for decades of counts."""
 
-    def __init__(self, course: Course, counts: Iterable[Count], window_days: int) -> None:
+    def __init__(
+        self,
+        course: Course,
+        counts: Iterable[Count],
+        window_days: int,
+        independence_days: int = DEPENDENCE_DAYS,
+    ) -> None:
         self._course = course
         self._window = timedelta(days=window_days)
+        self._independence_days = independence_days
         self._counts = sorted(counts, key=lambda c: c.when.last)
         self._days = [c.when.last for c in self._counts]
-        self._reach = timedelta(days=window_days + max(DEPENDENCE_DAYS, *CONFOUNDED_DAYS.values()))
+        longest = max(
+            DEPENDENCE_DAYS, independence_days, *INDEPENDENCE_WINDOWS, *CONFOUNDED_DAYS.values()
+        )
+        self._reach = timedelta(days=window_days + longest)
 
     def days(self) -> list[date]:
         """Every day with a count, in order."""
@@ -249,8 +287,19 @@ class _Timeline:
     def at(self, day: date) -> Baseline:
         """The counts of the window that ends on the day."""
         first = bisect_left(self._days, day - self._window)
+        counts = self._counts[first : bisect_right(self._days, day)]
+        return take_baseline(
+            self.up_to(day),
+            counts,
+            _COUNTED,
+            self._window.days,
+            independence_days=self._independence_days,
+        )
+
+    def up_to(self, day: date) -> Course:
+        """The course with only the transfusions and drugs that bear on the day."""
         since = day - self._reach
-        cut = self._course._replace(
+        return self._course._replace(
             transfusions=tuple(
                 t for t in self._course.transfusions if t.when.last >= since and t.when.first <= day
             ),
@@ -258,8 +307,6 @@ class _Timeline:
                 d for d in self._course.drugs if d.when.last >= since and d.when.first <= day
             ),
         )
-        counts = self._counts[first : bisect_right(self._days, day)]
-        return take_baseline(cut, counts, _COUNTED, self._window.days)
 
 
 class _Judge:
@@ -272,12 +319,14 @@ class _Judge:
         course: Course,
         start: When | None,
         window_days: int,
+        independence_days: int,
     ) -> None:
         self.paper = paper
         self.policy = policy
         self.course = course
         self.start = start
         self.window_days = window_days
+        self.independence_days = independence_days
         self.response = self.read(paper.response)
         self.complete = self.read(paper.complete) if paper.complete else None
 
@@ -331,6 +380,8 @@ class _Judge:
             best=best,
             lineages=tuple(self._lineage(one, baseline, judged) for one in self.paper.lineages),
             independence=_independence(findings) if findings else Truth.UNKNOWN,
+            independence_days=self.independence_days,
+            other_windows=tuple(self._other_windows(judged, moments)),
             response=_END_POINT.get(verdict, Truth.UNKNOWN),
             complete=self._complete(findings),
             kept_two_years=kept,
@@ -398,7 +449,7 @@ class _Judge:
             for c in (*self.course.counts, *self.course.derived)
             if c.when.after(start) and c.when.first >= start.last
         ]
-        timeline = _Timeline(self.course, later, self.window_days)
+        timeline = _Timeline(self.course, later, self.window_days, self.independence_days)
         moments = []
         for day in timeline.days():
             taken = timeline.at(day)
@@ -416,6 +467,26 @@ class _Judge:
             Truth.NOT_MET: ResponseVerdict.NO_RESPONSE,
             Truth.UNKNOWN: ResponseVerdict.INDETERMINATE,
         }[self.response.check(findings)]
+
+    def _other_windows(self, judged: Moment | None, moments: list[Moment]) -> Iterator[OtherWindow]:
+        """The published transfusion-free times under which the answer would be another."""
+        if judged is None or not (self.course.transfusions or self.course.no_transfusions):
+            return
+        if not self.paper.confirmed_after_days:
+            moments = _between(moments, *self.paper.days)
+        timeline = _Timeline(self.course, (), self.window_days)
+        known = [(m, timeline.up_to(m.day)) for m in moments]
+        answer = judged.verdict, _independence(judged.findings)
+        for days in INDEPENDENCE_WINDOWS:
+            again = self._confirmed([self._with_window(m, course, days) for m, course in known])
+            best = _best(_between(again, *self.paper.days))
+            if best and (best.verdict, _independence(best.findings)) != answer:
+                yield OtherWindow(days, best.verdict, _independence(best.findings))
+
+    def _with_window(self, moment: Moment, course: Course, days: int) -> Moment:
+        independent = transfusion_independence(course, moment.taken.last_day, days)
+        findings = moment.findings._replace(transfusion_independent=independent)
+        return replace(moment, findings=findings, verdict=self._verdict(findings))
 
     def _confirmed(self, moments: list[Moment]) -> list[Moment]:
         """Each response only as good as another assessment far enough from it confirms."""

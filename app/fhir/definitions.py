@@ -123,6 +123,12 @@ _START = _parameter(
     "dateTime",
     "Start of treatment. Default: the earliest administration of the protocol's drug in the data.",
 )
+_INDEPENDENCE = _parameter(
+    "independenceWindow",
+    "string",
+    "Transfusion-free time that makes independent, such as '12 wk' (d, wk, mo, a; up to 2 a). "
+    "Default: the definition's, 8 weeks.",
+)
 _DATA = _parameter(
     "data",
     "Bundle",
@@ -150,6 +156,7 @@ def _operations() -> Iterator[Json]:
             _DATA,
             *_JUDGED,
             _START,
+            _INDEPENDENCE,
             _return("Bundle", "The assessments, in a Bundle of type collection."),
         ],
         system=True,
@@ -167,6 +174,7 @@ def _operations() -> Iterator[Json]:
             _parameter("reportType", "code", "population (default), subject or subject-list."),
             *(one for one in _JUDGED if one["name"] not in {"asOf", "study"}),
             _START,
+            _INDEPENDENCE,
             _return("MeasureReport", "The report."),
         ],
         base="http://hl7.org/fhir/OperationDefinition/Measure-evaluate-measure",

@@ -22,6 +22,7 @@ ISSUES: Final[dict[str, tuple[str, str]]] = {
     "growth-factor-window": ("business-rule", "Too soon after a growth factor to show recovery."),
     "implausible-value": ("value", "Outside what is possible: a wrong unit is likelier."),
     "imprecise-date": ("incomplete", "A date too coarse to place the result."),
+    "independence-window": ("informational", "Another transfusion-free time changes the answer."),
     "invalid-value": ("invalid", "The value cannot be read as a number."),
     "modifier-extension": ("extension", "A modifier we do not know may change the meaning."),
     "no-date": ("incomplete", "No date: the result cannot be placed in time."),

@@ -14,12 +14,13 @@ from app.fhir.outcome import Fault, RequestError
 from app.fhir.reading import decode_body
 from app.fhir.resources import Entries, Parameter, Reference
 from app.fhir.subjects import Subjects
-from app.fhir.times import when
+from app.fhir.times import days_of, when
 
 RED_CELL_POLICIES = ("both", "reticulocytes-when-transfused", "reticulocytes-only")
 TRANSFUSION_HISTORIES = ("complete", "unknown")
 REPORT_TYPES = ("population", "subject", "subject-list")
 _LONGEST_WINDOW_DAYS = 36_500
+_LONGEST_INDEPENDENCE_DAYS = 731
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Request:
     treatment_start: When | None = None
     window_days: int | None = None
     red_cell_policy: str | None = None
+    independence_days: int | None = None
     transfusion_history_complete: bool = False
     study: str | None = None
     report_type: str | None = None
@@ -155,6 +157,9 @@ def _request(entries: Entries, place: str, given: dict[str, list[Given]], measur
         red_cell_policy=one(
             "redCellPolicy", _one_of(RED_CELL_POLICIES), "one of " + ", ".join(RED_CELL_POLICIES)
         ),
+        independence_days=one(
+            "independenceWindow", _independence, "a duration up to 2 a, in d, wk, mo or a: 8 wk"
+        ),
         transfusion_history_complete=history == "complete",
         study=one("study", _reference, "a reference such as ResearchStudy/123"),
     )
@@ -186,6 +191,12 @@ def _days(value: str | Reference) -> int | None:
     if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 6:
         return None
     return int(value) if 1 <= int(value) <= _LONGEST_WINDOW_DAYS else None
+
+
+def _independence(value: str | Reference) -> int | None:
+    # A plus sign, as a query may write a space.
+    days = days_of(value.replace("+", " ")) if isinstance(value, str) else None
+    return days if days and days <= _LONGEST_INDEPENDENCE_DAYS else None
 
 
 def _one_of(allowed: tuple[str, ...]) -> Callable[[str | Reference], str | None]:

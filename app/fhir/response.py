@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
-from app.domain.counts import Count, Product, Remark
+from app.domain.assessment import DEPENDENCE_DAYS
+from app.domain.counts import Count, Product, Remark, Severity
 from app.domain.response import (
+    INDEPENDENCE_WINDOWS,
     Exposure,
     LineageReport,
     Moment,
@@ -88,7 +90,7 @@ def response_answer(found: ResponseAssessment, remarks: Sequence[Remark]) -> Ans
         open=found.verdict is ResponseVerdict.INDETERMINATE,
         note=found.reason or missing_for_response(found),
         requirements=data_requirements(found.needs, found.needs_transfusions),
-        remarks=(*remarks, *found.remarks),
+        remarks=(*remarks, *found.remarks, *window_remarks(found)),
         enrolment="on-study",
     )
 
@@ -107,7 +109,13 @@ def missing_for_response(found: ResponseAssessment) -> str:
         return f"To settle it: counts at least {days} days apart that confirm the response."
     wanted = [f"{analyte.title} free of transfusion or growth factor" for analyte in found.needs]
     if found.needs_transfusions:
-        wanted.append("the transfusions of the 8 weeks before the counts and before treatment")
+        weeks = _weeks(found.independence_days)
+        wanted.append(
+            f"the transfusions of the {weeks} before the counts and before treatment"
+            if found.independence_days == DEPENDENCE_DAYS
+            else f"the transfusions of the {weeks} before the counts, and of the "
+            f"{_weeks(DEPENDENCE_DAYS)} before treatment"
+        )
     if wanted:
         return f"To settle it: {', '.join(wanted)}."
     return (
@@ -191,7 +199,31 @@ def transfusions_text(found: ResponseAssessment) -> str:
         f"then independent {_YES[after.transfusion_independent[product]]}"
         for product in (Product.RED_CELLS, Product.PLATELETS)
     )
-    return f"In the 8 weeks before treatment, and to {found.judged.day}: {'; '.join(said)}"
+    days = found.independence_days
+    then = "" if days == DEPENDENCE_DAYS else f"in the {_weeks(days)} "
+    return (
+        f"In the {_weeks(DEPENDENCE_DAYS)} before treatment, and {then}to {found.judged.day}: "
+        + "; ".join(said)
+    )
+
+
+def _weeks(days: int) -> str:
+    return f"{days} days" if days % 7 else f"{days // 7} weeks"
+
+
+def window_remarks(found: ResponseAssessment) -> tuple[Remark, ...]:
+    """The published transfusion-free times under which the answer would be another."""
+    return tuple(
+        Remark(
+            "independence-window",
+            Severity.INFORMATION,
+            f"Were {INDEPENDENCE_WINDOWS[other.days]} free of transfusion asked for, the verdict "
+            f"would be {other.verdict.value} and transfusion independence "
+            f"{other.independence.value if other.independence else 'not applicable'}.",
+            (),
+        )
+        for other in found.other_windows
+    )
 
 
 def lineage_text(report: LineageReport) -> str:
@@ -277,6 +309,12 @@ def _notes(found: ResponseAssessment) -> list[str]:
     notes += (f"{text[0].upper()}{text[1:]}." for text in paper.also_requires)
     if found.policy:
         notes.append(policy_note(found.policy))
+    if found.independence_days != paper.independence_days:
+        notes.append(
+            f"Transfusion independence was asked for over {_weeks(found.independence_days)}; the "
+            f"definition's is {_weeks(paper.independence_days)}."
+        )
+    notes += (remark.text for remark in window_remarks(found))
     return notes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from datetime import UTC, date, datetime
+from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 
 from app.domain.counts import When
@@ -15,6 +16,9 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d
 _LOCAL_TIME = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?", re.ASCII
 )
+_DURATION = re.compile(r"([1-9]\d{0,4}) ?(d|wk|mo|a)", re.ASCII)
+# UCUM's month and year are the mean ones of the Julian calendar.
+_DAYS = {"d": Decimal(1), "wk": Decimal(7), "mo": Decimal("30.4375"), "a": Decimal("365.25")}
 # No blood count lies outside; arithmetic with days stays clear of the calendar's ends.
 _YEARS = range(1850, 2201)
 
@@ -57,6 +61,14 @@ def _instant(text: str) -> When | None:
         local = datetime.fromisoformat(text)
     civil = local.date()
     return When(civil, civil, local.astimezone(UTC), text)
+
+
+def days_of(duration: str) -> int | None:
+    """The days of a duration such as `8 wk` (d, wk, mo, a), rounded up; None where it is none."""
+    match = _DURATION.fullmatch(duration)
+    if not match:
+        return None
+    return int((int(match[1]) * _DAYS[match[2]]).to_integral_value(ROUND_CEILING))
 
 
 def of_period(period: Period) -> When | None:
