@@ -6,13 +6,15 @@ HAPI_PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test bench lint hapi cql openapi lock clean
+.PHONY: run test exports bench lint hapi cql openapi lock clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/maa-assess serve --host $(HOST) --port $(PORT)
 
 test: lint
 	$(BIN)/python -m pytest
+
+exports: $(VENV)/exports.stamp # what `maa-assess screen` and `response --out` need beside
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -53,6 +55,10 @@ $(VENV)/run.stamp: $(VENV)/python.stamp requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
+$(VENV)/exports.stamp: $(VENV)/run.stamp requirements-exports.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-exports.lock
+	touch $@
+
 $(VENV)/test.stamp: $(VENV)/run.stamp requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
@@ -66,7 +72,8 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 lock:
 	$(LOCK) --upgrade pyproject.toml -o requirements.lock
-	$(LOCK) --upgrade --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(LOCK) --upgrade --extra exports -c requirements.lock pyproject.toml -o requirements-exports.lock
+	$(LOCK) --upgrade --extra dev -c requirements-exports.lock pyproject.toml -o requirements-dev.lock
 	$(LOCK) --upgrade --extra bench -c requirements-dev.lock pyproject.toml -o requirements-bench.lock
 	echo smart-fetch | $(LOCK) --upgrade - -o tests/clients/smart-fetch.lock
 

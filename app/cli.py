@@ -175,8 +175,11 @@ def _screen(options: argparse.Namespace) -> int:
 
 
 def _bulk(options: argparse.Namespace, operation: str) -> int:
-    from app.bulk.command import assess_exports  # noqa: PLC0415 workers load this module too
-
+    try:
+        from app.bulk.command import assess_exports  # noqa: PLC0415 workers load this module too
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"maa-assess: {error.name} is missing: it comes with the extra exports\n")
+        return 2
     exports = [Path(name) for name in (options.file, *options.more)]
     query = tuple(_query(options))
     try:

@@ -263,3 +263,13 @@ def test_a_cohort_of_nobody_says_so(
     }[kind]
     assert main(["cohort", *arguments]) in {1, 2}
     assert capsys.readouterr().err
+
+
+def test_an_export_without_the_extra_for_exports_says_what_to_install(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['numpy'] = None; from app.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "screen", "EXPORT", "--out", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr == "maa-assess: numpy is missing: it comes with the extra exports\n"

@@ -70,7 +70,7 @@ def assess_exports(
     if operation == "response" and not summary.treated:
         _say("nobody has a start of treatment: there is no MeasureReport.")
     if not has_pyarrow():
-        _say("verdicts.parquet was not written: pip install 'maa-assess[parquet]'.")
+        _say("verdicts.parquet was not written: it needs the extra `exports`.")
     return DONE if summary.tally else _say("nobody to assess", NOBODY)
 
 

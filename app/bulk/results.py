@@ -73,7 +73,7 @@ def write_results(
 
 
 def has_pyarrow() -> bool:
-    """Whether Parquet can be written: `pip install maa-assess[parquet]`."""
+    """Whether Parquet can be written: it comes with the extra `exports`."""
     return importlib.util.find_spec("pyarrow") is not None
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
+from math import comb
 
 from app.domain.response import RESPONDED, ResponseAssessment, ResponseVerdict
 from app.domain.rules import Truth
@@ -87,3 +90,44 @@ def strata(cohort: Cohort, kind: Kind) -> Iterator[tuple[str, Cohort]]:
     """The cohort's evaluable patients by kind, in the order of the kinds' names."""
     for name in sorted({kind(found) for found in cohort.evaluable}):
         yield name, Cohort(tuple(p for p in cohort.evaluable if kind(p) == name))
+
+
+_CONFIDENCE = Decimal("0.95")
+# Ends are told to four decimals. Between two halves of the fourth, all are rounded alike.
+_HALVES = 20_000
+_PRECISE = Context(prec=50, Emin=MIN_EMIN, Emax=MAX_EMAX)
+
+
+def clopper_pearson(successes: int, trials: int) -> tuple[Decimal, Decimal]:
+    """The exact 95% interval of a proportion of at least one trial, to four decimals.
+
+    Clopper and Pearson, Biometrika 1934;26:404: were the proportion the low end, so many successes
+    or more would have a chance of 2.5%; were it the high end, so many or fewer would.
+    """
+    return _low_end(successes, trials), 1 - _low_end(trials - successes, trials)
+
+
+def _low_end(successes: int, trials: int) -> Decimal:
+    if not successes:
+        return Decimal("0.0000")
+    ways = comb(trials, successes)
+    with localcontext(_PRECISE):
+        found = bisect_left(
+            range(_HALVES),
+            (1 - _CONFIDENCE) / 2,
+            key=lambda halves: _at_least(successes, trials, Decimal(halves) / _HALVES, ways),
+        )
+    return Decimal(found // 2).scaleb(-4)
+
+
+def _at_least(successes: int, trials: int, chance: Decimal, ways: int) -> Decimal:
+    """How likely so many successes or more are, where one success has the chance."""
+    failure = 1 - chance
+    term = ways * chance**successes * failure ** (trials - successes)
+    total = term
+    for number in range(successes, trials):
+        term *= chance * (trials - number) / (failure * (number + 1))
+        total += term
+        if term < total.scaleb(-40):  # the terms grow, then shrink: the rest is nothing
+            break
+    return total

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from app.domain.cohort import STRATIFIERS, Cohort, strata
+from app.domain.cohort import STRATIFIERS, Cohort, clopper_pearson, strata
 from app.domain.counts import Patient, Remark, When
 from app.domain.response import ResponseAssessment
 from app.fhir.narrative import xhtml_text
@@ -22,22 +22,6 @@ NOT_EVALUABLE = f"{BASE}/StructureDefinition/not-evaluable"
 MESSAGES = "http://hl7.org/fhir/StructureDefinition/cqf-messages"
 DEFINITION = f"{BASE}/StructureDefinition/response-definition"
 _TYPES = {"population": "summary", "subject": "individual", "subject-list": "subject-list"}
-_CONFIDENCE = 0.95
-
-
-def clopper_pearson(successes: int, trials: int) -> tuple[Decimal, Decimal]:
-    """The exact 95% interval of a proportion, to four decimals."""
-    from scipy.special import betaincinv  # noqa: PLC0415 slow to import, for cohorts alone
-
-    tail = (1 - _CONFIDENCE) / 2
-    failures = trials - successes
-    low = betaincinv(successes, failures + 1, tail) if successes else 0.0
-    high = betaincinv(successes + 1, failures, 1 - tail) if failures else 1.0
-    return _rounded(float(low)), _rounded(float(high))
-
-
-def _rounded(value: float) -> Decimal:
-    return Decimal(value).quantize(Decimal("0.0001"))
 
 
 def measure_report(
