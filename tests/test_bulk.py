@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -345,6 +346,18 @@ def test_a_decimal_keeps_every_digit(tmp_path: Path) -> None:
     assert exact in (out / "verdicts.csv").read_bytes()
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_of_the_table_is_a_formula(start: str, tmp_path: Path) -> None:
+    subject = {"identifier": {"system": f"{start}1+cmd", "value": "' /C calc'!A0"}}
+    line = counts("p")[0] | {"subject": subject}
+    out = screened(written(tmp_path / "in", [line, *counts("q")]), tmp_path / "out")
+    with (out / "verdicts.csv").open(newline="") as table:
+        cells = [cell for row in csv.reader(table) for cell in row]
+    assert "Patient/q" in cells
+    assert any(cell.lstrip("'").startswith(start) for cell in cells)
+    assert not [cell for cell in cells if cell.startswith(start)]
+
+
 # What is wrong with an export
 
 
@@ -544,6 +557,48 @@ def test_a_manifest_says_which_files_and_which_server(tmp_path: Path) -> None:
     assert [(Path(file.path).name, file.server) for file in files] == [("1.ndjson", SERVER)]
 
 
+def test_what_a_manifest_does_not_list_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path / "in", counts("p"), "1.ndjson")
+    (folder / "manifest.json").write_text('{"output":[{"url":"https://a.example/1.ndjson"}]}')
+    written(folder, counts("newer"), "Observation.000.ndjson")
+    assert list(verdicts(screened(folder, tmp_path / "out"))) == ["Patient/p"]
+    assert "manifest.json does not list Observation.000.ndjson: not read" in capsys.readouterr().err
+    (folder / "1.ndjson").unlink()
+    assert list(verdicts(screened(folder, tmp_path / "of-newer"))) == ["Patient/newer"]
+    assert "manifest.json lists none of the files beside it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_pipe_or_a_socket_is_named_and_not_waited_for(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path / "in", counts("p"))
+    monkeypatch.chdir(folder)  # a socket's path must be short
+    if kind == "pipe":
+        os.mkfifo("Patient.ndjson")
+        os.mkfifo(".metadata")
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == "socket":
+            listening.bind("Patient.ndjson")
+        assert main(["screen", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert "Patient.ndjson" in capsys.readouterr().err
+    Path("Patient.ndjson").unlink()
+    assert verdicts(screened(folder, tmp_path / "out")) == {"Patient/p": "eligible"}
+
+
+def test_a_name_does_not_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path / "in", counts("p"))
+    (folder / "\x1b[2J\u202e.ndjson").mkdir()
+    screened(folder, tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "?[2J?.ndjson is a directory" in said
+    assert "\x1b[2J" not in said
+
+
 def test_a_path_in_a_manifest_leads_nowhere_else(tmp_path: Path) -> None:
     written(tmp_path, counts("outside"), "secret.ndjson")
     folder = tmp_path / "in"
@@ -711,6 +766,127 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
     assert "No space left on device" in said
     assert "run the same command again" in said
     same_results(expected, screened(source, tmp_path))
+
+
+@pytest.fixture
+def judged_first(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """What is to happen to an export when its lines are read and its patients are not judged."""
+
+    def happens(event: Callable[[], Any]) -> None:
+        judged = machine.judge_partition
+        once = iter([event])
+
+        def after(work: Path, number: int) -> None:
+            for happening in once:
+                happening()
+            judged(work, number)
+
+        monkeypatch.setattr(machine, "judge_partition", after)
+
+    return happens
+
+
+def cut(file: Path) -> None:
+    """The file without its second half."""
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def replaced(file: Path) -> None:
+    """Another file in its place, as large and as old."""
+    facts = file.stat()
+    file.rename(file.with_suffix(".old"))
+    file.write_bytes(file.with_suffix(".old").read_bytes().replace(b"4.", b"0."))
+    os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+@pytest.mark.parametrize("weeks", [1, 9], ids=["nothing is read again", "some are read again"])
+@pytest.mark.parametrize("event", [Path.unlink, cut, replaced])
+def test_an_export_that_changes_while_it_is_judged_comes_to_nothing(
+    event: Callable[[Path], None],
+    weeks: int,
+    tmp_path: Path,
+    judged_first: Callable[[Callable[[], Any]], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unread = {"valueString": "see comment"}  # so that older results are fetched
+    some = [one for n in range(weeks) for one in week("p", n, **(unread if n == 8 else {}))]
+    file = written(tmp_path / "in", some) / "Observation.ndjson"
+    judged_first(lambda: event(file))
+    arguments = ["screen", str(file), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main(arguments) == 3
+    said = capsys.readouterr().err
+    assert str(file) in said
+    assert "No results were written" in said
+    assert not list((tmp_path / "out").glob("[!.]*"))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_file_that_vanishes_before_it_is_read_is_named(
+    workers: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = written(tmp_path / "in", counts("p")) / "Observation.ndjson"
+    planned = machine._planned
+
+    def after(*arguments: Any) -> Any:
+        plan = planned(*arguments)
+        file.unlink()
+        return plan
+
+    monkeypatch.setattr(machine, "_planned", after)
+    arguments = ["screen", str(file), "--out", str(tmp_path / "out"), "--workers", workers]
+    assert main(arguments) == 3
+    assert f"{file} cannot be read: No such file or directory" in capsys.readouterr().err
+
+
+def test_a_second_run_into_the_same_directory_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(written(tmp_path / "in", counts("p")))
+    out = tmp_path / "out"
+    out.mkdir()
+    with results.locked(out):
+        assert main(["screen", source, "--out", str(out), "--workers", "1"]) == 2
+        assert "Another run writes into" in capsys.readouterr().err
+        assert main(["screen", source, "--out", str(tmp_path / "b"), "--workers", "1"]) == 0
+    assert main(["screen", source, "--out", str(out), "--workers", "1"]) == 0
+    assert {path.name for path in out.iterdir()} == RESULTS
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_only_the_owner_can_read_what_is_written(
+    umask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = written(tmp_path / "in", counts("p"))
+    seen: dict[str, int] = {}
+    merged = machine._merged
+
+    def looked(work: Path, *rest: Any) -> Any:
+        seen.update({str(path): path.stat().st_mode & 0o777 for path in work.rglob("*")})
+        return merged(work, *rest)
+
+    monkeypatch.setattr(machine, "_merged", looked)
+    before = os.umask(umask)
+    try:
+        out = screened(source, tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert out.stat().st_mode & 0o777 == 0o700
+    assert len(seen) > 30
+    assert set(seen.values()) == {0o600, 0o700}
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o600}
+
+
+def test_nothing_of_a_killed_or_another_run_is_left(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    ours = ["measure-report.emaa.json", ".verdicts.csv.77", ".measure-report.emaa.json.77"]
+    for name in [*ours, ".maa-assess.lock", "notes.txt", ".verdicts.csv.swp"]:
+        (out / name).touch()
+    screened(written(tmp_path / "in", counts("p")), out)
+    assert {path.name for path in out.iterdir()} == RESULTS | {"notes.txt", ".verdicts.csv.swp"}
 
 
 def test_another_question_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

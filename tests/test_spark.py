@@ -18,7 +18,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from app import cli
-from app.bulk import exports
+from app.bulk import exports, results
 from app.bulk import spark as bulk
 from app.bulk.judging import Question
 from app.fhir.outcome import RequestError
@@ -124,6 +124,31 @@ def test_an_empty_export_has_nobody(spark: Any, tmp_path: Path) -> None:
     source = written(tmp_path / "in", [])
     expected = on_one_machine(source, tmp_path / "one")
     same_results(expected, on_spark(spark, source, tmp_path / "spark"))
+
+
+@pytest.mark.parametrize("after", ["_links", "chunks_of"], ids=["judged", "read"])
+def test_a_file_that_vanishes_meanwhile_is_named(
+    after: str, spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path / "in", counts("p")) / "Observation.ndjson"
+    before = getattr(bulk, after)
+
+    def then(*arguments: Any) -> Any:
+        found = before(*arguments)
+        file.unlink()
+        return found
+
+    monkeypatch.setattr(bulk, after, then)
+    with pytest.raises(exports.ChangedError, match=f"{file} cannot be read: No such file"):
+        on_spark(spark, file, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_second_run_into_the_same_directory_is_refused(spark: Any, tmp_path: Path) -> None:
+    source = written(tmp_path / "in", counts("p"))
+    (tmp_path / "out").mkdir()
+    with results.locked(tmp_path / "out"), pytest.raises(results.BusyError):
+        on_spark(spark, source, tmp_path / "out")
 
 
 def test_a_fault_of_the_caller_is_said_before_anything_is_read(spark: Any, tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from app.bulk.exports import ExportError, find_files
+from app.bulk.exports import ChangedError, ExportError, find_files
 from app.bulk.judging import Question, Summary
 from app.bulk.machine import StoppedError, run
-from app.bulk.results import ERRORS, has_pyarrow
+from app.bulk.results import ERRORS, BusyError, has_pyarrow, locked, owned
 from app.settings import Settings
 
 DONE, NOBODY, BAD_USAGE, STOPPED = 0, 1, 2, 3
@@ -46,24 +46,19 @@ def assess_exports(
     question = Question(operation, query, Settings().window_days)
     question.request()
     try:
-        files, odd = find_files(exports)
-        out.mkdir(parents=True, exist_ok=True)
+        files, notes = find_files(exports)
+        owned(out)
     except ExportError as error:
         return _say(str(error), BAD_USAGE)
     except OSError as error:
         return _say(f"{out}: {error.strerror}", BAD_USAGE)
-    for path in odd:
-        _say(f"{path} is a directory, not a file: not read.")
+    for note in notes:
+        _say(note)
     try:
-        with _progress() as progress:
+        with locked(out), _progress() as progress:
             summary, errors = run(files, question, out, workers, memory_mib * 1024**2, progress)
-    except StoppedError as error:
-        return _say(f"{error} {_AGAIN}", STOPPED)
-    except KeyboardInterrupt:
-        return _say(f"Stopped. {_AGAIN}", STOPPED)
-    except OSError as error:
-        room = "Make room on that disk. " if error.errno == errno.ENOSPC else ""
-        return _say(f"{error.filename or out}: {error.strerror}. {room}{_AGAIN}", STOPPED)
+    except (BusyError, StoppedError, ChangedError, KeyboardInterrupt, OSError) as error:
+        return _say(*_ended_by(error, out))
     _print_summary(summary, out)
     if errors:
         _say(f"{errors} lines or results belong to nobody or cannot be read: see {out / ERRORS}.")
@@ -74,8 +69,19 @@ def assess_exports(
     return DONE if summary.tally else _say("nobody to assess", NOBODY)
 
 
+def _ended_by(error: BaseException, out: Path) -> tuple[str, int]:
+    if isinstance(error, BusyError):
+        return str(error), BAD_USAGE
+    if isinstance(error, OSError):
+        room = " Make room on that disk." if error.errno == errno.ENOSPC else ""
+        return f"{error.filename or out}: {error.strerror}.{room} {_AGAIN}", STOPPED
+    return f"{str(error) or 'Stopped.'} {_AGAIN}", STOPPED
+
+
 def _say(text: str, code: int = DONE) -> int:
-    sys.stderr.write(f"maa-assess: {text}\n")
+    # A file's name may hold what steers a terminal.
+    shown = "".join(one if one.isprintable() else "?" for one in text)
+    sys.stderr.write(f"maa-assess: {shown}\n")
     return code
 
 

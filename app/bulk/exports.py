@@ -5,10 +5,13 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import os
 import re
+import stat
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +22,7 @@ CHUNK_BYTES = 16 * 1024 * 1024
 LONGEST_LINE = 64 * 1024 * 1024
 _BLOCK_BYTES = 1024 * 1024
 _GZIP_RATIO = 12
+_NAMED = 5
 _NAMES = ("*.ndjson", "*.ndjson.gz", "*.jsonl", "*.jsonl.gz")
 # What Bulk Data clients write beside the data; the SMART client begins a new one when it is full.
 _LOG = re.compile(r"log(\d+|\..+)?\.ndjson(\.gz)?")
@@ -31,6 +35,10 @@ class ExportError(Exception):
     """An export that cannot be read as a whole: what is wrong, and what to do."""
 
 
+class ChangedError(ExportError):
+    """A file that is no longer what it was when the run began: which, and what to do."""
+
+
 class File(msgspec.Struct, frozen=True):
     """A file of an export, and the base URL of the server it comes from; empty if not known."""
 
@@ -38,6 +46,8 @@ class File(msgspec.Struct, frozen=True):
     server: str
     size: int
     modified: int
+    inode: int = 0
+    """0, as `modified`, where each machine has a copy of its own."""
 
     @property
     def compressed(self) -> bool:
@@ -63,14 +73,15 @@ _TOO_LONG = Unread(f"The line is longer than {LONGEST_LINE // 1024**2} MiB: not 
 
 
 def find_files(exports: Sequence[Path]) -> tuple[list[File], list[str]]:
-    """The files of exports, each a directory, a manifest or one file; and what is no file.
+    """The files of exports, each a directory, a manifest or one file; and what is not read there.
 
     Raises ExportError for what is missing, unreadable, or of servers that are not named.
     """
     found: list[File] = []
-    odd: list[str] = []
+    notes: list[str] = []
     for export in exports:
-        paths, server = _paths(export)
+        paths, server, unlisted = _paths(export)
+        notes += unlisted
         if len(exports) > 1 and not server:
             raise ExportError(
                 f"{export} does not say which server it comes from (manifest.json, log.ndjson), "
@@ -78,26 +89,68 @@ def find_files(exports: Sequence[Path]) -> tuple[list[File], list[str]]:
             )
         for path in paths:
             if path.is_dir():
-                odd.append(str(path))
+                notes.append(f"{path} is a directory, not a file: not read.")
             else:
                 found.append(_file(path, server))
-    return list(dict.fromkeys(found)), odd
+    return list(dict.fromkeys(found)), notes
 
 
 def _file(path: Path, server: str) -> File:
     try:
-        with path.open("rb"):
-            facts = path.stat()
+        with open(path, "rb", opener=_without_waiting) as opened:
+            facts = os.fstat(opened.fileno())
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}") from error
-    return File(str(path.resolve()), server, facts.st_size, facts.st_mtime_ns)
+    if not stat.S_ISREG(facts.st_mode):
+        raise ExportError(f"{path} is a pipe, a socket or a device: only files can be read.")
+    return File(str(path.resolve()), server, facts.st_size, facts.st_mtime_ns, facts.st_ino)
 
 
-def _paths(export: Path) -> tuple[list[Path], str]:
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a file; a pipe that nobody writes to would else be waited for, for ever."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+@contextmanager
+def opened(file: File) -> Iterator[IO[bytes]]:
+    """A file to read, the one that was found before; ChangedError where it is another now."""
+    try:
+        with open(file.path, "rb", _BLOCK_BYTES, opener=_without_waiting) as raw:
+            _refuse_changed(file, os.fstat(raw.fileno()))
+            yield raw
+            _refuse_changed(file, os.fstat(raw.fileno()))
+    except OSError as error:
+        raise _changed(file, f"cannot be read: {error.strerror}") from error
+
+
+def refuse_changed(files: Iterable[File]) -> None:
+    """Raises ChangedError unless every file is still what it was when it was found."""
+    for file in files:
+        with opened(file):
+            pass
+
+
+def _refuse_changed(file: File, facts: os.stat_result) -> None:
+    if facts.st_size != file.size or file.modified not in {0, facts.st_mtime_ns}:
+        raise _changed(file, "was changed while the export was read")
+    if file.inode not in {0, facts.st_ino}:
+        raise _changed(file, "was replaced while the export was read")
+
+
+def _changed(file: File, what: str) -> ChangedError:
+    return ChangedError(
+        f"{file.path} {what}. No results were written: let nobody change the export meanwhile."
+    )
+
+
+def _paths(export: Path) -> tuple[list[Path], str, list[str]]:
+    """The files of an export, its server, and what stands there and is not read."""
     if export.is_dir():
         manifest = _manifest(export / "manifest.json")
         listed = _listed(manifest, export) if manifest else []
-        return listed or _data(export), _server(manifest, export)
+        data = _data(export)
+        notes = _unlisted(export, listed, data) if manifest and manifest["output"] else []
+        return listed or data, _server(manifest, export), notes
     if not export.exists():
         raise ExportError(f"{export}: there is no such file or directory.")
     manifest = _manifest(export) if export.suffix == ".json" else None
@@ -105,8 +158,18 @@ def _paths(export: Path) -> tuple[list[Path], str]:
         listed = _listed(manifest, export.parent)
         if not listed and manifest.get("output"):
             raise ExportError(f"{export}: none of the files it lists stands beside it.")
-        return listed, _server(manifest, export.parent)
-    return [export], ""
+        return listed, _server(manifest, export.parent), []
+    return [export], "", []
+
+
+def _unlisted(folder: Path, listed: Sequence[Path], data: Iterable[Path]) -> list[str]:
+    """A manifest that is of another time than the files beside it, in a sentence."""
+    if not listed:
+        return [f"{folder}/manifest.json lists none of the files beside it: all of them are read."]
+    names = sorted(path.name for path in {*data} - {*listed})
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    text = f"{', '.join(names[:_NAMED])}{more}"
+    return [f"{folder}/manifest.json does not list {text}: not read."] if names else []
 
 
 def _data(folder: Path) -> list[Path]:
@@ -193,6 +256,8 @@ def _kicked_off(event: bytes) -> str:
 
 def _noted_server(notes: Path) -> str:
     """The server of a folder that SMART Fetch manages: it keeps the logs in folders below."""
+    if not notes.is_file():
+        return ""
     try:
         return _base(f"{json.loads(notes.read_bytes())['fhir-url']}/$export")
     except (OSError, ValueError, RecursionError, TypeError, KeyError):
@@ -218,7 +283,7 @@ def lines_of(file: File, chunk: Chunk) -> Iterator[tuple[int, bytes | Unread]]:
 
     In a compressed file the place is its number of bytes once it is unpacked.
     """
-    with open(file.path, "rb", _BLOCK_BYTES) as raw:
+    with opened(file) as raw:
         if file.compressed:
             yield from _lines_of_gzip(raw)
             return

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from app import operations
-from app.bulk.exports import Chunk, File
+from app.bulk.exports import ChangedError, Chunk, File
 from app.bulk.lines import PART_NAMES, TOTAL_NAMES
 from app.bulk.patients import APART_DAYS, BY_LINE, Held, Passed, Piles, Problem, Row, read_again
 from app.domain.assessment import Assessment
@@ -50,6 +50,7 @@ _FAULT_TEXT = (
     "The patient of this line could not be assessed: a fault of this program, please report."
 )
 _LINES_NAMED = 20
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _HEAD = ("patient", "definition", "verdict", "day")
 _RESPONSE_COLUMNS = (
     "neutrophil-response",
@@ -223,6 +224,8 @@ class Judge:
             return self._newest(rows, passed) or self._eligibilities(rows + self._again(passed))
         except RequestError as error:
             return [], list(_placed(error.remarks, rows))
+        except ChangedError:
+            raise
         except Exception:  # noqa: BLE001 a fault of ours costs this patient, and not the run
             return [], [Problem(row.chunk, row.line, FAULT, _FAULT_TEXT) for row in rows]
 
@@ -372,12 +375,19 @@ def error_of(problem: Problem, place: Places) -> Json:
 
 
 def table_lines(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> bytes:
-    """Rows as lines of CSV."""
+    """Rows as lines of CSV; no cell of them is a formula to a spreadsheet."""
     written = io.StringIO()
-    csv.writer(written, lineterminator="\n").writerows(
-        [row.get(column, "") for column in columns] for row in rows
-    )
+    plain = csv.writer(written, lineterminator="\n")
+    quoted = csv.writer(written, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        cells = [_inert(row.get(column, "")) for column in columns]
+        # The writer leaves a return bare, and readers take it for the line's end.
+        (quoted if "\r" in "".join(cells) else plain).writerow(cells)
     return written.getvalue().encode()
+
+
+def _inert(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
 def _cells(found: Assessed, written: Answer) -> dict[str, str]:

@@ -25,7 +25,7 @@ import msgspec
 from rich.progress import Progress
 
 from app import __version__
-from app.bulk.exports import CHUNK_BYTES, Chunk, File, chunks_of, unpacked_bytes
+from app.bulk.exports import CHUNK_BYTES, Chunk, File, chunks_of, refuse_changed, unpacked_bytes
 from app.bulk.judging import Answered, Judge, Places, Question, Summary, all_of
 from app.bulk.patients import (
     BY_LINE,
@@ -40,7 +40,14 @@ from app.bulk.patients import (
     read_lines,
     together,
 )
-from app.bulk.results import has_pyarrow, whole, write_parquet, write_reports, write_results
+from app.bulk.results import (
+    has_pyarrow,
+    owned,
+    whole,
+    write_parquet,
+    write_reports,
+    write_results,
+)
 
 T = TypeVar("T")
 WORK = ".maa-assess-parts"
@@ -120,7 +127,8 @@ def run(
 ) -> tuple[Summary, int]:
     """Assess an export into `out`; what it came to, and how many lines were not read.
 
-    Raises StoppedError where it cannot go on, and OSError where the disk does not let it; the
+    Raises StoppedError where it cannot go on, ChangedError where a file is no longer what it was
+    (its results would be those of half an export), and OSError where the disk does not let it; the
     same call resumes.
     """
     work = out / WORK
@@ -128,6 +136,7 @@ def run(
     plan = _planned(work, files, question, workers, memory_bytes)
     with closing(_Crew(work, workers, progress)) as crew:
         _make_parts(crew, work, plan)
+    refuse_changed(files)
     summary, errors = _merged(work, plan, out)
     shutil.rmtree(work)
     return summary, errors
@@ -162,8 +171,9 @@ def _planned(
             if _asked(earlier) == _asked(plan):
                 return earlier
         shutil.rmtree(work)
+    owned(work)
     for step in ("map", "move", "judge"):
-        (work / step).mkdir(parents=True, exist_ok=True)
+        owned(work / step)
     _write(path, [_ENCODE(plan)])
     return plan
 

@@ -18,7 +18,7 @@ from zlib import crc32
 import msgspec
 import numpy as np
 
-from app.bulk.exports import Chunk, File, Unread, lines_of
+from app.bulk.exports import Chunk, File, Unread, lines_of, opened
 from app.bulk.lines import (
     PART_NAMES,
     TOTAL_NAMES,
@@ -411,12 +411,12 @@ def read_again(
 ) -> Iterator[tuple[str, bytes]]:
     """The name and the line of each plain result, best asked for in the order of the files."""
     with ExitStack() as stack:
-        opened: dict[str, IO[bytes]] = {}
+        raws: dict[File, IO[bytes]] = {}
         for _, chunk, _, place in places:
-            path = files[chunks[chunk].file].path
-            if path not in opened:
-                opened[path] = stack.enter_context(open(path, "rb", buffering=0))
-            line = _line_at(opened[path].fileno(), place)
+            file = files[chunks[chunk].file]
+            if file not in raws:
+                raws[file] = stack.enter_context(opened(file))
+            line = _line_at(raws[file].fileno(), place)
             head = head_of(line)
             yield f"Observation/{head.id}" if head else "", line
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,6 +34,57 @@ ERRORS = "errors.ndjson"
 TABLE = "verdicts.csv"
 PARQUET = "verdicts.parquet"
 REPORT = "measure-report"
+_LOCK = ".maa-assess.lock"
+_RESULT = (
+    r"(?:(?:assessments|set-aside|errors)\.ndjson|verdicts\.(?:csv|parquet)"
+    r"|measure-report(?:\.[\w-]+)?\.json)"
+)
+_OURS = re.compile(rf"{_RESULT}|\.{_RESULT}\.\d+")
+"""Results, and what a run that was killed while it wrote them has left."""
+
+
+class BusyError(Exception):
+    """An output directory that another run writes into: which, and what to do."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """An output directory for this run alone; BusyError where another run has it."""
+    path = folder / _LOCK
+    with ExitStack() as stack:
+        file = stack.enter_context(open(path, "ab", opener=for_owner))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who had it may have removed it meanwhile, and a third run have made it anew.
+            mine = os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        if not mine:
+            raise BusyError(f"Another run writes into {folder}: wait for it, or take another.")
+        stack.callback(path.unlink, missing_ok=True)
+        yield
+
+
+def for_owner(path: str, flags: int) -> int:
+    """Opens a file that only its owner may read, whatever the umask: patients' counts are in it."""
+    file = os.open(path, flags, 0o600)
+    os.fchmod(file, 0o600)
+    return file
+
+
+def owned(folder: Path) -> Path:
+    """A directory that only its owner may enter, made unless it is there."""
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    return folder
+
+
+def _clear(folder: Path) -> None:
+    """Remove the results of another question: the next may write fewer files."""
+    for path in folder.iterdir():
+        if _OURS.fullmatch(path.name):
+            path.unlink()
 
 
 @contextmanager
@@ -39,7 +92,7 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that has its name only when it is complete."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with new.open("wb") as file:
+        with open(new, "wb", opener=for_owner) as file:
             yield file
         new.replace(path)
     finally:
@@ -55,6 +108,7 @@ def write_results(
 ) -> int:
     """Write every file but the reports, in the order given; how many problems there were."""
     columns = question.columns()
+    _clear(folder)
     with ExitStack() as stack:
         assessments, aside, table = (
             stack.enter_context(whole(folder / name)) for name in (ASSESSMENTS, SET_ASIDE, TABLE)

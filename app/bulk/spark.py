@@ -22,7 +22,16 @@ import pyarrow as pa
 from pyspark import Broadcast, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from app.bulk.exports import Chunk, ExportError, File, chunks_of, find_files, unpacked_bytes
+from app.bulk.exports import (
+    ChangedError,
+    Chunk,
+    ExportError,
+    File,
+    chunks_of,
+    find_files,
+    refuse_changed,
+    unpacked_bytes,
+)
 from app.bulk.judging import Answered, Judge, Places, Question, Summary, all_of
 from app.bulk.patients import (
     BY_LINE,
@@ -36,7 +45,15 @@ from app.bulk.patients import (
     read_lines,
     together,
 )
-from app.bulk.results import has_pyarrow, write_parquet, write_reports, write_results
+from app.bulk.results import (
+    BusyError,
+    has_pyarrow,
+    locked,
+    owned,
+    write_parquet,
+    write_reports,
+    write_results,
+)
 from app.fhir.outcome import RequestError
 from app.settings import Settings
 
@@ -64,12 +81,26 @@ _KEPT = StorageLevel.DISK_ONLY
 def assess(spark: SparkSession, exports: Sequence[Path], question: Question, out: Path) -> Summary:
     """Assess exports into the directory `out`; what they came to.
 
-    Raises ExportError for an export that cannot be read, RequestError for a bad parameter.
+    Raises ExportError for an export that cannot be read, RequestError for a bad parameter,
+    BusyError where another run has `out`, and ChangedError for a file that was changed meanwhile.
     """
     question.request()
     files, _ = find_files(exports)
+    with locked(owned(out)):
+        try:
+            return _assessed(spark, files, question, out)
+        except Exception:
+            # What an executor met is told by Spark as a trace.
+            refuse_changed(files)
+            raise
+
+
+def _assessed(
+    spark: SparkSession, found_files: Sequence[File], question: Question, out: Path
+) -> Summary:
+    # A copy on another machine is of another time.
+    files = [msgspec.structs.replace(file, modified=0, inode=0) for file in found_files]
     chunks = chunks_of(files)
-    out.mkdir(parents=True, exist_ok=True)
     context = spark.sparkContext
     volume = unpacked_bytes(files)
     tasks = max(volume // _TASK_BYTES, 2 * context.defaultParallelism)
@@ -89,6 +120,7 @@ def assess(spark: SparkSession, exports: Sequence[Path], question: Question, out
     judged = sorted_out.repartitionById(tasks, "number").mapInArrow(judge, _BLOCKS).persist(_KEPT)
     summaries = judged.where("kind = 'summary'").collect()
     summary = all_of(_SUMMARY(_opened(block.packed)) for block in summaries)
+    refuse_changed(found_files)
     with TemporaryFile(dir=out) as file:
         held = _held(judged.where("kind != 'summary'"), file)
         answers = (_stream(file, some, _ANSWERS) for some in held["answers"].values())
@@ -269,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Before a session is started: a cluster is not asked for what cannot be done.
         question.request()
-        find_files(options.exports)
+        _, notes = find_files(options.exports)
     except ExportError as error:
         sys.stderr.write(f"maa-assess: {error}\n")
         return 2
@@ -277,9 +309,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for issue in error.outcome()["issue"]:
             sys.stderr.write(f"maa-assess: {issue['diagnostics']}\n")
         return 2
+    sys.stderr.writelines(f"maa-assess: {note}\n" for note in notes)
     spark = SparkSession.builder.appName("maa-assess").getOrCreate()
     try:
         summary = assess(spark, options.exports, question, options.out)
+    except (BusyError, ChangedError) as error:
+        sys.stderr.write(f"maa-assess: {error}\n")
+        return 2 if isinstance(error, BusyError) else 3
     finally:
         spark.stop()
     for name, count in sorted(summary.tally.items()):
