@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """FHIR servers that may be read with the token of a CDS Hooks call, as a JSON list."""
     cds_silent_when_normal: bool = True
     """No card where no count is low."""
+    cds_newest_within_days: int = Field(default=90, ge=0, le=36_500)
+    """No card where the newest count judged is older than this at the call; 0: of any age."""
     cds_require_jwt: bool = False
     """Whether every CDS Hooks request needs a JWT of one of the `cds_clients`."""
     cds_clients: tuple[CdsClient, ...] = ()

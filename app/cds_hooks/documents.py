@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 from app.cds_hooks.answers import answer
@@ -14,6 +15,7 @@ from app.settings import Settings
 
 _ADDRESS = "https://maa.example.org"
 _ID = "example"
+_DAY = "2024-03-05"
 
 
 def _result(name: str, code: str, value: float, unit: str) -> Json:
@@ -23,7 +25,7 @@ def _result(name: str, code: str, value: float, unit: str) -> Json:
         "status": "final",
         "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
         "subject": {"reference": f"Patient/{_ID}"},
-        "effectiveDateTime": "2024-03-05T08:30:00Z",
+        "effectiveDateTime": f"{_DAY}T08:30:00Z",
         "valueQuantity": {
             "value": value,
             "unit": unit,
@@ -64,7 +66,8 @@ def _answered(request: Json) -> Any:
     # Without an event loop: a worker that loads the application has one running already.
     gathered = Gathered(sent_along(call, service).entries, ())
     settings = Settings.model_construct()
-    return json.loads(encode(answer(service, call, gathered, settings, _ADDRESS)))
+    today = date.fromisoformat(_DAY)
+    return json.loads(encode(answer(service, call, gathered, settings, _ADDRESS, today)))
 
 
 _OUTCOME: Json = {"application/fhir+json": {"schema": {"type": "object"}}}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 
 from fastapi import APIRouter, Request
 from prometheus_client import CollectorRegistry
@@ -35,6 +37,7 @@ class CdsHooks:
         self.open_server = open_server
         self.trust = ClientTrust(settings.cds_clients) if settings.cds_require_jwt else None
         self.feedback = FeedbackCounter(registry)
+        self.today: Callable[[], date] = lambda: datetime.now(UTC).date()
 
     def address(self, request: Request) -> str:
         """Where this service is reached, without a slash at the end."""
@@ -88,7 +91,9 @@ async def call_service(request: Request, service_id: str) -> Response:
     try:
         gathered = await gather(call, service, hooks.settings.cds_fhir_servers, hooks.open_server)
         address = hooks.address(request)
-        cards = await run_in_threadpool(answer, service, call, gathered, hooks.settings, address)
+        cards = await run_in_threadpool(
+            answer, service, call, gathered, hooks.settings, address, hooks.today()
+        )
         said = f"cards {len(cards['cards'])}"
         return _json(cards)
     except RequestError as error:

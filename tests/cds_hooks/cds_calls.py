@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 from jsonschema import Draft202012Validator
@@ -140,7 +140,14 @@ ELIGIBLE = call(result(ANC, 0.9), result(PLATELETS, 41), result(HEMOGLOBIN, 9.4)
 OPEN = call(result(ANC, 0.9), result(PLATELETS, 150), result(HEMOGLOBIN, 8.2))
 
 
-def cards_of(http: httpx.Client, sent: Json, address: str = ELIGIBILITY) -> list[Json]:
+class Caller(Protocol):
+    """A client of the service, whether over a socket or not."""
+
+    def post(self, url: str, *, json: Any) -> httpx.Response:
+        """The answer to JSON."""
+
+
+def cards_of(http: Caller, sent: Json, address: str = ELIGIBILITY) -> list[Json]:
     """The cards that a call is answered, after every check that holds of every answer."""
     require_valid("request", sent)
     answer = http.post(address, json=sent)

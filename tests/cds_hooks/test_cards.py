@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 from cds_calls import (
     ANC,
+    ELIGIBILITY,
     ELIGIBLE,
     HEMOGLOBIN,
     HOOK_INSTANCE,
@@ -23,6 +27,10 @@ from cds_calls import (
     searchset,
 )
 from fhir.resources.R4B.servicerequest import ServiceRequest
+from pydantic import ValidationError
+
+from app.settings import Settings
+from tests.test_ehr import Client, calling
 
 WOMAN = {"resourceType": "Patient", "id": "p1", "gender": "female", "birthDate": "1980-01-01"}
 
@@ -279,3 +287,54 @@ def test_a_response_needs_the_whole_course(http: httpx.Client) -> None:
     answer = http.post(RESPONSE, json=sent)
     assert answer.status_code == httpx.codes.PRECONDITION_FAILED
     assert "'neutrophils' has further pages" in answer.text
+
+
+# Old counts
+
+DAY = date(2024, 3, 5)
+ON_TREATMENT = call(
+    *(result(code, value, "2023-11-20") for code, value in ((ANC, 0.8), (PLATELETS, 40))),
+    *(result(code, value) for code, value in ((ANC, 2.6), (PLATELETS, 45))),
+    daclizumab("2023-11-21"),
+    weight=True,
+)
+
+
+@contextmanager
+def at(today: date, **settings: Any) -> Iterator[Client]:
+    """The service with a clock of our own."""
+    with calling(Settings(**settings)) as client:
+        client.app.state.cds_hooks.today = lambda: today
+        yield client
+
+
+@pytest.mark.parametrize(("sent", "address"), [(ELIGIBLE, ELIGIBILITY), (ON_TREATMENT, RESPONSE)])
+@pytest.mark.parametrize(
+    ("within", "days", "number"),
+    [(90, 90, 1), (90, 91, 0), (1, 1, 1), (1, 2, 0), (0, 9000, 1), (90, -400, 1)],
+)
+def test_old_counts_have_no_card(
+    sent: Any, address: str, within: int, days: int, number: int
+) -> None:
+    with at(DAY + timedelta(days=days), cds_newest_within_days=within) as client:
+        assert len(cards_of(client, sent, address)) == number
+
+
+def test_the_newest_count_judged_tells_and_no_other_result() -> None:
+    old = call(result(ANC, 0.9), result(PLATELETS, 41), result("6690-2", 3, "2024-08-01"))
+    with at(date(2024, 8, 2)) as client:
+        assert cards_of(client, old) == []
+
+
+def test_the_clock_is_the_servers_own() -> None:
+    today = datetime.now(UTC).date().isoformat()
+    new = call(result(ANC, 0.9, today), result(PLATELETS, 41, today))
+    with calling(Settings()) as client:
+        assert cards_of(client, ELIGIBLE) == []
+        assert len(cards_of(client, new)) == 1
+
+
+@pytest.mark.parametrize("days", ["-1", "36501", "ninety", "1.5"])
+def test_an_age_that_is_no_number_of_days_is_no_setting(days: str) -> None:
+    with pytest.raises(ValidationError, match="cds_newest_within_days"):
+        Settings(cds_newest_within_days=days)
