@@ -9,6 +9,7 @@ from app.domain.assessment import Assessment, Paper, assess_eligibility
 from app.domain.cohort import Cohort
 from app.domain.counts import Remark, When
 from app.domain.response import ResponseAssessment, ResponsePaper, assess_response
+from app.fhir.maps import CodeMap
 from app.fhir.measure import measure_report
 from app.fhir.outcome import BASE, Fault, RequestError
 from app.fhir.reading import Reading, read_courses
@@ -22,23 +23,31 @@ Published = TypeVar("Published", Paper, ResponsePaper)
 
 
 def eligibility(
-    body: bytes, query: Iterable[tuple[str, str]] = (), default_window_days: int = 30
+    body: bytes,
+    query: Iterable[tuple[str, str]] = (),
+    default_window_days: int = 30,
+    code_map: CodeMap | None = None,
 ) -> Json:
     """`$assess-eligibility`: a Bundle or Parameters in, a Bundle of assessments out.
 
     Raises RequestError with the HTTP status and its faults.
     """
-    return _written(assess(body, query, default_window_days), eligibility_answer)
+    assessed = assess(body, query, default_window_days, code_map=code_map)
+    return _written(assessed, eligibility_answer)
 
 
 def response(
-    body: bytes, query: Iterable[tuple[str, str]] = (), default_window_days: int = 30
+    body: bytes,
+    query: Iterable[tuple[str, str]] = (),
+    default_window_days: int = 30,
+    code_map: CodeMap | None = None,
 ) -> Json:
     """`$assess-response`: a Bundle or Parameters in, a Bundle of response assessments out.
 
     Raises RequestError with the HTTP status and its faults.
     """
-    return _written(assess_responses(body, query, default_window_days), response_answer)
+    assessed = assess_responses(body, query, default_window_days, code_map=code_map)
+    return _written(assessed, response_answer)
 
 
 def _written(
@@ -53,13 +62,18 @@ def _written(
 
 
 def evaluate_measure(
-    body: bytes, query: Iterable[tuple[str, str]] = (), default_window_days: int = 30
+    body: bytes,
+    query: Iterable[tuple[str, str]] = (),
+    default_window_days: int = 30,
+    code_map: CodeMap | None = None,
 ) -> Json:
     """`$evaluate-measure`: a cohort's data in `additionalData` in, its MeasureReport out.
 
     Raises RequestError with the HTTP status and its faults.
     """
-    request, reading, assessments = assess_responses(body, query, default_window_days, measure=True)
+    request, reading, assessments = assess_responses(
+        body, query, default_window_days, measure=True, code_map=code_map
+    )
     report_type = request.report_type or ("subject" if request.subject else "population")
     if report_type == "subject" and len(assessments) != 1:
         text = "One patient and one definition are reported: name the patient with 'subject'."
@@ -89,9 +103,10 @@ def assess_responses(
     query: Iterable[tuple[str, str]] = (),
     default_window_days: int = 30,
     measure: bool = False,
+    code_map: CodeMap | None = None,
 ) -> tuple[Request, Reading, list[ResponseAssessment]]:
     """The response assessments as values: for each patient one by each definition."""
-    request = read_request(body, query, measure)
+    request = read_request(body, query, measure, code_map)
     return request, *judge_responses(request, default_window_days)
 
 
@@ -120,12 +135,13 @@ def assess(
     query: Iterable[tuple[str, str]] = (),
     default_window_days: int = 30,
     normal_ranges: bool = False,
+    code_map: CodeMap | None = None,
 ) -> tuple[Request, Reading, list[Assessment]]:
     """The eligibility assessments as values: for each patient one by each definition.
 
     With `normal_ranges` the counts carry their laboratory's own range.
     """
-    request = read_request(body, query)
+    request = read_request(body, query, code_map=code_map)
     return request, *judge_eligibility(request, default_window_days, normal_ranges)
 
 
@@ -160,6 +176,7 @@ def _asked(
         request.subject,
         request.transfusion_history_complete,
         normal_ranges,
+        request.code_map,
     )
     return papers, reading, request.window_days or default_window_days
 

@@ -38,7 +38,7 @@ from app.fhir.resources import (
 )
 from app.fhir.subjects import Subjects, literal_of
 from app.fhir.times import effective, when
-from app.fhir.values import SetAside, analyte_row
+from app.fhir.values import SetAside, meaning_of
 
 _READ_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Readable))
 _KNOWN_CODES = frozenset(
@@ -173,10 +173,10 @@ def subject_of(raw: bytes) -> tuple[str, str]:
 def analyte_of(head: Head) -> str:
     """What the result counts; empty where that is no blood count."""
     try:
-        row = analyte_row(Observation(code=head.code), panel=False)
+        meaning = meaning_of(Observation(code=head.code), panel=False)
     except SetAside:
         return ""
-    return _PLAIN.get(row.analyte, "") if row else ""
+    return _PLAIN.get(meaning.row.analyte, "") if meaning else ""
 
 
 @lru_cache(maxsize=65536)
@@ -266,7 +266,7 @@ def _useless(found: Observation | DiagnosticReport | Procedure | Medicated) -> b
 def _may_count(valued: Valued, panel: bool) -> bool:
     """Whether it is a blood count, or something that the reader must say a word about."""
     try:
-        return analyte_row(valued, panel) is not None
+        return meaning_of(valued, panel) is not None
     except SetAside:
         return True
 

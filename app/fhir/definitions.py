@@ -117,6 +117,13 @@ _JUDGED = (
         "Adds a ResearchSubject for each patient.",
         targetProfile=["http://hl7.org/fhir/StructureDefinition/ResearchStudy"],
     ),
+    _parameter(
+        "codeMap",
+        "ConceptMap",
+        "The sender's own codes to LOINC, for this request alone; a target's product of the system "
+        "http://unitsofmeasure.org declares the unit of results that carry none.",
+        max="*",
+    ),
 )
 _START = _parameter(
     "treatmentStart",

@@ -15,6 +15,7 @@ ISSUE_SYSTEM = f"{BASE}/CodeSystem/issue"
 ISSUES: Final[dict[str, tuple[str, str]]] = {
     "after-as-of": ("informational", "Later than the day judged: ignored."),
     "ambiguous-code": ("code-invalid", "Codes that name different analytes: set aside."),
+    "code-mapped": ("informational", "Read by a map of the hospital's own codes."),
     "comparator": ("informational", "The laboratory gave a bound, not a value."),
     "contradiction": ("conflict", "Results of one moment on either side of a limit."),
     "date-repaired": ("informational", "A date that is not FHIR's form, read all the same."),
@@ -37,6 +38,7 @@ ISSUES: Final[dict[str, tuple[str, str]]] = {
     "superseded": ("informational", "Replaced by a newer version or result."),
     "transfusion-window": ("business-rule", "Too soon after a transfusion to show recovery."),
     "unit-conflict": ("conflict", "Unit and code, or unit and text, disagree."),
+    "unit-declared": ("informational", "The unit that a map of the hospital's codes declares."),
     "unit-missing": ("incomplete", "A number without its unit is no count."),
     "unit-repaired": ("informational", "A unit that is not UCUM, understood all the same."),
     "unit-unknown": ("code-invalid", "A unit that is not understood."),

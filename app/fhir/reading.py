@@ -32,7 +32,7 @@ from app.domain.counts import (
 )
 from app.domain.derivation import derived_counts
 from app.fhir import codes
-from app.fhir.codes import LoincRow
+from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
     DECODE_BODY,
@@ -62,10 +62,11 @@ from app.fhir.resources import (
 from app.fhir.subjects import Subjects, server_of
 from app.fhir.times import effective, of_period, when
 from app.fhir.values import (
+    Meaning,
     SetAside,
-    analyte_row,
     applies,
     dose_of,
+    meaning_of,
     normal_ranges_of,
     short,
     value_of,
@@ -107,13 +108,14 @@ def read_courses(
     subject: Reference | None = None,
     transfusion_history_complete: bool = False,
     normal_ranges: bool = True,
+    code_map: CodeMap | None = None,
 ) -> Reading:
     """Every patient's course in time from a Bundle's entries.
 
     `place` is the Bundle's FHIRPath. `subject` narrows the answer to one patient, and is the
     patient of results that name none. Without `normal_ranges` the laboratories' own are not
-    looked at: no definition of eligibility asks for them. Raises RequestError where there is
-    nothing to assess.
+    looked at: no definition of eligibility asks for them. `code_map` has the hospital's own codes.
+    Raises RequestError where there is nothing to assess.
     """
     orphans: list[Remark] = []
     found: list[Item] = []
@@ -125,7 +127,7 @@ def read_courses(
             Fault("not-found", "There is no Observation to assess in the data.", place),
             remarks=orphans,
         )
-    reader = _Reader(items, subject, normal_ranges)
+    reader = _Reader(items, subject, normal_ranges, code_map)
     reader.read()
     courses = reader.courses(transfusion_history_complete)
     orphans += reader.orphans
@@ -329,9 +331,16 @@ Owner = tuple[str | None, Item]
 
 
 class _Reader:
-    def __init__(self, items: list[Item], named: Reference | None, normal_ranges: bool) -> None:
+    def __init__(
+        self,
+        items: list[Item],
+        named: Reference | None,
+        normal_ranges: bool,
+        code_map: CodeMap | None,
+    ) -> None:
         self.orphans: list[Remark] = []
         self._normal_ranges = normal_ranges
+        self._code_map = code_map
         self._items = items
         people: list[tuple[PatientResource, str | None]] = []
         subjects: set[tuple[str, str]] = set()
@@ -474,13 +483,13 @@ class _Reader:
         panel: bool,
     ) -> None:
         """An Observation's own value, or one of its components'."""
-        row = None
+        meaning = None
         try:
-            row = analyte_row(valued, panel)
-            if row is not None:
-                self._result(lending, observation, valued, row, path, owner)
+            meaning = meaning_of(valued, panel, self._code_map)
+            if meaning is not None:
+                self._result(lending, observation, valued, meaning, path, owner)
         except SetAside as aside:
-            if row is None or row.analyte is not Analyte.BODY_WEIGHT:
+            if meaning is None or meaning.row.analyte is not Analyte.BODY_WEIGHT:
                 self._set_aside(lending[0], path, aside)
 
     def _result(
@@ -488,11 +497,11 @@ class _Reader:
         lending: Sequence[Item],
         observation: Observation,
         valued: Valued,
-        row: LoincRow,
+        meaning: Meaning,
         path: str,
         owner: Owner,
     ) -> None:
-        item = lending[0]
+        item, (row, by, _) = lending[0], meaning
         if (
             observation.status not in _COUNTING
             or item.container is not None
@@ -501,7 +510,7 @@ class _Reader:
             or observation.implicitRules
         ):
             _refuse_what_does_not_stand(item, observation, valued)
-        interval, repairs = value_of(valued, row)
+        interval, repairs = value_of(valued, row, by)
         text = observation.effectiveDateTime
         moment = when(text) if text else None
         dating = item
@@ -530,7 +539,7 @@ class _Reader:
                 Kind.MEASURED,
                 (),
                 observation.specimen.reference if observation.specimen else None,
-                self._normal(key, valued, row, moment) if self._normal_ranges else None,
+                self._normal(key, valued, meaning, moment) if self._normal_ranges else None,
                 row.corrected,
             ),
         )
@@ -546,16 +555,18 @@ class _Reader:
                     "A time without seconds or zone is no instant: the day was taken.",
                 ),
             )
+        if by is not None:
+            repairs = meaning.remarks() + repairs
         for code, text in repairs:
             chart.remarks.append(Remark(code, Severity.INFORMATION, text, (place,)))
         if row.doubtful:
             text = f"{row.display}: {row.doubtful}."
             chart.remarks.append(Remark("doubtful-method", Severity.WARNING, text, (place,)))
 
-    def _normal(self, key: str, valued: Valued, row: LoincRow, moment: When) -> Interval | None:
+    def _normal(self, key: str, valued: Valued, meaning: Meaning, moment: When) -> Interval | None:
         """The laboratory's own range of normal for this patient; None where none is for sure."""
         normal = None
-        for given, interval in normal_ranges_of(valued, row):
+        for given, interval in normal_ranges_of(valued, meaning.row, meaning.by):
             if given.appliesTo or given.age:
                 person = self._people.get(key, _NOBODY)
                 if not applies(given, person.sex, person.age_years(moment)):

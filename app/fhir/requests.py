@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import msgspec
 
 from app.domain.counts import When
+from app.fhir.maps import CodeMap, CodeMapError, with_maps
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.reading import decode_body
 from app.fhir.resources import Entries, Parameter, Reference
@@ -20,6 +21,7 @@ RED_CELL_POLICIES = ("both", "reticulocytes-when-transfused", "reticulocytes-onl
 TRANSFUSION_HISTORIES = ("complete", "unknown")
 REPORT_TYPES = ("population", "subject", "subject-list")
 _LONGEST_WINDOW_DAYS = 36_500
+_FAULTS_NAMED = 20
 _LONGEST_INDEPENDENCE_DAYS = 731
 
 
@@ -40,6 +42,8 @@ class Request:
     study: str | None = None
     report_type: str | None = None
     period_start: When | None = None
+    code_map: CodeMap | None = None
+    """The hospital's own codes: those of the settings, and of the request."""
 
 
 T = TypeVar("T")
@@ -48,11 +52,15 @@ Given = tuple[str | Reference, str]
 
 
 def read_request(
-    body: bytes, query: Iterable[tuple[str, str]] = (), measure: bool = False
+    body: bytes,
+    query: Iterable[tuple[str, str]] = (),
+    measure: bool = False,
+    code_map: CodeMap | None = None,
 ) -> Request:
     """The operation's input. Raises RequestError 400 for what is malformed, naming the place.
 
-    A `measure` has its data as `additionalData`, a report type, and a period.
+    A `measure` has its data as `additionalData`, a report type, and a period. `code_map` is that of
+    the settings.
     """
     given: dict[str, list[Given]] = {}
     for name, text in query:
@@ -65,7 +73,8 @@ def read_request(
         entries: Entries = decoded.entry
         place = "Bundle"
     elif decoded.resourceType == "Parameters":
-        entries, place = _data(decoded.parameter, given, "additionalData" if measure else "data")
+        parameters, code_map = _without_maps(decoded.parameter, code_map)
+        entries, place = _data(parameters, given, "additionalData" if measure else "data")
     else:
         raise RequestError(
             400,
@@ -76,7 +85,7 @@ def read_request(
                 "resourceType",
             ),
         )
-    return _request(entries, place, given, measure)
+    return replace(_request(entries, place, given, measure), code_map=code_map)
 
 
 def with_data(parameters: bytes, data: bytes) -> bytes:
@@ -96,12 +105,37 @@ class _Parameters(msgspec.Struct):
     parameter: list[msgspec.Raw] = []
 
 
-def _data(
-    parameters: Sequence[Parameter], given: dict[str, list[Given]], name: str
-) -> tuple[Entries, str]:
-    data: list[tuple[Entries, str]] = []
+Placed = tuple[str, Parameter]
+"""A parameter and its FHIRPath."""
+
+
+def _without_maps(
+    parameters: Sequence[Parameter], own: CodeMap | None
+) -> tuple[list[Placed], CodeMap | None]:
+    """The other parameters; and the maps that hold, those sent beside the settings'."""
+    others: list[Placed] = []
+    maps: list[tuple[msgspec.Raw, str]] = []
     for index, parameter in enumerate(parameters):
         place = f"Parameters.parameter[{index}]"
+        if parameter.name == "codeMap" and parameter.resource:
+            maps.append((parameter.resource, f"{place}.resource"))
+        else:
+            others.append((place, parameter))
+    try:
+        return others, with_maps(own, maps)
+    except CodeMapError as error:
+        faults = [
+            Fault("invalid", f"The codeMap does not hold: {text}.", where)
+            for where, text in error.faults[:_FAULTS_NAMED]
+        ]
+        raise RequestError(400, *faults) from None
+
+
+def _data(
+    parameters: Sequence[Placed], given: dict[str, list[Given]], name: str
+) -> tuple[Entries, str]:
+    data: list[tuple[Entries, str]] = []
+    for place, parameter in parameters:
         if parameter.name == name:
             inner = (
                 decode_body(parameter.resource, f"{place}.resource") if parameter.resource else None
@@ -172,13 +206,20 @@ def _request(entries: Entries, place: str, given: dict[str, list[Given]], measur
             period_start=one("periodStart", _when, "a date such as 2024-03-05"),
             as_of=one("periodEnd", _when, "a date such as 2024-03-05") or request.as_of,
         )
-    for name, values in given.items():
-        faults.append(
-            Fault("not-supported", f"No parameter has the name '{name[:60]}'.", values[0][1])
-        )
+    faults += _left_over(given)
     if faults:
         raise RequestError(400, *faults)
     return request
+
+
+def _left_over(given: Mapping[str, list[Given]]) -> Iterator[Fault]:
+    for name, values in given.items():
+        if name == "codeMap":
+            text = "'codeMap' is a ConceptMap, and comes as a resource in Parameters."
+            yield Fault("value", text, values[0][1])
+        else:
+            text = f"No parameter has the name '{name[:60]}'."
+            yield Fault("not-supported", text, values[0][1])
 
 
 def _when(value: str | Reference) -> When | None:

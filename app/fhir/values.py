@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from operator import attrgetter
@@ -15,6 +15,7 @@ from msgspec import Raw
 from app.domain.counts import EXACT, Interval, Sex
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow, UnitRow
+from app.fhir.maps import CodeMap, Mapped
 from app.fhir.resources import (
     DECODE_CONCEPT,
     DECODE_QUANTITY,
@@ -63,30 +64,50 @@ def short(text: str | None) -> str:
     return (text or "")[:40]
 
 
-class _Coded(NamedTuple):
-    """What a code comes to: the table's row, or why there is none."""
+class Meaning(NamedTuple):
+    """What a result counts, and what a hospital's own map adds to it."""
 
-    row: LoincRow | None = None
+    row: LoincRow
+    by: Mapped | None = None
+    """The map's row, where the code stands in one."""
+    own_code: bool = False
+    """Whether no LOINC stands beside the code: it was read by the map alone."""
+
+    def remarks(self) -> Repairs:
+        """How the code was read, where that was by a map."""
+        if self.by is None or not self.own_code:
+            return ()
+        text = f"Read as LOINC {self.row.code} ({self.row.display}) by the map '{self.by.map}'."
+        return (("code-mapped", text),)
+
+
+class _Coded(NamedTuple):
+    """What a code comes to: its meaning, or why there is none."""
+
+    meaning: Meaning | None = None
     rejected: str = ""
     """Why a value under this code cannot be used."""
     ambiguous: str = ""
     like_a_count: bool = False
+    panel: bool = False
 
 
 _LONGEST = 2000
 """A longer text is not worth its place in memory."""
 
 
-def analyte_row(valued: Valued, panel: bool) -> LoincRow | None:
-    """The table's row for the code; None where it is no blood count and looks like none.
+def meaning_of(valued: Valued, panel: bool, code_map: CodeMap | None = None) -> Meaning | None:
+    """What the code says is counted; None where it is no blood count and looks like none.
 
     Raises SetAside for a code that names a count which cannot be used. `panel` says that the
     result is made of others, so that its own name is not a count's.
     """
     raw = bytes(valued.code)
     coded = _coded(raw) if len(raw) < _LONGEST else _coded.__wrapped__(raw)
-    if coded.row is not None:
-        return coded.row
+    if code_map is not None:
+        coded = _by_map(coded, raw, code_map)
+    if coded.meaning is not None:
+        return coded.meaning
     if coded.ambiguous:
         raise SetAside("ambiguous-code", coded.ambiguous, ".code")
     if coded.rejected:
@@ -98,6 +119,30 @@ def analyte_row(valued: Valued, panel: bool) -> LoincRow | None:
         )
         raise SetAside("unmapped-code", text, ".code")
     return None
+
+
+def _by_map(coded: _Coded, raw: bytes, code_map: CodeMap) -> _Coded:
+    """What a code comes to where a hospital's own codes are known: LOINC of ours still stands."""
+    concept = _read(DECODE_CONCEPT, raw, ".code")
+    codings = concept.coding if concept else ()
+    mapped = [found for c in codings if (found := code_map.mapped(c.system, c.code))]
+    if not mapped or coded.ambiguous or (coded.rejected and not coded.panel):
+        return coded
+    # A panel's LOINC is stamped on single results too: the hospital's own code says which one.
+    rows = [found.row for found in mapped]
+    row = coded.meaning.row if coded.meaning else _of_lesser_standing(rows)
+    if len({(one.analyte, one.dimension) for one in (row, *rows)}) > 1:
+        named = ", ".join(f"{found.row.code} (the map '{found.map}')" for found in mapped)
+        beside = f"LOINC {row.code} beside " if coded.meaning else ""
+        return _Coded(ambiguous=f"The codes name more than one kind of count: {beside}{named}.")
+    if len({found.unit for found in mapped if found.unit}) > 1:
+        return _Coded(ambiguous="The maps declare more than one unit for the codes.")
+    by = next((found for found in mapped if found.unit), mapped[0])
+    return _Coded(Meaning(row, by, own_code=coded.meaning is None))
+
+
+def _of_lesser_standing(rows: Sequence[LoincRow]) -> LoincRow:
+    return next((row for row in rows if row.doubtful), rows[0])
 
 
 @lru_cache(maxsize=4096)
@@ -114,10 +159,10 @@ def _coded(raw: bytes) -> _Coded:
         named = ", ".join(row.code for row in rows)
         return _Coded(ambiguous=f"The codes name more than one kind of count: {named}.")
     if rows:
-        return _Coded(next((row for row in rows if row.doubtful), rows[0]))
+        return _Coded(Meaning(_of_lesser_standing(rows)))
     if any(code in codes.PANEL_LOINC for code in loinc):
         text = "A panel's code on a single result: it cannot be told what was counted."
-        return _Coded(rejected=text)
+        return _Coded(rejected=text, panel=True)
     names = (concept.text, *(coding.display for coding in concept.coding))
     return _Coded(like_a_count=any(n and codes.looks_like_a_count(n) for n in names))
 
@@ -147,20 +192,26 @@ def _has_value(valued: Valued) -> bool:
     )
 
 
-def value_of(valued: Valued, row: LoincRow) -> tuple[Interval, Repairs]:
-    """The value in the analyte's unit, and what was repaired or read as an interval."""
+def value_of(valued: Valued, row: LoincRow, by: Mapped | None = None) -> tuple[Interval, Repairs]:
+    """The value in the analyte's unit, and what was repaired or read as an interval.
+
+    `by` is the row of the hospital's map, which may declare the unit of a value without one.
+    """
     raw = bytes(valued.valueQuantity)
     if not raw or raw == b"null" or _BESIDE_A_QUANTITY(valued) != _NOTHING:
-        return _unusual_value(valued, row)
+        return _unusual_value(valued, row, by)
+    if by is not None and by.unit:
+        # Not kept: a map may be one request's own.
+        return _counted.__wrapped__(raw, row, by)
     return _counted(raw, row) if len(raw) < _LONGEST else _counted.__wrapped__(raw, row)
 
 
 @lru_cache(maxsize=16384)
-def _counted(raw: bytes, row: LoincRow) -> tuple[Interval, Repairs]:
+def _counted(raw: bytes, row: LoincRow, by: Mapped | None = None) -> tuple[Interval, Repairs]:
     """Laboratories print few digits: the same values in the same units come again and again."""
     quantity = _read(DECODE_QUANTITY, raw, ".valueQuantity")
     assert quantity is not None  # noqa: S101 null was no value
-    interval, repairs = _quantity(quantity, row)
+    interval, repairs = _quantity(quantity, row, by)
     return interval, repairs + _as_interval(interval) if quantity.comparator else repairs
 
 
@@ -170,7 +221,7 @@ def _as_interval(interval: Interval) -> Repairs:
     return (("comparator", "A value with a comparator was read as an interval."),)
 
 
-def _unusual_value(valued: Valued, row: LoincRow) -> tuple[Interval, Repairs]:
+def _unusual_value(valued: Valued, row: LoincRow, by: Mapped | None) -> tuple[Interval, Repairs]:
     """The value that is no quantity, or does not stand alone."""
     others = [name for name in _OTHER_VALUES if getattr(valued, name)]
     given = _given(valued.valueQuantity) + sum(
@@ -188,7 +239,7 @@ def _unusual_value(valued: Valued, row: LoincRow) -> tuple[Interval, Repairs]:
         ends = [valued.valueRange.low, valued.valueRange.high]
         if None in ends:
             raise SetAside("invalid-value", "The range has one end only.", ".value")
-        low, high = (_quantity(end, row) for end in ends if end is not None)
+        low, high = (_quantity(end, row, by) for end in ends if end is not None)
         if low[0].exact is None or high[0].exact is None or low[0].exact > high[0].exact:
             raise SetAside("invalid-value", "The range's ends are no range.", ".value")
         interval = Interval(low[0].low, high[0].high)
@@ -197,7 +248,7 @@ def _unusual_value(valued: Valued, row: LoincRow) -> tuple[Interval, Repairs]:
             *high[1],
             ("comparator", "A range was read as an interval."),
         )
-    interval, repairs = _quantity(_from_text(valued), row)
+    interval, repairs = _quantity(_from_text(valued), row, by)
     repairs += (("unit-repaired", "The value was read from text."),)
     return interval, repairs + _as_interval(interval)
 
@@ -217,14 +268,19 @@ Ranges = tuple[tuple[ReferenceRange, Interval], ...]
 """A laboratory's ranges of normal, each with whom it holds for."""
 
 
-def normal_ranges_of(valued: Valued, row: LoincRow) -> Ranges:
-    """A result's ranges of normal in its analyte's unit. Raises SetAside: they are not FHIR."""
+def normal_ranges_of(valued: Valued, row: LoincRow, by: Mapped | None = None) -> Ranges:
+    """A result's ranges of normal in its analyte's unit. Raises SetAside: they are not FHIR.
+
+    `by` as in `value_of`: what is declared of a result holds for its ranges.
+    """
     raw = bytes(valued.referenceRange)
+    if by is not None and by.unit:
+        return _normal_ranges.__wrapped__(raw, row, by)
     return _normal_ranges(raw, row) if len(raw) < _LONGEST else _normal_ranges.__wrapped__(raw, row)
 
 
 @lru_cache(maxsize=1024)
-def _normal_ranges(raw: bytes, row: LoincRow) -> Ranges:
+def _normal_ranges(raw: bytes, row: LoincRow, by: Mapped | None = None) -> Ranges:
     given_ranges = _read(DECODE_RANGES, raw, ".referenceRange")
     found = []
     for given in given_ranges or ():
@@ -232,8 +288,8 @@ def _normal_ranges(raw: bytes, row: LoincRow) -> Ranges:
         if kinds - {"normal"}:
             continue
         try:
-            low = _quantity(given.low, row)[0].exact if given.low else None
-            high = _quantity(given.high, row)[0].exact if given.high else None
+            low = _quantity(given.low, row, by)[0].exact if given.low else None
+            high = _quantity(given.high, row, by)[0].exact if given.high else None
         except SetAside:
             continue
         if low is not None or high is not None:
@@ -302,9 +358,15 @@ def _ascii(comparator: str | None) -> str | None:
     return {"≤": "<=", "≥": ">="}.get(comparator, comparator) if comparator else None
 
 
-def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, Repairs]:
+def _quantity(
+    quantity: Quantity, row: LoincRow, by: Mapped | None = None
+) -> tuple[Interval, Repairs]:
     value = _decimal(bytes(quantity.value))
     factor, repair, why_not = _read_unit(quantity.system, quantity.code, quantity.unit, row)
+    told = "unit-repaired"
+    if factor is None and by is not None and by.unit and _has_no_known_unit(quantity):
+        factor, _, why_not = _read_unit(None, None, by.unit, row)
+        told, repair = "unit-declared", _declared_text(quantity, by)
     if factor is None:
         raise SetAside(repair, why_not, ".value")
     if row.dimension is Dimension.MOLAR_CONCENTRATION and value < codes.MOLAR_HEMOGLOBIN_FLOOR:
@@ -330,7 +392,23 @@ def _quantity(quantity: Quantity, row: LoincRow) -> tuple[Interval, Repairs]:
                 f"Outside {least} to {most} {row.analyte.unit}: check the value and its unit.",
                 ".value",
             )
-    return interval, (("unit-repaired", repair),) if repair else ()
+    return interval, ((told, repair),) if repair else ()
+
+
+def _has_no_known_unit(quantity: Quantity) -> bool:
+    """Whether a hospital may say what the unit is: none is sent, or one that only it knows.
+
+    A UCUM code that is not known here still means something else to everybody.
+    """
+    if quantity.code and quantity.system in codes.UCUM_SYSTEMS:
+        return False
+    return not any(text and codes.unit_row(text) for text in (quantity.code, quantity.unit))
+
+
+def _declared_text(quantity: Quantity, by: Mapped) -> str:
+    sent = quantity.code or quantity.unit
+    instead = f" in place of '{short(sent)}'" if sent else ""
+    return f"The unit '{by.unit}'{instead} is the one that the map '{by.map}' declares."
 
 
 def _decimal(text: bytes) -> Decimal:
