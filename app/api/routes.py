@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -23,6 +24,7 @@ from app.api.documents import (
 from app.api.fhir_json import answer_with, has_body, require_json_accepted
 from app.api.strict import asks_strict, check_strictly
 from app.body import read_body
+from app.domain.effort import TooCostlyError, limited
 from app.ehr.server import FhirServer
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.requests import read_request, with_data
@@ -41,7 +43,9 @@ _operations = APIRouter(route_class=_Operation)
 _router = APIRouter()
 
 # A few patients take a millisecond or two: the way to a thread and back would cost a fifth of it.
-_AT_ONCE_BYTES = 256 * 1024
+_AT_ONCE_BYTES = 128 * 1024
+# What turns out to take longer is given up, and begun again in a thread.
+_AT_ONCE_STEPS = 4_000
 _NO_DATA = b'{"resourceType":"Bundle"}'
 
 
@@ -157,7 +161,8 @@ async def _answered(
         return response
 
     if len(body) <= _AT_ONCE_BYTES and not strict:
-        return answer()
+        with suppress(TooCostlyError), limited(_AT_ONCE_STEPS):
+            return answer()
     # In a thread: a cohort takes seconds, and the health checks are answered meanwhile.
     return await run_in_threadpool(answer)
 

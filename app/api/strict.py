@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from decimal import Decimal
 from functools import cache
@@ -70,8 +71,8 @@ def check_strictly(body: bytes) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> _Object:
     found = _Object(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        found.repeated = tuple(dict.fromkeys(n for n in names if names.count(n) > 1))
+        times = Counter(name for name, _ in pairs)
+        found.repeated = tuple(name for name, given in times.items() if given > 1)
     return found
 
 

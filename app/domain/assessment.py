@@ -29,6 +29,7 @@ from app.domain.counts import (
     newness,
 )
 from app.domain.derivation import NEVER_ALONE
+from app.domain.effort import spend
 from app.domain.needs import counted_by_hand, counts_needed
 from app.domain.rules import (
     Criterion,
@@ -58,6 +59,8 @@ CONFOUNDED_DAYS = {
 
 _NOT_KNOWN = {Product.RED_CELLS: Truth.UNKNOWN, Product.PLATELETS: Truth.UNKNOWN}
 _INSTANT = attrgetter("when.instant")
+_STEPS = 30
+"""To judge one patient on one day, whatever the counts."""
 _TWO_DAYS = timedelta(days=2)
 
 
@@ -348,7 +351,7 @@ class Baseline(NamedTuple):
 
 def take_baseline(
     course: Course,
-    counts: Iterable[Count],
+    counts: Sequence[Count],
     analytes: frozenset[Analyte],
     window_days: int,
     as_of: When | None = None,
@@ -359,6 +362,7 @@ def take_baseline(
     The course tells what bears on them; of that nothing later than `as_of` is looked at.
     Independence is nothing transfused in `independence_days`.
     """
+    spend(_STEPS + len(counts))
     pools: dict[Analyte, list[Count]] = {analyte: [] for analyte in _in_order(analytes)}
     for count in counts:
         pool = pools.get(count.analyte)
@@ -474,15 +478,21 @@ def _confounded(
         (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, _growth_factors(course), "growth-factor-window"),
     ):
         bounded = []
+        # Counts of one moment follow the same support, and there may be many of both.
+        before: dict[object, list[Transfusion | DrugGiven]] = {}
         for count in chosen.get(analyte, ()):
-            given = [
-                support
-                for support, days in supports
-                if _may_follow(count.when, support.when, days)
-                and not (as_of and support.when.after(as_of))
-            ]
-            if given:
+            moment = count.when[:3]
+            given = before.get(moment)
+            if given is None:
+                spend(len(supports))
+                given = before[moment] = [
+                    support
+                    for support, days in supports
+                    if _may_follow(count.when, support.when, days)
+                    and not (as_of and support.when.after(as_of))
+                ]
                 sources += (support.source for support in given)
+            if given:
                 remarks.append(_under_support(count, given[0], code))
                 bounded.append(count._replace(value=count.value._replace(low=None)))
             else:
@@ -616,6 +626,7 @@ def _given(course: Course, product: Product, newest: date, days: int, as_of: Whe
 
 def _recorded(course: Course, newest: date, days: int, as_of: When | None) -> list[Transfusion]:
     """The transfusions that may lie in the days up to one."""
+    spend(len(course.transfusions) + len(course.no_transfusions))
     start = _days_before(newest, timedelta(days=days))
     return [
         t

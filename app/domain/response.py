@@ -12,12 +12,10 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from app.domain.assessment import (
-    CONFOUNDED_DAYS,
     DEPENDENCE_DAYS,
     Baseline,
     Citation,
     contradictions,
-    take_baseline,
     transfusion_independence,
 )
 from app.domain.counts import (
@@ -45,6 +43,7 @@ from app.domain.rules import (
     Truth,
     under_policy,
 )
+from app.domain.timeline import LAST_DAY, Timeline
 
 # Our own reading of "3 months" and "6 months", in days after the start of treatment.
 ABOUT_3_MONTHS = (60, 90, 120)
@@ -260,55 +259,6 @@ def _as_known(course: Course, as_of: When | None) -> Course:
     )
 
 
-class _Timeline:
-    """A course cut to the days that matter for one assessment, fast for decades of counts."""
-
-    def __init__(
-        self,
-        course: Course,
-        counts: Iterable[Count],
-        window_days: int,
-        independence_days: int = DEPENDENCE_DAYS,
-    ) -> None:
-        self._course = course
-        self._window = timedelta(days=window_days)
-        self._independence_days = independence_days
-        self._counts = sorted(counts, key=lambda c: c.when.last)
-        self._days = [c.when.last for c in self._counts]
-        longest = max(
-            DEPENDENCE_DAYS, independence_days, *INDEPENDENCE_WINDOWS, *CONFOUNDED_DAYS.values()
-        )
-        self._reach = timedelta(days=window_days + longest)
-
-    def days(self) -> list[date]:
-        """Every day with a count, in order."""
-        return sorted({c.when.last for c in self._counts if c.analyte in _COUNTED})
-
-    def at(self, day: date) -> Baseline:
-        """The counts of the window that ends on the day."""
-        first = bisect_left(self._days, day - self._window)
-        counts = self._counts[first : bisect_right(self._days, day)]
-        return take_baseline(
-            self.up_to(day),
-            counts,
-            _COUNTED,
-            self._window.days,
-            independence_days=self._independence_days,
-        )
-
-    def up_to(self, day: date) -> Course:
-        """The course with only the transfusions and drugs that bear on the day."""
-        since = day - self._reach
-        return self._course._replace(
-            transfusions=tuple(
-                t for t in self._course.transfusions if t.when.last >= since and t.when.first <= day
-            ),
-            drugs=tuple(
-                d for d in self._course.drugs if d.when.last >= since and d.when.first <= day
-            ),
-        )
-
-
 class _Judge:
     """One paper applied to one course."""
 
@@ -439,7 +389,13 @@ class _Judge:
             transfusions=tuple(t for t in self.course.transfusions if not t.when.after(start)),
             drugs=tuple(d for d in self.course.drugs if not d.when.after(start)),
         )
-        return _Timeline(known, before, self.window_days).at(max(days))
+        return self._timeline(known, before).at(max(days))
+
+    def _timeline(
+        self, course: Course, counts: Iterable[Count], independence_days: int = DEPENDENCE_DAYS
+    ) -> Timeline:
+        reach = max(DEPENDENCE_DAYS, independence_days, *INDEPENDENCE_WINDOWS)
+        return Timeline(course, counts, _COUNTED, self.window_days, reach, independence_days)
 
     def _moments(self, baseline: Baseline) -> list[Moment]:
         start = self.start
@@ -449,7 +405,7 @@ class _Judge:
             for c in (*self.course.counts, *self.course.derived)
             if c.when.after(start) and c.when.first >= start.last
         ]
-        timeline = _Timeline(self.course, later, self.window_days, self.independence_days)
+        timeline = self._timeline(self.course, later, self.independence_days)
         moments = []
         for day in timeline.days():
             taken = timeline.at(day)
@@ -474,8 +430,8 @@ class _Judge:
             return
         if not self.paper.confirmed_after_days:
             moments = _between(moments, *self.paper.days)
-        timeline = _Timeline(self.course, (), self.window_days)
-        known = [(m, timeline.up_to(m.day)) for m in moments]
+        timeline = self._timeline(self.course, ())
+        known = [(m, timeline.between(m.taken.last_day, m.taken.last_day)) for m in moments]
         answer = judged.verdict, _independence(judged.findings)
         for days in INDEPENDENCE_WINDOWS:
             again = self._confirmed([self._with_window(m, course, days) for m, course in known])
@@ -706,7 +662,8 @@ def _exposure(given: Sequence[DrugGiven], weights: Sequence[Count]) -> Exposure 
         return None
     ordered = sorted(doses, key=lambda d: (d.when.first, d.source.place))
     days = [d.when.first for d in ordered]
-    per_kg = [found for d in ordered if (found := _per_kg(d, weights)) is not None]
+    known = sorted((w for w in weights if w.value.exact), key=LAST_DAY)
+    per_kg = [found for d in ordered if (found := _per_kg(d, known)) is not None]
     return Exposure(
         doses=len(ordered),
         first=ordered[0].when,
@@ -717,10 +674,13 @@ def _exposure(given: Sequence[DrugGiven], weights: Sequence[Count]) -> Exposure 
 
 
 def _per_kg(dose: DrugGiven, weights: Sequence[Count]) -> Decimal | None:
+    """The dose by the newest of the weights, which are exact and in order."""
     if dose.dose_mg_per_kg is not None:
         return dose.dose_mg_per_kg
-    known = [w for w in weights if w.value.exact and w.when.last <= dose.when.last]
-    if dose.dose_mg is None or not known:
+    until = bisect_right(weights, dose.when.last, key=LAST_DAY)
+    if dose.dose_mg is None or not until:
         return None
-    weight = max(known, key=lambda w: w.when.last).value.exact
+    # Of several of one day the first that was sent.
+    newest = bisect_left(weights, weights[until - 1].when.last, key=LAST_DAY)
+    weight = weights[newest].value.exact
     return (dose.dose_mg / weight).quantize(Decimal("0.01")) if weight else None

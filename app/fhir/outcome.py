@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from app.domain.counts import Remark
+from app.domain.effort import spend
 
 BASE = "https://w3id.org/maa-assess"
 ISSUE_SYSTEM = f"{BASE}/CodeSystem/issue"
@@ -107,6 +108,7 @@ def _issue(remark: Remark) -> dict[str, Any]:
     return issue
 
 
-def operation_outcome(remarks: Iterable[Remark]) -> dict[str, Any]:
+def operation_outcome(remarks: Sequence[Remark]) -> dict[str, Any]:
     """An OperationOutcome with an issue for each remark."""
+    spend(5 * len(remarks))
     return {"resourceType": "OperationOutcome", "issue": [_issue(remark) for remark in remarks]}

@@ -31,6 +31,7 @@ from app.domain.counts import (
     When,
 )
 from app.domain.derivation import derived_counts
+from app.domain.effort import spend
 from app.fhir import codes
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
@@ -79,6 +80,8 @@ _WITHDRAWN = {"entered-in-error", "cancelled"}
 _KINDS = {kind: str(kind.__struct_config__.tag) for kind in get_args(Readable)}
 _READ_TYPES = set(_KINDS.values())
 _BUNDLES_DEEP = 3
+# A report of panels of panels: what a result lacks is looked for no further up.
+_LENDERS_DEEP = 8
 _DAYS_OF_A_YEAR = Decimal("365.25")
 
 
@@ -155,6 +158,7 @@ def _collect(
     depth: int,
 ) -> None:
     """Every resource of a Bundle, those in its Bundles and those contained as well."""
+    spend(3 * len(entries))
     before, server = "", ""
     for index, entry in enumerate(entries):
         here = f"{place}.entry[{index}].resource"
@@ -177,6 +181,7 @@ def _collect(
 
 def _collect_contained(item: Item, found: list[Item], orphans: list[Remark], depth: int) -> None:
     """Nothing outside may refer to a contained resource; its container stands for it."""
+    spend(3 * len(item.resource.contained))
     for number, raw in enumerate(item.resource.contained):
         within = f"{item.place}.contained[{number}]"
         inner = _decoded(raw, within, found, orphans, depth)
@@ -253,15 +258,15 @@ def _older(items: Iterable[Item], orphans: list[Remark]) -> Iterator[Item]:
     """All but the newest version of one resource, and the newest once where it was sent twice."""
     versions = [(version, item) for item in items if (version := _version(item))]
     newest = max((version for version, _ in versions), default=None)
-    kept: list[Item] = []
+    kept: set[bytes] = set()
     for version, item in versions:
         if version != newest:
             orphans.append(_older_version(item))
             yield item
-        elif any(item.resource == other.resource for other in kept):
+        elif (written := msgspec.json.encode(item.resource)) in kept:
             yield item
         else:
-            kept.append(item)
+            kept.add(written)
 
 
 def _version(item: Item) -> tuple[str, int, str] | None:
@@ -413,9 +418,10 @@ class _Reader:
         if lender is None:
             return (item,)
         chain = {item.place: item}
-        while lender is not None and lender.place not in chain:
+        while lender is not None and lender.place not in chain and len(chain) <= _LENDERS_DEEP:
             chain[lender.place] = lender
             lender = self._lenders.get(lender.place)
+        spend(len(chain))
         return tuple(chain.values())
 
     def read(self) -> None:
@@ -468,6 +474,7 @@ class _Reader:
         if owner[0]:
             self._charts[owner[0]]  # a patient with nothing usable is still answered
         if observation.component or observation.hasMember:
+            spend(4 * len(observation.component))
             for path, valued in _parts(observation):
                 self._valued(lending, observation, valued, path, owner, panel=True)
         else:

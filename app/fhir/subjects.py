@@ -10,6 +10,7 @@ from functools import lru_cache
 import msgspec
 
 from app.domain.counts import Patient
+from app.domain.effort import spend
 from app.fhir.resources import DECODE_RESOURCE, Identifier, PatientResource, Reference, Resource
 
 _LITERAL = re.compile(r"(?:(.*)/)?(Patient/[A-Za-z0-9\-.]{1,64})", re.ASCII | re.DOTALL)
@@ -45,6 +46,7 @@ class Subjects:
         self._aliases: dict[str, str] = {}
         self._spellings: dict[str, set[str]] = defaultdict(set)
         self._identifiers: dict[str, Identifier] = {}
+        self._held: dict[int, tuple[Resource, dict[str, PatientResource]]] = {}
         texts = set(subjects)
         texts |= {(f"Patient/{person.id}", server_of(url)) for person, url in people if person.id}
         if named and named.reference:
@@ -98,10 +100,23 @@ class Subjects:
         if not text:
             return self._logical_key(reference.identifier)
         if text.startswith("#"):
-            contained = _contained_patient(holder, text) if holder else None
+            contained = self._patients_in(holder).get(text) if holder else None
             identifiers = contained.identifier if contained else ()
             return self._logical_key(next((i for i in identifiers if i.value), None))
         return self.keys.get((text, own_server)) or self._key_of_text(text, own_server)
+
+    def _patients_in(self, holder: Resource) -> dict[str, PatientResource]:
+        """The Patients contained in a resource by the '#...' that points to each.
+
+        Read once: a resource may hold thousands, and each of its results point to one.
+        """
+        if not holder.contained:
+            return {}
+        found = self._held.get(id(holder))
+        if found is None:
+            # The holder is kept with what it holds: another must not come to have its id.
+            found = self._held[id(holder)] = holder, _contained_patients(holder)
+        return found[1]
 
     def _key_of_text(self, text: str, own_server: str) -> str | None:
         if "Patient?identifier=" in text:
@@ -151,13 +166,15 @@ def _logical(identifier: Identifier) -> str:
     return f"identifier:{identifier.system or ''}|{identifier.value}"
 
 
-def _contained_patient(holder: Resource, reference: str) -> PatientResource | None:
-    """The contained Patient that a '#...' reference points to."""
+def _contained_patients(holder: Resource) -> dict[str, PatientResource]:
+    """The contained Patients by '#' and their id; of several of one id the first."""
+    spend(len(holder.contained))
+    found: dict[str, PatientResource] = {}
     for raw in holder.contained:
         try:
             inner = DECODE_RESOURCE(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
-        if isinstance(inner, PatientResource) and f"#{inner.id}" == reference:
-            return inner
-    return None
+        if isinstance(inner, PatientResource):
+            found.setdefault(f"#{inner.id}", inner)
+    return found

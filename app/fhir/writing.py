@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha1
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ from app.domain.counts import (
     Severity,
     Source,
 )
+from app.domain.effort import spend
 from app.domain.response import ResponseAssessment, ResponsePaper
 from app.domain.rules import Criterion, Truth
 from app.fhir import codes
@@ -47,6 +49,8 @@ _ENROLMENT = {
 }
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, BASE).bytes
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+# To judge a patient's counts, and to write what came of it.
+_STEPS_OF_AN_ANSWER = 150
 _ENCODE = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -151,6 +155,7 @@ def write_answers(
     entries: list[Json] = []
     orphan = _entry_of(operation_outcome(orphans)) if orphans else None
     for answer in answers:
+        spend(_STEPS_OF_AN_ANSWER)
         observation = _entry_of(answer.observation)
         name = observation["fullUrl"]
         seed = name.encode()
@@ -330,12 +335,8 @@ def decided_by(component: Json, sources: Sequence[Source]) -> Json:
 
 def _shown_counts(counts: Iterable[Count]) -> list[Count]:
     """Each count judged; in place of a bound the results it rests on."""
-    shown: list[Count] = []
-    for count in counts:
-        for one in count.parts if count.kind is Kind.BOUND else (count,):
-            if one not in shown:
-                shown.append(one)
-    return shown
+    shown = (c.parts if c.kind is Kind.BOUND else (c,) for c in counts)
+    return list(dict.fromkeys(chain.from_iterable(shown)))
 
 
 def _count_component(count: Count) -> Json:
