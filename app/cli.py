@@ -350,7 +350,9 @@ def _harmless(text: str) -> str:
 def _serve(options: argparse.Namespace) -> int:
     import uvicorn  # noqa: PLC0415 the server is slow to import, and other commands need none
 
-    uvicorn.run("app.main:create_app", factory=True, host=options.host, port=options.port)
+    uvicorn.run(
+        f"{__package__}.main:create_app", factory=True, host=options.host, port=options.port
+    )
     return 0
 
 

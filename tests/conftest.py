@@ -38,14 +38,19 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def running(
-    command: list[str], log: Path, sign_of_life: str, seconds: int, settings: dict[str, str]
+    command: list[str],
+    log: Path,
+    sign_of_life: str,
+    seconds: int,
+    settings: dict[str, str],
+    folder: Path = ROOT,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process of its own, from its first answer at `sign_of_life` on; none of it is left over."""
     with (
         log.open("wb") as out,
         subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=folder,
             env=environment() | settings,
             stdout=out,
             stderr=subprocess.STDOUT,

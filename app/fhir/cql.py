@@ -42,7 +42,7 @@ from app.papers import PUBLISHED
 COUNTS = "maa-counts"
 TABLES = "maa-tables"
 _VERSION = "1.0.0"
-_FOLDER = files("app.fhir") / "libraries"
+_FOLDER = files(__package__) / "libraries"
 
 
 @dataclass(frozen=True, slots=True)
