@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import json
 import os
 import re
@@ -175,8 +176,11 @@ def _screen(options: argparse.Namespace) -> int:
 
 
 def _bulk(options: argparse.Namespace, operation: str) -> int:
+    # Workers load this module too.
+    from app.settings import SettingsError  # noqa: PLC0415
+
     try:
-        from app.bulk.command import assess_exports  # noqa: PLC0415 workers load this module too
+        from app.bulk.command import assess_exports  # noqa: PLC0415
     except ModuleNotFoundError as error:
         sys.stderr.write(f"maa-assess: {error.name} is missing: it comes with the extra exports\n")
         return 2
@@ -189,6 +193,8 @@ def _bulk(options: argparse.Namespace, operation: str) -> int:
     except RequestError as error:
         _print_faults(error)
         return 2
+    except SettingsError as error:
+        return _bad_usage(*error.lines)
 
 
 def _unreadable(path: str, error: OSError) -> int:
@@ -348,12 +354,36 @@ def _harmless(text: str) -> str:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    import uvicorn  # noqa: PLC0415 the server is slow to import, and other commands need none
+    # The server is slow to import, and other commands need none.
+    import uvicorn  # noqa: PLC0415
 
+    from app.settings import SettingsError, read_settings  # noqa: PLC0415
+
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        return _bad_usage(*error.lines)
+    if not _is_loopback(options.host) and not settings.insecure:
+        return _bad_usage(
+            f"--host {options.host} listens beyond this machine, and nobody has to say who he is. "
+            "Listen on 127.0.0.1 behind a gateway that asks for a login, or set MAA_INSECURE=true."
+        )
     uvicorn.run(
         f"{__package__}.main:create_app", factory=True, host=options.host, port=options.port
     )
     return 0
+
+
+def _bad_usage(*lines: str) -> int:
+    sys.stderr.writelines(f"maa-assess: {line}\n" for line in lines)
+    return 2
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _openapi(_options: argparse.Namespace) -> int:

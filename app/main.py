@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -23,9 +25,11 @@ from app.cds_hooks import routes as cds_hooks
 from app.ehr.authorization import Authorization, BackendServices, Bearer, PrivateKey
 from app.ehr.server import FhirServer, Limits
 from app.fhir.outcome import RequestError
-from app.settings import Settings
+from app.settings import Settings, SettingsError, read_settings
 
 _PATIENCE_SECONDS = 5.0
+# What uvicorn and gunicorn know a worker by that will never start.
+_CANNOT_START = 3
 
 
 def _fhir_server(settings: Settings) -> FhirServer | None:
@@ -38,7 +42,7 @@ def _fhir_server(settings: Settings) -> FhirServer | None:
     if settings.fhir_client_id and settings.fhir_private_key_file:
         authorization = BackendServices(
             settings.fhir_client_id,
-            PrivateKey(settings.fhir_private_key_file, settings.fhir_key_id),
+            _private_key(settings.fhir_private_key_file, settings.fhir_key_id),
             settings.fhir_scope,
             settings.fhir_server.rstrip("/"),
             settings.fhir_token_url,
@@ -56,6 +60,18 @@ def _fhir_server(settings: Settings) -> FhirServer | None:
         settings.fhir_search_by_post,
         settings.fhir_token_url,
     )
+
+
+def _private_key(file: Path, key_id: str | None) -> PrivateKey:
+    """The key of SMART Backend Services; SettingsError where the file holds none that fits."""
+    try:
+        return PrivateKey(file, key_id)
+    except OSError as error:
+        raise SettingsError(
+            f"MAA_FHIR_PRIVATE_KEY_FILE cannot be read: {error.strerror}."
+        ) from None
+    except ValueError as error:
+        raise SettingsError(f"MAA_FHIR_PRIVATE_KEY_FILE: {error}") from None
 
 
 def _fhir_server_of_call(settings: Settings, base: str, token: str) -> FhirServer:
@@ -82,7 +98,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service, ready to be served; settings come from the environment unless given."""
+    """The service, ready to be served; settings come from the environment unless given.
+
+    Where those of the environment cannot be used, it says so in a line for each and exits.
+    """
+    if settings is not None:
+        return _application(settings)
+    try:
+        return _application(read_settings())
+    except SettingsError as error:
+        sys.stderr.writelines(f"maa-assess: {line}\n" for line in error.lines)
+        # So that a server of several workers starts no other in its place.
+        raise SystemExit(_CANNOT_START) from None
+
+
+def _application(settings: Settings) -> FastAPI:
     app: FastAPI = FastAPIOffline(
         title="maa-assess",
         version=__version__,
@@ -99,13 +129,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # At INFO httpx logs every address it asks, with the patient's id; httpcore tells the headers.
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    app.state.settings = settings or Settings()
-    app.state.fhir_server = _fhir_server(app.state.settings)
+    app.state.settings = settings
+    app.state.fhir_server = _fhir_server(settings)
     app.state.metrics = Metrics()
     app.state.cds_hooks = cds_hooks.CdsHooks(
-        app.state.settings,
-        app.state.metrics.registry,
-        partial(_fhir_server_of_call, app.state.settings),
+        settings, app.state.metrics.registry, partial(_fhir_server_of_call, settings)
     )
     app.add_exception_handler(RequestError, request_error)
     app.add_exception_handler(HTTPException, http_exception)
@@ -118,12 +146,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         minimum_size=1000,
         compresslevel=3,
     )
-    app.add_middleware(RequestMiddleware, metrics=app.state.metrics)
+    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts)
     app.add_middleware(
         WhenAsked,
         header=b"origin",
         middleware=CORSMiddleware,
-        allow_origins=app.state.settings.cors_origins,
+        allow_origins=settings.origins,
         allow_methods=("GET", "HEAD", "POST"),
         allow_headers=("*",),
         expose_headers=("ETag", "X-Request-Id", "Preference-Applied", "Retry-After"),

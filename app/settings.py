@@ -1,11 +1,71 @@
 """Every setting, its default and its environment variable (MAA_ and the name in capitals)."""
 
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self, get_args
+from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from annotated_types import Ge, Le
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "MAA_"
+_FILE = "_FILE"
+_SECRET_BYTES = 65_536
+# What Kubernetes and Docker put into the environment for a service of the name `maa`.
+_OF_AN_ORCHESTRATOR = re.compile(
+    r"MAA_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)", re.ASCII
+)
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; each line names one, its shape and the remedy."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+def _listed(value: Any) -> Any:
+    """A list from the environment: JSON, or words between commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def _origins(value: Any) -> Any:
+    """As `_listed`; ValueError for what no browser sends as an origin."""
+    words = _listed(value)
+    if not all(word == "*" or re.fullmatch(r"https?://[^/?#@*]+", word) for word in words or ()):
+        raise ValueError("An origin is scheme, host and port.")
+    return words
+
+
+def _hosts(value: Any) -> Any:
+    """As `_listed`; ValueError for what is no name of a host."""
+    words = _listed(value)
+    if not all(word == "*" or re.fullmatch(r"(\*\.)?[\w.\-]+", word) for word in words or ()):
+        raise ValueError("A host is a name without scheme and port.")
+    return words
 
 
 class CdsClient(BaseModel):
@@ -23,14 +83,36 @@ class CdsClient(BaseModel):
 class Settings(BaseSettings):
     """The service's settings; the environment overrides the defaults."""
 
-    model_config = SettingsConfigDict(env_prefix="MAA_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        # A token must not come back in an error about its neighbour.
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
 
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest request body that is read."""
     window_days: int = Field(default=30, ge=1, le=36_500)
     """Counts older than this before the newest one judged are not combined with it."""
-    cors_origins: tuple[str, ...] = ("*",)
-    """The web origins whose scripts may call, as a JSON list; `*` is any, without credentials."""
+    cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_origins)] = Field(
+        default=None,
+        title="origins (scheme, host and port) between commas, or *",
+        examples=["https://ehr.example.org"],
+    )
+    """The web origins whose scripts may call; `*` is any. By default any, and none where a FHIR
+    server is set: a page must not read patients with our credentials."""
+    trusted_hosts: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_hosts)] = Field(
+        default=None,
+        title="names of hosts, without scheme and port, between commas, or *",
+        examples=["maa.example.org"],
+    )
+    """The names this service may be called by (the Host header); `*` is any, `*.example.org` all
+    below it. By default any; where a FHIR server is set, `localhost`, IP addresses and the host of
+    MAA_PUBLIC_URL, so that no page reaches patients under a name of its own (DNS rebinding)."""
+    insecure: bool = Field(default=False, examples=["true"])
+    """Whether to listen beyond loopback though nobody has to say who he is; said at each start."""
 
     fhir_server: str | None = None
     """The base URL of the FHIR server that the patient-level operations read from."""
@@ -62,40 +144,89 @@ class Settings(BaseSettings):
     fhir_max_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     """The most that is read for one patient."""
 
-    public_url: str | None = Field(default=None, pattern="^https?://[^?#]+$")
+    public_url: str | None = Field(
+        default=None,
+        pattern="^https?://[^?#]+$",
+        title="an http or https URL without query and fragment",
+        examples=["https://maa.example.org"],
+    )
     """The address others know the service by, where that is not the one it is called by."""
-    cds_fhir_servers: tuple[str, ...] = ()
-    """FHIR servers that may be read with the token of a CDS Hooks call, as a JSON list."""
+    cds_fhir_servers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(), title="URLs between commas", examples=["https://fhir.example.org/r4"]
+    )
+    """FHIR servers that may be read with the token of a CDS Hooks call."""
     cds_silent_when_normal: bool = True
     """No card where no count is low."""
     cds_newest_within_days: int = Field(default=90, ge=0, le=36_500)
     """No card where the newest count judged is older than this at the call; 0: of any age."""
     cds_require_jwt: bool = False
     """Whether every CDS Hooks request needs a JWT of one of the `cds_clients`."""
-    cds_clients: tuple[CdsClient, ...] = ()
+    cds_clients: Annotated[tuple[CdsClient, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(),
+        title="a JSON list of objects with iss, jku and, if there is one, tenant",
+        examples=['[{"iss": "https://ehr.example.org", "jku": "https://ehr.example.org/jwks"}]'],
+    )
     """The CDS Hooks clients trusted, as a JSON list of iss, jku and, if there is one, tenant."""
+
+    @property
+    def reads_patients(self) -> bool:
+        """Whether whoever reaches the service can read patients with its own credentials."""
+        return self.fhir_server is not None
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The web origins whose scripts may call."""
+        if self.cors_origins is None:
+            return () if self.reads_patients else ("*",)
+        return self.cors_origins
+
+    @property
+    def hosts(self) -> tuple[str, ...] | None:
+        """The names this service may be called by beside `localhost` and IP addresses; None: any.
+
+        A page of another's can bring its own name to our address, but no IP address.
+        """
+        if self.trusted_hosts is not None:
+            return None if "*" in self.trusted_hosts else self.trusted_hosts
+        if not self.reads_patients:
+            return None
+        named = urlsplit(self.public_url or "").hostname
+        return (named,) if named else ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if bool(self.fhir_client_id) != bool(self.fhir_private_key_file):
-            raise ValueError("fhir_client_id and fhir_private_key_file go together.")
+            raise ValueError(
+                "MAA_FHIR_CLIENT_ID and MAA_FHIR_PRIVATE_KEY_FILE go together: set both, or none."
+            )
         if self.fhir_client_id and self.fhir_token:
-            raise ValueError("fhir_token and fhir_client_id are two ways: choose one.")
-        for name in ("fhir_server", "fhir_token_url"):
-            address = getattr(self, name)
-            if address is not None and not self._may_be_asked(address):
-                raise ValueError(
-                    f"{name} is an https URL without user, query or fragment; "
-                    "fhir_allow_http permits http."
-                )
-        for address in self.cds_fhir_servers:
-            if not self._may_be_asked(address):
-                raise ValueError("cds_fhir_servers are https URLs; fhir_allow_http permits http.")
+            raise ValueError("MAA_FHIR_TOKEN and MAA_FHIR_CLIENT_ID are two ways: choose one.")
+        if self.reads_patients and "*" in self.origins:
+            raise ValueError(
+                "MAA_CORS_ORIGINS is '*' beside MAA_FHIR_SERVER: any web page could read patients. "
+                "Name the origins whose scripts may call."
+            )
+        self._check_addresses()
         if self.cds_require_jwt and not (self.cds_clients and self.public_url):
             # Without an address of our own, a token for another service would do: the Host
             # header is the caller's.
-            raise ValueError("cds_require_jwt needs cds_clients and public_url")
+            raise ValueError("MAA_CDS_REQUIRE_JWT needs MAA_CDS_CLIENTS and MAA_PUBLIC_URL.")
         return self
+
+    def _check_addresses(self) -> None:
+        """ValueError for an address that would be asked without TLS, or is none."""
+        given = {
+            "MAA_FHIR_SERVER": (self.fhir_server,),
+            "MAA_FHIR_TOKEN_URL": (self.fhir_token_url,),
+            "MAA_CDS_FHIR_SERVERS": self.cds_fhir_servers,
+        }
+        for name, addresses in given.items():
+            for address in addresses:
+                if address is not None and not self._may_be_asked(address):
+                    raise ValueError(
+                        f"{name} is {_shape(address)}; it takes an https URL without user, query "
+                        "or fragment, and http only with MAA_FHIR_ALLOW_HTTP=true."
+                    )
 
     def _may_be_asked(self, address: str) -> bool:
         try:
@@ -106,3 +237,101 @@ class Settings(BaseSettings):
         plain = not (url.userinfo or url.query or url.fragment)
         schemes = {"https", *(["http"] if open_to_http else [])}
         return bool(url.host) and plain and url.scheme in schemes
+
+
+def read_settings() -> Settings:
+    """The settings of the environment; SettingsError tells every mistake, and no secret.
+
+    A secret may stand in a file: MAA_FHIR_TOKEN_FILE names it.
+    """
+    given = {name.upper(): text for name, text in os.environ.items() if text}
+    ours = {name: text for name, text in given.items() if name.startswith(PREFIX)}
+    lines = [*_unknown(ours)]
+    secrets: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        variable = PREFIX + name.upper()
+        if variable + _FILE in ours and SecretStr in (
+            field.annotation,
+            *get_args(field.annotation),
+        ):
+            if variable in ours:
+                lines.append(f"{variable} and {variable}{_FILE} are both set: keep one.")
+            try:
+                secrets[name] = SecretStr(_secret(Path(ours[variable + _FILE])))
+            except ValueError as error:
+                lines.append(f"{variable}{_FILE} names {error}; it takes a file with the secret.")
+    try:
+        settings = Settings(**secrets)
+    except ValidationError as error:
+        raise SettingsError(*lines, *(_told(one, ours) for one in error.errors())) from None
+    if lines:
+        raise SettingsError(*lines)
+    return settings
+
+
+def _unknown(given: Mapping[str, str]) -> Iterator[str]:
+    """A line for each variable of ours that is no setting: a misspelled one must not be ignored."""
+    known = {PREFIX + name.upper(): field for name, field in Settings.model_fields.items()}
+    files = {f"{name}{_FILE}" for name, f in known.items() if SecretStr in get_args(f.annotation)}
+    for name in sorted(given):
+        if name in known or name in files or _OF_AN_ORCHESTRATOR.fullmatch(name):
+            continue
+        nearest = difflib.get_close_matches(name, [*known, *files], 1)
+        remedy = f"did you mean {nearest[0]}?" if nearest else "docs/operations.md lists them."
+        yield f"{name} is no setting; {remedy}"
+
+
+def _secret(path: Path) -> str:
+    """What a file of a secret holds; ValueError says why it cannot be had, and nothing of it."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_SECRET_BYTES).decode().strip()
+    except OSError as error:
+        raise ValueError(f"what cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ValueError("a file that is not text") from None
+    if not text:
+        raise ValueError("an empty file")
+    return text
+
+
+def _told(error: ErrorDetails, given: Mapping[str, str]) -> str:
+    """One mistake as one line."""
+    if not error["loc"]:
+        return str(error["ctx"]["error"])
+    name, *inner = error["loc"]
+    variable = PREFIX + str(name).upper()
+    place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in inner)
+    shape = _shape(given.get(variable, ""))
+    if place:
+        shape = f"{shape}, wrong at {place}"
+    return f"{variable} is {shape}; it takes {takes(str(name))}."
+
+
+def _shape(text: str) -> str:
+    """What a value looks like, and nothing of what it is."""
+    if re.fullmatch(r"-?[0-9]+", text):
+        return f"a whole number of {len(text.lstrip('-'))} digits" + " below 0" * (text[0] == "-")
+    length = f"{len(text)} characters"
+    if text[:1] == text[-1:] in {"'", '"'}:
+        return f"text of {length} with its quotation marks"
+    if scheme := re.match(r"([a-z]{1,8})://", text):
+        return f"a URL of {length} with {scheme[1]}"
+    return f"JSON of {length}" if text[:1] in {"[", "{"} else f"text of {length}"
+
+
+def takes(name: str) -> str:
+    """What a setting takes, in words, with an example."""
+    field = Settings.model_fields[name]
+    example = (field.examples or [field.default])[0]
+    return f"{field.title or _kind(field)}, such as {example}"
+
+
+def _kind(field: FieldInfo) -> str:
+    least = next((mark.ge for mark in field.metadata if isinstance(mark, Ge)), None)
+    most = next((mark.le for mark in field.metadata if isinstance(mark, Le)), None)
+    if field.annotation is int:
+        return f"a whole number of at least {least}" + (f" and at most {most}" if most else "")
+    if field.annotation is bool:
+        return "true or false"
+    return "a number above 0" if field.annotation is float else "text"

@@ -152,7 +152,7 @@ class Client:
         self.app = create_app(settings)
         self.runner = runner
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app), base_url="http://test"
+            transport=httpx.ASGITransport(self.app), base_url="http://localhost"
         )
 
     def get(self, url: str) -> httpx.Response:

@@ -142,6 +142,12 @@ async def disconnected(_request: Request, error: Exception) -> Response:
     return Response(status_code=400)
 
 
+def misdirected() -> Response:
+    """The answer to a call under a name that is not ours."""
+    text = "This service is not called by that Host: name it in MAA_TRUSTED_HOSTS."
+    return fhir_response(RequestError(421, Fault("security", text)).outcome(), 421)
+
+
 def bug() -> Response:
     """The constant answer to a fault of ours: nothing of the request is repeated."""
     fault = Fault("exception", "The service failed on this request. It is logged by X-Request-Id.")

@@ -12,12 +12,17 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.fhir_json import bug
+from app.api.fhir_json import bug, misdirected
 
 # Below uvicorn's own logger, so that its configuration shows it too.
 _LOG = logging.getLogger("uvicorn.maa_assess")
 # A method of the caller's own making would be a time series of its own.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+_IP_ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_NOT_STORED = (b"cache-control", b"no-store")
+# What says already how long an answer is good.
+_CACHE_HEADERS = {b"cache-control", b"etag"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}", re.ASCII)
 
 
@@ -74,16 +79,33 @@ def _new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
+def _may_be_called(host: str, hosts: tuple[str, ...]) -> bool:
+    """Whether a Host header names this machine, an IP address, or one of `hosts`.
+
+    A page of another's can bring a name of its own to our address (DNS rebinding), but neither
+    `localhost` nor an address; and no browser leaves the header out.
+    """
+    name = host.lower().partition(":")[0].rstrip(".")
+    if not name or name == "localhost" or name[0] == "[" or _IP_ADDRESS.fullmatch(name):
+        return True
+    return any(name == known or (known[:2] == "*." and name.endswith(known[1:])) for known in hosts)
+
+
 class RequestMiddleware:
     """Echoes or assigns X-Request-Id, counts the request, turns a bug into a 500.
 
+    Refuses a call under a name that is not one of `hosts` (None: none is refused). Nothing of an
+    answer is kept by a cache that was not told how, nor taken for another type than it says.
     The log holds the id, the route, the status and the time: never a body, a query or a path
     parameter.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, hosts: tuple[str, ...] | None = None
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -93,7 +115,8 @@ class RequestMiddleware:
         if method == "HEAD":
             # Answered as GET; the server, which holds the scope as it came, sends no body.
             scope = {**scope, "method": "GET"}
-        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.fullmatch(given) else _new_id()
         status = 0
         started = time.perf_counter()
@@ -102,14 +125,22 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
+                message["headers"] = answered = [
                     *message.get("headers", []),
                     (b"x-request-id", request_id.encode()),
+                    _NO_SNIFFING,
                 ]
+                if not any(name in _CACHE_HEADERS for name, _ in answered):
+                    answered.append(_NOT_STORED)
             await send(message)
 
+        app = self._app
+        if self._hosts is not None and not _may_be_called(
+            headers.get(b"host", b"").decode("latin-1"), self._hosts
+        ):
+            app = misdirected()
         try:
-            await self._app(scope, receive, send_with_id)
+            await app(scope, receive, send_with_id)
         except Exception as error:  # noqa: BLE001 whatever it is, the caller gets an answer
             # The message may hold patient data: only its type and place are logged.
             trace = error.__traceback__

@@ -23,7 +23,7 @@ from app.bulk.exports import ChangedError, ExportError, find_files
 from app.bulk.judging import Question, Summary
 from app.bulk.machine import StoppedError, run
 from app.bulk.results import ERRORS, BusyError, has_pyarrow, locked, owned
-from app.settings import Settings
+from app.settings import read_settings
 
 DONE, NOBODY, BAD_USAGE, STOPPED = 0, 1, 2, 3
 _AGAIN = "What is done is kept: run the same command again to go on."
@@ -43,7 +43,7 @@ def assess_exports(
     an export that cannot be read. 3: stopped; the same call goes on. Raises RequestError for a bad
     parameter.
     """
-    question = Question(operation, query, Settings().window_days)
+    question = Question(operation, query, read_settings().window_days)
     question.request()
     try:
         files, notes = find_files(exports)

@@ -55,7 +55,7 @@ from app.bulk.results import (
     write_results,
 )
 from app.fhir.outcome import RequestError
-from app.settings import Settings
+from app.settings import read_settings
 
 T = TypeVar("T")
 Batches = Iterator[pa.RecordBatch]
@@ -297,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     query = tuple((n, v) for n, _, v in (p.partition("=") for p in options.parameter))
     operation = "response" if options.response else "eligibility"
-    question = Question(operation, query, Settings().window_days)
+    question = Question(operation, query, read_settings().window_days)
     try:
         # Before a session is started: a cluster is not asked for what cannot be done.
         question.request()

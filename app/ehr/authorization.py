@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import jwt
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -69,14 +70,18 @@ class PrivateKey:
         """Reads the file; ValueError says what is wrong with the key, never the key."""
         text = file.read_bytes()
         if text.lstrip().startswith(b"{"):
-            jwk = json.loads(text)
-            key_id = key_id or jwk.get("kid")
             try:
+                jwk = json.loads(text)
+                key_id = key_id or jwk.get("kid")
                 key: Any = jwt.PyJWK(jwk, algorithm=_ALGORITHMS.get(jwk.get("kty"))).key
-            except jwt.PyJWTError:
+            except (jwt.PyJWTError, ValueError, TypeError):
                 raise ValueError("The private key is not a JWK that can be read.") from None
         else:
-            key = load_pem_private_key(text, password=None)
+            try:
+                key = load_pem_private_key(text, password=None)
+            except (ValueError, TypeError, UnsupportedAlgorithm):
+                why = "The private key is not a PEM file that can be read without a password."
+                raise ValueError(why) from None
         if isinstance(key, RSAPrivateKey) and key.key_size >= 2048:
             self.algorithm = "RS384"
         elif isinstance(key, EllipticCurvePrivateKey) and key.curve.name == "secp384r1":

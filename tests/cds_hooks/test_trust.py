@@ -389,7 +389,7 @@ def test_a_service_that_could_trust_nobody_does_not_start() -> None:
         {"cds_require_jwt": True, "cds_clients": [known]},
         {"cds_require_jwt": True, "public_url": "https://maa.example.org"},
     ):
-        with pytest.raises(ValidationError, match="needs cds_clients and public_url"):
+        with pytest.raises(ValidationError, match="needs MAA_CDS_CLIENTS and MAA_PUBLIC_URL"):
             Settings.model_validate(settings)
     Settings.model_validate(
         {"cds_require_jwt": True, "cds_clients": [known], "public_url": "https://maa.example.org"}
