@@ -366,9 +366,9 @@ def test_a_code_speaks_of_the_dimension_its_name_and_analyte_have(row: Any) -> N
     assert row.dimension in held[row.analyte.unit]
 
 
-def test_manual_matters_for_the_absolute_reticulocyte_count_alone() -> None:
-    """40665-2 is the one code whose limit differs when counted by hand."""
-    assert [row.code for row in ANALYTE_LOINC if row.manual] == ["40665-2"]
+def test_manual_matters_for_reticulocytes_alone() -> None:
+    """The count by hand, and the share from which one is worked out."""
+    assert [row.code for row in ANALYTE_LOINC if row.manual] == ["40665-2", "31112-6"]
 
 
 def test_every_analyte_has_a_code_of_its_own_a_range_and_a_unit() -> None:

@@ -1051,3 +1051,31 @@ def test_a_free_text_beside_a_known_code_does_no_harm() -> None:
         "code": "10*3/uL",
     }
     assert ask(platelets(valueQuantity=quantity)).platelets == "met"
+
+
+# Counted by hand
+
+
+@pytest.mark.parametrize(
+    ("percents", "severe"),
+    [
+        ({"17849-1": "2.3"}, "met"),
+        ({"17849-1": "2.4"}, "not-met"),
+        ({"31112-6": "0.79"}, "met"),
+        ({"31112-6": "0.8"}, "not-met"),
+        ({"31112-6": "2.3"}, "not-met"),
+        # One number of one moment: by hand it is above the limit for counts by hand, and automated
+        # below the limit for those.
+        ({"31112-6": "1.2", "17849-1": "1.2"}, "unknown"),
+        ({"31112-6": "0.7", "17849-1": "0.7"}, "met"),
+        ({"31112-6": "2.4", "17849-1": "2.4"}, "not-met"),
+    ],
+    ids=str,
+)
+def test_a_share_of_reticulocytes_counted_by_hand_gives_a_count_by_hand(
+    percents: dict[str, str], severe: str
+) -> None:
+    shares = [observation(code, value, "%") for code, value in percents.items()]
+    cells = observation(ERYTHROCYTES, "2.5", "10*12/L")
+    answer = ask(cells, *shares, criteria="camitta-severe-1976")
+    assert answer.truth("reticulocytes-depressed") == severe

@@ -84,9 +84,15 @@ def _moment(when: When) -> object:
 
 
 def _extremes(counts: list[Count]) -> list[Count]:
-    """The lowest and the highest: limits are one-sided, so these two show every contradiction."""
+    """The lowest and the highest: limits are one-sided, so these two show every contradiction.
+
+    Of what was counted by hand and what was not apart: other limits hold for them.
+    """
     if len(counts) == 1:
         return counts
+    by_hand = [count for count in counts if count.manual]
+    if by_hand and len(by_hand) < len(counts):
+        return _extremes(by_hand) + _extremes([count for count in counts if not count.manual])
     # Of equal results the one that can be placed best: min and max keep the first.
     counts = sorted(counts, key=_vagueness)
     lowest = min(counts, key=lambda count: (_from(count.value), _to(count.value)))
@@ -148,6 +154,7 @@ def _combined(
         value=arithmetic(tuple([part.value for part in parts])),
         when=latest.when,
         sources=tuple([source for part in parts for source in part.sources]),
+        manual=any(part.manual for part in parts),
         doubtful=any(part.doubtful for part in parts),
         kind=kind,
         parts=parts,

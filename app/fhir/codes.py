@@ -248,6 +248,7 @@ ANALYTE_LOINC: Final[tuple[LoincRow, ...]] = (
         _RETICULOCYTE_PERCENT,
         _FRACTION,
         "Reticulocytes/Erythrocytes in Blood by Manual count",
+        manual=True,
     ),
     LoincRow(
         "17848-3", _RETICULOCYTE_PERCENT, _FRACTION, "Reticulocytes/1000 erythrocytes in Blood"
