@@ -21,7 +21,7 @@ import pytest
 
 from app.domain.counts import Patient
 from app.domain.rules import criteria_of
-from app.fhir import codes
+from app.fhir import units
 from app.fhir.cql import (
     COUNTS,
     TABLES,
@@ -192,9 +192,9 @@ def outside(chart: Chart) -> str:
                 continue
             if "comparator" in quantity:
                 return "a comparator"
-            unit = codes.unit_row(quantity.get("code", ""))
-            if quantity.get("system") != "http://unitsofmeasure.org" or not (
-                unit and unit.row.ucum
+            read = units.readings(quantity.get("code", ""))
+            if quantity.get("system") != "http://unitsofmeasure.org" or not any(
+                unit.ucum for unit in read
             ):
                 return "a unit that is not UCUM"
     return ""

@@ -34,6 +34,7 @@ from app.domain.counts import (
 from app.domain.derivation import derived_counts
 from app.domain.rules import Limit, Rule
 from app.fhir.codes import BY_LOINC, UNITS, Dimension, UnitRow
+from app.fhir.units import fitting
 from app.fhir.writing import encode
 from app.papers import PUBLISHED
 
@@ -517,14 +518,27 @@ CODES = dict(zip(("751-8", "777-3", "718-7", "60474-4"), JUDGED, strict=True))
 HELD_IN = {code: analyte.unit for code, analyte in CODES.items()}
 
 
+# What is not UCUM stands beside the table: one spelling for each way to write a magnitude.
+WRITTEN = [
+    "K/uL",
+    "x10\u00b3/\u00b5L",
+    "E9/L",
+    "10000/\u03bcL",
+    "lakhs/cumm",
+    "G/L",
+    "M/uL",
+    "gm%",
+    "cells/mm3",
+]
+
+
 def spellings_of(code: str) -> list[UnitRow]:
     """Every spelling of a unit the code's values may come in."""
     row = BY_LOINC[code]
-    return [
-        unit
-        for unit in UNITS
-        if unit.dimension is row.dimension and (unit.only is None or row.analyte in unit.only)
-    ]
+    written = (
+        UnitRow(text, u.dimension, u.factor) for text in WRITTEN if (u := fitting(text, row))
+    )
+    return [unit for unit in (*UNITS, *written) if unit.dimension is row.dimension]
 
 
 def quantity(value: str, unit: str, comparator: str = "", coded: bool = False) -> str:

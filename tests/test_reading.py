@@ -498,7 +498,13 @@ def test_a_laboratorys_spelling_of_thousand_is_read_and_reported(unit: str) -> N
     assert (answer.platelets, answer.issues) == ("met", [("unit-repaired", HERE)])
 
 
-@pytest.mark.parametrize("unit", ["K/uL", "G/L", "10*9/L", "%"])
+def test_giga_per_liter_is_an_upper_cased_gram_per_liter_to_a_hemoglobin() -> None:
+    answer = ask(observation(HEMOGLOBIN, "80", "G/L"), observation(RETICULOCYTES, "40", "10*9/L"))
+    assert answer.red_cells == "met"
+    assert answer.issues == [("unit-repaired", HERE)]
+
+
+@pytest.mark.parametrize("unit", ["K/uL", "10*9/L", "%"])
 def test_hemoglobin_is_not_counted_in_cells(unit: str) -> None:
     answer = ask(observation(HEMOGLOBIN, "8.0", unit), observation(RETICULOCYTES, "40", "10*9/L"))
     assert answer.red_cells == "unknown"

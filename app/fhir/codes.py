@@ -1,7 +1,6 @@
 """The codes and units laboratories send, and what each means to us. Tables, and look-ups in them.
 
-Sources: LOINC 2.80 (each row's `source` is its page), UCUM (https://ucum.org/ucum), and,
-for the spellings that are not UCUM, what laboratory systems are seen to send.
+Sources: LOINC 2.80 (each row's `source` is its page) and UCUM (https://ucum.org/ucum).
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 from unicodedata import normalize
 
 from app.domain.counts import Analyte, Drug, Product
@@ -341,45 +339,20 @@ UCUM_SYSTEMS: Final[frozenset[str]] = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class UnitRow:
-    """One spelling of a unit, and the exact factor to the unit its analytes are held in."""
+    """One unit in UCUM, and the exact factor to the unit its analytes are held in."""
 
     text: str
     dimension: Dimension
     factor: Decimal
     """To 10*9/L, g/dL (also from mmol/L, by hemoglobin's molar mass), % or kg."""
-    ucum: bool
-    """The text is UCUM and means exactly this."""
-    only: frozenset[Analyte] | None = None
-    """The spelling is believed for these analytes alone."""
-    false_friend: bool = False
-    """The text is valid UCUM, but there it means something no laboratory counts in."""
 
 
-class UnitReading(NamedTuple):
-    """A unit understood, and whether its text had to be repaired to do so."""
+def _rows(dimension: Dimension, factor: str, *texts: str) -> tuple[UnitRow, ...]:
+    return tuple(UnitRow(text, dimension, Decimal(factor)) for text in texts)
 
-    row: UnitRow
-    repaired: bool
-
-
-def _rows(
-    dimension: Dimension,
-    factor: str,
-    *texts: str,
-    ucum: bool = False,
-    only: frozenset[Analyte] | None = None,
-    false_friend: bool = False,
-) -> tuple[UnitRow, ...]:
-    return tuple(
-        UnitRow(text, dimension, Decimal(factor), ucum, only, false_friend) for text in texts
-    )
-
-
-# Red cells are the only cells counted in millions: a million platelets per microliter is an error.
-_COUNTED_IN_MILLIONS: Final = frozenset({_ERYTHROCYTES, _RETICULOCYTES})
 
 # One mole of hemoglobin, taken as the monomer with one heme, weighs 16114 g (ICSH).
-_GRAMS_PER_DECILITER_IN_MMOL_PER_LITER: Final = "1.611"
+GRAMS_PER_DECILITER_IN_MMOL_PER_LITER: Final = "1.611"
 
 # fmt: off
 UNITS: Final[tuple[UnitRow, ...]] = (
@@ -388,119 +361,31 @@ UNITS: Final[tuple[UnitRow, ...]] = (
         "10*3/uL", "10*3/ul", "10^3/uL", "10^3/ul", "10*9/L", "10*9/l", "10^9/L", "10^9/l",
         "10*3/mm3", "10^3/mm3", "10*6/mL", "10*6/ml", "10^6/mL", "10^6/ml",
         "/nL", "/nl", "1/nL", "1/nl", "nL-1", "nl-1",
-        ucum=True,
     ),
     *_rows(
         _NUMBER, "0.001",
         "/uL", "/ul", "1/uL", "1/ul", "/mm3", "1/mm3", "{cells}/uL", "{cells}/ul",
         "{#}/uL", "{#}/ul", "{cells}/mm3", "10*6/L", "10*6/l", "10^6/L", "10^6/l",
-        ucum=True,
     ),
     *_rows(
         _NUMBER, "1000",
         "10*6/uL", "10*6/ul", "10^6/uL", "10^6/ul", "10*12/L", "10*12/l", "10^12/L", "10^12/l",
         "/pL", "/pl",
-        ucum=True,
     ),
-    # UCUM reads K as kelvin and G as gauss; laboratories mean thousand and giga.
-    *_rows(_NUMBER, "1", "K/uL", "K/ul", "K/mm3", "G/L", "G/l", false_friend=True),
-    # UCUM reads m as meter and T as tesla; laboratories mean million and tera.
-    *_rows(
-        _NUMBER, "1000", "m/uL", "m/ul", "T/L", "T/l",
-        only=_COUNTED_IN_MILLIONS, false_friend=True,
-    ),
-    *_rows(
-        _NUMBER, "1000", "M/uL", "M/ul", "tera.l-1", "Million/uL",
-        only=_COUNTED_IN_MILLIONS,
-    ),
-    *_rows(
-        _NUMBER, "1",
-        "k/uL", "k/ul", "K/mcL", "K/mcl", "k/mcL", "k/mm3", "K/cumm", "10^3/mcL", "10*3/mcL",
-        "x10E3/uL", "X10E3/uL", "x10^3/uL", "x10*3/uL", "10E3/uL",
-        "10E9/L", "x10E9/L", "x10^9/L", "x10*9/L",
-        "Thousand/uL", "Thou/uL", "thou/mm3", "Tsd/ul", "Giga/L", "giga.l-1",
-        "10+3/ul", "1000/uL", "10*3/\u00b5L", "10*3/\u03bcL",
-        "thousand per microliter", "per nanoliter", "/nanoliter",
-    ),
-    *_rows(
-        _NUMBER, "0.001",
-        "cells/uL", "cells/mcL", "cells/mm3", "/cumm", "/cu mm", "cells per microliter",
-    ),
-    *_rows(
-        _NUMBER, "1000",
-        "10E6/uL", "x10E6/uL", "x10^6/uL", "x10*6/uL", "10*6/mcL", "10^6/mcL",
-        "10E12/L", "x10E12/L", "x10^12/L", "x10*12/L",
-    ),
-    *_rows(_MASS_PER_VOLUME, "1", "g/dL", "g/dl", "g%", ucum=True),
-    *_rows(_MASS_PER_VOLUME, "0.1", "g/L", "g/l", ucum=True),
-    *_rows(_MASS_PER_VOLUME, "0.001", "mg/dL", "mg/dl", ucum=True),
-    *_rows(_MASS_PER_VOLUME, "100", "g/mL", "g/ml", ucum=True),
-    *_rows(
-        _MASS_PER_VOLUME, "1", "gm/dL", "gm/dl", "GM/DL", "gram per deciliter",
-        "grams per deciliter",
-    ),
-    # UCUM reads Gm as gigameter.
-    *_rows(_MASS_PER_VOLUME, "1", "Gm/dL", "Gm/dl", false_friend=True),
-    *_rows(
-        _MOLES_PER_VOLUME, _GRAMS_PER_DECILITER_IN_MMOL_PER_LITER, "mmol/L", "mmol/l", ucum=True
-    ),
-    *_rows(_FRACTION, "1", "%", "/100", ucum=True),
-    *_rows(_FRACTION, "0.1", "[ppth]", "10*-3", "10^-3", "/1000", ucum=True),
-    *_rows(_FRACTION, "0.1", "\u2030"),
-    *_rows(_FRACTION, "100", "1", "{ratio}", ucum=True),
-    *_rows(_MASS, "1", "kg", ucum=True),
-    *_rows(_MASS, "0.001", "g", ucum=True),
-    *_rows(_MASS, "0.45359237", "[lb_av]", ucum=True),
+    *_rows(_MASS_PER_VOLUME, "1", "g/dL", "g/dl", "g%"),
+    *_rows(_MASS_PER_VOLUME, "0.1", "g/L", "g/l"),
+    *_rows(_MASS_PER_VOLUME, "0.001", "mg/dL", "mg/dl"),
+    *_rows(_MASS_PER_VOLUME, "100", "g/mL", "g/ml"),
+    *_rows(_MOLES_PER_VOLUME, GRAMS_PER_DECILITER_IN_MMOL_PER_LITER, "mmol/L", "mmol/l"),
+    *_rows(_FRACTION, "1", "%", "/100"),
+    *_rows(_FRACTION, "0.1", "[ppth]", "10*-3", "10^-3", "/1000"),
+    *_rows(_FRACTION, "100", "1", "{ratio}"),
+    *_rows(_MASS, "1", "kg"),
+    *_rows(_MASS, "0.001", "g"),
+    *_rows(_MASS, "0.45359237", "[lb_av]"),
 )
 # fmt: on
-
-_BY_TEXT: Final[dict[str, UnitRow]] = {row.text: row for row in UNITS}
-
-# UCUM tells units apart by case alone: g from G, mL from ML, mmol from Mmol, mm3 from Mm3.
-_TOLD_BY_CASE: Final = re.compile(r"(?<![a-z])(?:[kmgtp]|[mp]l|[km]g|gm|mm|mmol)(?![a-z])")
-# A row with one of these cannot be UCUM in any case, so its case tells nothing.
-_NEVER_UCUM: Final = re.compile(r"mcl|(?!mmol)[a-z]{4}")
-_ANNOTATION: Final = re.compile(r"\{[^{}]*\}")
-
-_BY_LOWER_CASE: Final[dict[str, UnitRow]] = {
-    lower: row
-    for row in reversed(UNITS)
-    if (lower := row.text.lower()).isascii()
-    and (_NEVER_UCUM.search(_ANNOTATION.sub("", lower)) or not _TOLD_BY_CASE.search(lower))
-}
-
-_LONGEST_UNIT: Final = 100
-# To UCUM an annotation is no more than a remark, but whoever writes {thousand}/uL means it.
-_ANNOTATED_MAGNITUDE: Final = re.compile(
-    r"\{[^{}]*(?:1000|10[*^e]|thou|tsd|milli|mio|giga|tera|billi|(?<![a-z])[kmgt](?![a-z]))",
-    re.IGNORECASE,
-)
-_SPELLED_ALIKE: Final = str.maketrans({"\u00b5": "u", "\u03bc": "u"})
-_SPACED_SLASH: Final = re.compile(r" ?/ ?")
-
-
-def unit_row(text: str) -> UnitReading | None:
-    """What a unit's text means, or None where it would have to be guessed."""
-    return None if len(text) > _LONGEST_UNIT else _read_unit(text)
-
-
-@lru_cache(maxsize=1024)
-def _read_unit(text: str) -> UnitReading | None:
-    if row := _found(text):
-        return UnitReading(row, repaired=not row.ucum)
-    tidy = " ".join(text.translate(_SPELLED_ALIKE).split())
-    row = _found(tidy) or _found(_SPACED_SLASH.sub("/", tidy))
-    if row is None and tidy.isascii():
-        row = _BY_LOWER_CASE.get(_SPACED_SLASH.sub("/", tidy).lower())
-    return UnitReading(row, repaired=True) if row else None
-
-
-def _found(text: str) -> UnitRow | None:
-    if row := _BY_TEXT.get(text):
-        return row
-    if _ANNOTATED_MAGNITUDE.search(text):
-        return None
-    return _BY_TEXT.get(_ANNOTATION.sub("", text))
+"""What is UCUM, for reference; app/fhir/units.py reads what laboratories write instead."""
 
 
 _CELLS_OF_ONE_KIND: Final = (Decimal("0"), Decimal("100"))

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw
 
-from app.fhir import codes
+from app.fhir import codes, units
 from app.fhir.codes import LoincRow
 from app.fhir.resources import ABSENT, Element, told_by
 
@@ -293,13 +293,11 @@ def _target_fault(loinc: str, unit: str) -> str:
 
 
 def _unit_fault(unit: str, row: LoincRow) -> str:
-    read = codes.unit_row(unit)
-    if read is None:
-        return f"the unit '{_short(unit)}' is not known here"
-    trusted = read.row.only is None or row.analyte in read.row.only
-    if read.row.dimension is not row.dimension or not trusted:
+    if units.fitting(unit, row):
+        return ""
+    if units.readings(unit):
         return f"the unit '{_short(unit)}' does not fit LOINC {row.code} ({row.display})"
-    return ""
+    return f"the unit '{_short(unit)}' is not known here"
 
 
 def _short(text: str) -> str:

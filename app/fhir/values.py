@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Raw
 
 from app.domain.counts import EXACT, Interval, Sex
-from app.fhir import codes
-from app.fhir.codes import Dimension, LoincRow, UnitRow
+from app.fhir import codes, units
+from app.fhir.codes import Dimension, LoincRow
 from app.fhir.maps import CodeMap, Mapped
 from app.fhir.resources import (
     DECODE_CONCEPT,
@@ -25,6 +25,7 @@ from app.fhir.resources import (
     Valued,
     told_by,
 )
+from app.fhir.units import Unit
 
 T = TypeVar("T")
 # FHIR asks for 18 digits; a number far beyond is no laboratory's.
@@ -402,7 +403,7 @@ def _has_no_known_unit(quantity: Quantity) -> bool:
     """
     if quantity.code and quantity.system in codes.UCUM_SYSTEMS:
         return False
-    return not any(text and codes.unit_row(text) for text in (quantity.code, quantity.unit))
+    return not any(text and units.readings(text) for text in (quantity.code, quantity.unit))
 
 
 def _declared_text(quantity: Quantity, by: Mapped) -> str:
@@ -435,26 +436,28 @@ def _read_unit(
     """The factor to the analyte's unit and the repair; or None, a remark's code and its text."""
     if not (code or text):
         return None, "unit-missing", "The value has no unit; none is assumed. Send the unit."
-    of_code = codes.unit_row(code) if code else None
-    of_text = codes.unit_row(text) if text else None
-    if of_code and of_text and _meaning(of_code.row) != _meaning(of_text.row):
-        return None, "unit-conflict", "The unit's code and its text disagree."
+    of_code = units.readings(code) if code else ()
+    of_text = units.readings(text) if text else ()
+    if of_code and of_text:
+        meant = {_meaning(unit) for unit in of_text}
+        of_code = tuple(unit for unit in of_code if _meaning(unit) in meant)
+        if not of_code:
+            return None, "unit-conflict", "The unit's code and its text disagree."
     # A UCUM code we do not know may disagree with a text we do.
-    first = of_code or (None if code and system in codes.UCUM_SYSTEMS else of_text)
-    if first is None or (first.row.only is not None and row.analyte not in first.row.only):
-        return None, "unit-unknown", f"The unit '{short(code or text)}' is not known here."
-    if first.row.dimension is not row.dimension:
-        return (
-            None,
-            "unit-conflict",
-            f"The unit '{short(code or text)}' does not fit LOINC {row.code} ({row.display}).",
-        )
-    repaired = first.repaired or (bool(code) and system not in codes.UCUM_SYSTEMS and bool(system))
-    repair = f"The unit '{short(code or text)}' was read as {_factor_text(row, first.row.factor)}."
-    return first.row.factor, repair if repaired else "", ""
+    read = of_code or (() if code and system in codes.UCUM_SYSTEMS else of_text)
+    unit = next((unit for unit in read if unit.fits(row)), None)
+    name = short(code or text)
+    if unit is None and any(unit.dimension is not row.dimension for unit in read):
+        why_not = f"The unit '{name}' does not fit LOINC {row.code} ({row.display})."
+        return None, "unit-conflict", why_not
+    if unit is None:
+        return None, "unit-unknown", f"The unit '{name}' is not known here."
+    repaired = not unit.ucum or (bool(code) and system not in codes.UCUM_SYSTEMS and bool(system))
+    repair = f"The unit '{name}' was read as {_factor_text(row, unit.factor)}."
+    return unit.factor, repair if repaired else "", ""
 
 
-def _meaning(unit: UnitRow) -> tuple[Dimension, Decimal]:
+def _meaning(unit: Unit) -> tuple[Dimension, Decimal]:
     return unit.dimension, unit.factor
 
 
