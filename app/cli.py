@@ -23,6 +23,7 @@ from app.domain.cohort import Cohort
 from app.domain.counts import Remark
 from app.domain.response import ResponseAssessment, ResponseVerdict
 from app.domain.rules import Truth
+from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
 from app.fhir.measure import cohort_lines, named
 from app.fhir.narrative import AID, UNVERIFIED, counts_of, headline, missing, text_of
 from app.fhir.outcome import RequestError
@@ -52,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `screen` and `response --out` return 3 when they were stopped and can be run again to go on.
     """
     options = _parser().parse_args(arguments)
-    command: int = options.run(options)
+    try:
+        command: int = options.run(options)
+    except CodeMapError as error:
+        return _bad_usage(_harmless(str(error)))
     return command
 
 
@@ -86,6 +90,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--as-of", dest="asOf", metavar="DATE")
         command.add_argument("--window", metavar="DAYS")
         command.add_argument("--red-cell-policy", dest="redCellPolicy", metavar="POLICY")
+        command.add_argument(
+            "--code-map",
+            dest="code_maps",
+            action="append",
+            default=[],
+            type=Path,
+            metavar="FILE",
+            help="the hospital's own codes to LOINC: a ConceptMap or a CSV; may be repeated",
+        )
         command.add_argument("--transfusion-history", dest="transfusionHistory", metavar="KNOWN")
         if command in {screen, response}:
             _add_bulk_options(command, required=command is screen)
@@ -142,17 +155,31 @@ def _query(options: argparse.Namespace) -> list[tuple[str, str]]:
     return query + [(n, getattr(options, n)) for n in names if getattr(options, n, None)]
 
 
+def _code_map(options: argparse.Namespace) -> CodeMap | None:
+    """The hospital's own codes: from the files named, or else from those of the settings."""
+    if options.code_maps or "MAA_CODE_MAPS" not in os.environ:
+        return read_code_maps(options.code_maps)
+    from app.settings import SettingsError, read_settings  # noqa: PLC0415 slow to import
+
+    try:
+        return read_code_maps(read_settings().code_maps)
+    except SettingsError as error:
+        raise SystemExit(_bad_usage(*error.lines)) from None
+
+
 def _assess(options: argparse.Namespace) -> int:
-    query = _query(options)
+    query, code_map = _query(options), _code_map(options)
     try:
         body = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
     except OSError as error:
         return _unreadable(options.file, error)
     try:
         if options.json:
-            sys.stdout.write(encode(options.operation(body, query)).decode() + "\n")
+            sys.stdout.write(
+                encode(options.operation(body, query, code_map=code_map)).decode() + "\n"
+            )
         else:
-            options.show(body, query)
+            options.show(body, query, code_map)
     except RequestError as error:
         _print_faults(error)
         return 1
@@ -188,7 +215,13 @@ def _bulk(options: argparse.Namespace, operation: str) -> int:
     query = tuple(_query(options))
     try:
         return assess_exports(
-            exports, operation, query, Path(options.out), options.workers, options.memory
+            exports,
+            operation,
+            query,
+            Path(options.out),
+            options.workers,
+            options.memory,
+            _code_map(options),
         )
     except RequestError as error:
         _print_faults(error)
@@ -213,13 +246,14 @@ def _cohort(options: argparse.Namespace) -> int:
     """Every file's patients as one cohort; a file that cannot be assessed is named, and counts."""
     path = Path(options.file)
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    code_map = _code_map(options)
     found: list[ResponseAssessment] = []
     remarks: list[Remark] = []
     failed = 0
     for file in track(files, "Assessing", console=Console(stderr=True), transient=True):
         try:
             _, reading, assessments = operations.assess_responses(
-                file.read_bytes(), _query(options)
+                file.read_bytes(), _query(options), code_map=code_map
             )
         except OSError as error:
             return _unreadable(str(file), error)
@@ -274,8 +308,8 @@ def _print_cohort(found: list[ResponseAssessment]) -> None:
             console.print(_harmless(line))
 
 
-def _print_responses(body: bytes, query: list[tuple[str, str]]) -> None:
-    _, reading, assessments = operations.assess_responses(body, query)
+def _print_responses(body: bytes, query: list[tuple[str, str]], code_map: CodeMap | None) -> None:
+    _, reading, assessments = operations.assess_responses(body, query, code_map=code_map)
     console = _console()
     courses = {course.patient: course for course in reading.courses}
     for one in assessments:
@@ -315,8 +349,8 @@ def _print_remarks(console: Console, remarks: Iterable[Remark]) -> None:
         console.print(_harmless(f"{remark.code}: {remark.text} {places}"), style="dim")
 
 
-def _print_eligibility(body: bytes, query: list[tuple[str, str]]) -> None:
-    _, reading, assessments = operations.assess(body, query)
+def _print_eligibility(body: bytes, query: list[tuple[str, str]], code_map: CodeMap | None) -> None:
+    _, reading, assessments = operations.assess(body, query, code_map=code_map)
     console = _console()
     remarks = {course.patient: course.remarks for course in reading.courses}
     for assessment in assessments:

@@ -24,12 +24,22 @@ from app.api.middleware import Metrics, RequestMiddleware, WhenAsked
 from app.cds_hooks import routes as cds_hooks
 from app.ehr.authorization import Authorization, BackendServices, Bearer, PrivateKey
 from app.ehr.server import FhirServer, Limits
+from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
 from app.fhir.outcome import RequestError
+from app.fhir.terminology import concept_maps
 from app.settings import Settings, SettingsError, read_settings
 
 _PATIENCE_SECONDS = 5.0
 # What uvicorn and gunicorn know a worker by that will never start.
 _CANNOT_START = 3
+
+
+def _code_map(settings: Settings) -> CodeMap | None:
+    """The hospital's own codes; SettingsError says in a line which file and row do not hold."""
+    try:
+        return read_code_maps(settings.code_maps)
+    except CodeMapError as error:
+        raise SettingsError(f"MAA_CODE_MAPS: {error}") from None
 
 
 def _fhir_server(settings: Settings) -> FhirServer | None:
@@ -130,10 +140,12 @@ def _application(settings: Settings) -> FastAPI:
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     app.state.settings = settings
+    app.state.code_map = code_map = _code_map(settings)
+    app.state.concept_maps = concept_maps(code_map)
     app.state.fhir_server = _fhir_server(settings)
     app.state.metrics = Metrics()
     app.state.cds_hooks = cds_hooks.CdsHooks(
-        settings, app.state.metrics.registry, partial(_fhir_server_of_call, settings)
+        settings, app.state.metrics.registry, partial(_fhir_server_of_call, settings), code_map
     )
     app.add_exception_handler(RequestError, request_error)
     app.add_exception_handler(HTTPException, http_exception)

@@ -114,6 +114,11 @@ class Settings(BaseSettings):
     insecure: bool = Field(default=False, examples=["true"])
     """Whether to listen beyond loopback though nobody has to say who he is; said at each start."""
 
+    code_maps: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(), title="files between commas", examples=["/etc/maa/codes.csv"]
+    )
+    """Files that map the hospital's own codes to LOINC, each a FHIR ConceptMap or a CSV."""
+
     fhir_server: str | None = None
     """The base URL of the FHIR server that the patient-level operations read from."""
     fhir_allow_http: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -60,7 +60,7 @@ def _offer(kind: str) -> None:
     )
     async def read(request: Request, id: str) -> Response:  # noqa: A002
         require_json_accepted(request)
-        found = definitions().get((kind, id))
+        found = _published(request).get((kind, id))
         if found is None:
             text = f"No such definition. GET /fhir/{kind} lists what there is."
             raise RequestError(404, Fault("not-found", text))
@@ -77,7 +77,7 @@ def _searchset(request: Request, kind: str) -> Json:
     if unknown and asks_strict(request):
         text = f"Definitions are not searched by '{unknown[0][:60]}', but by url, _id and name."
         raise RequestError(400, Fault("not-supported", text))
-    found = found_by(kind, query)
+    found = found_by(_published(request), kind, query)
     used = [(name, value) for name, value in query if name not in unknown]
     address = f"{_base(request)}/fhir/{kind}"
     bundle: Json = {
@@ -96,6 +96,11 @@ def _searchset(request: Request, kind: str) -> Json:
             for one in found
         ]
     return bundle
+
+
+def _published(request: Request) -> Mapping[tuple[str, str], Json]:
+    own: Mapping[tuple[str, str], Json] = request.app.state.concept_maps
+    return {**definitions(), **own} if own else definitions()
 
 
 def _base(request: Request) -> str:

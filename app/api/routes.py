@@ -134,8 +134,9 @@ async def _answer_of_patient(
         raise RequestError(404, Fault("not-supported", text))
     query = [*request.query_params.multi_items(), ("subject", f"Patient/{patient_id}")]
     # A wrong parameter is told before the FHIR server is troubled.
-    read_request(with_data(parameters, _NO_DATA) if parameters else _NO_DATA, query)
-    data = await server.patient_data(patient_id)
+    body = with_data(parameters, _NO_DATA) if parameters else _NO_DATA
+    asked = read_request(body, query, code_map=request.app.state.code_map)
+    data = await server.patient_data(patient_id, asked.code_map)
     body = with_data(parameters, data) if parameters else data
     return await _answered(request, operation, body, query)
 
@@ -149,13 +150,16 @@ async def _answer(request: Request, operation: Callable[..., Json]) -> Response:
 async def _answered(
     request: Request, operation: Callable[..., Json], body: bytes, query: list[tuple[str, str]]
 ) -> Response:
-    settings = request.app.state.settings
+    state = request.app.state
+    settings = state.settings
     strict = asks_strict(request)
 
     def answer() -> Response:
         if strict:
             check_strictly(body)
-        response = answer_with(request, operation(body, query, settings.window_days))
+        response = answer_with(
+            request, operation(body, query, settings.window_days, state.code_map)
+        )
         if strict:
             response.headers["Preference-Applied"] = "handling=strict"
         return response

@@ -23,6 +23,7 @@ from app.bulk.exports import ChangedError, ExportError, find_files
 from app.bulk.judging import Question, Summary
 from app.bulk.machine import StoppedError, run
 from app.bulk.results import ERRORS, BusyError, has_pyarrow, locked, owned
+from app.fhir.maps import CodeMap
 from app.settings import read_settings
 
 DONE, NOBODY, BAD_USAGE, STOPPED = 0, 1, 2, 3
@@ -36,6 +37,7 @@ def assess_exports(
     out: Path,
     workers: int,
     memory_mib: int,
+    code_map: CodeMap | None = None,
 ) -> int:
     """Assess exports into the directory `out`; the exit code.
 
@@ -43,7 +45,7 @@ def assess_exports(
     an export that cannot be read. 3: stopped; the same call goes on. Raises RequestError for a bad
     parameter.
     """
-    question = Question(operation, query, read_settings().window_days)
+    question = Question(operation, query, read_settings().window_days, code_map)
     question.request()
     try:
         files, notes = find_files(exports)

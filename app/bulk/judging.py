@@ -24,6 +24,7 @@ from app.domain.assessment import Assessment
 from app.domain.assessment import reading as paper_as_read
 from app.domain.counts import Analyte, Count, Patient, Remark, Severity
 from app.domain.response import ResponseAssessment, ResponsePaper
+from app.fhir.maps import CodeMap
 from app.fhir.narrative import text_of
 from app.fhir.outcome import Fault, RequestError, operation_outcome
 from app.fhir.reading import Reading
@@ -44,6 +45,7 @@ _WITHOUT_ID = re.compile(
 _UNSAFE = re.compile(r"[^\w.-]")
 _NOTHING_COUNTED = Raw(b'{"resourceType":"Observation"}')
 _PAPERS = {paper.id: paper for paper in RESPONSES}
+_NO_DATA = b'{"resourceType":"Bundle"}'
 _INFORMATION = Severity.INFORMATION.value
 FAULT = "fault"
 _FAULT_TEXT = (
@@ -85,10 +87,12 @@ class Question(msgspec.Struct, frozen=True):
     operation: str
     query: tuple[tuple[str, str], ...]
     window_days: int
+    code_map: CodeMap | None = None
+    """The hospital's own codes."""
 
     def request(self) -> Request:
         """The request as the service reads it, without data; RequestError where it is bad."""
-        request = read_request(b'{"resourceType":"Bundle"}', self.query)
+        request = read_request(_NO_DATA, self.query, code_map=self.code_map)
         if self.operation == "response":
             operations.papers_named(request.criteria, RESPONSES)
         else:

@@ -17,6 +17,7 @@ from msgspec import Raw
 from app.domain.counts import Analyte
 from app.domain.derivation import PARTS, TOTALS
 from app.fhir import codes
+from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
 from app.fhir.reading import read_courses
 from app.fhir.resources import (
@@ -170,10 +171,10 @@ def subject_of(raw: bytes) -> tuple[str, str]:
     return literal_of(name), name
 
 
-def analyte_of(head: Head) -> str:
+def analyte_of(head: Head, code_map: CodeMap | None) -> str:
     """What the result counts; empty where that is no blood count."""
     try:
-        meaning = meaning_of(Observation(code=head.code), panel=False)
+        meaning = meaning_of(Observation(code=head.code), False, code_map)
     except SetAside:
         return ""
     return _PLAIN.get(meaning.row.analyte, "") if meaning else ""
@@ -186,7 +187,7 @@ def day_of(text: str) -> int:
     return moment.last.toordinal() if moment else 0
 
 
-def route(found: Readable) -> Routed | None:
+def route(found: Readable, code_map: CodeMap | None) -> Routed | None:
     """Where a resource belongs; None where it can bear on no assessment."""
     kind = str(found.__struct_config__.tag)
     name = f"{kind}/{found.id}" if found.id else ""
@@ -196,7 +197,7 @@ def route(found: Readable) -> Routed | None:
         return _medication(found, name) if name else None
     inside = list(_contained(found)) if found.contained else []
     key = _key_in(found.subject, found)
-    if inside or not _useless(found):
+    if inside or not _useless(found, code_map):
         return _kept(found, name, key, inside)
     return _presence(found, name, key) if isinstance(found, Observation) else None
 
@@ -250,12 +251,14 @@ def _kept(
     )
 
 
-def _useless(found: Observation | DiagnosticReport | Procedure | Medicated) -> bool:
+def _useless(
+    found: Observation | DiagnosticReport | Procedure | Medicated, code_map: CodeMap | None
+) -> bool:
     """Whether nothing of it can bear on an assessment, except that it names its patient."""
     if isinstance(found, Observation):
         panel = bool(found.component)
         parts: tuple[Valued, ...] = (found, *found.component)
-        return not (found.hasMember or any(_may_count(part, panel) for part in parts))
+        return not (found.hasMember or any(_may_count(part, panel, code_map) for part in parts))
     if isinstance(found, DiagnosticReport):
         return not found.result
     if isinstance(found, Procedure):
@@ -263,10 +266,10 @@ def _useless(found: Observation | DiagnosticReport | Procedure | Medicated) -> b
     return not (found.medicationReference or _matters(found.medicationCodeableConcept))
 
 
-def _may_count(valued: Valued, panel: bool) -> bool:
+def _may_count(valued: Valued, panel: bool, code_map: CodeMap | None) -> bool:
     """Whether it is a blood count, or something that the reader must say a word about."""
     try:
-        return meaning_of(valued, panel) is not None
+        return meaning_of(valued, panel, code_map) is not None
     except SetAside:
         return True
 

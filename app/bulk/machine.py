@@ -223,8 +223,8 @@ def map_share(work: Path, number: int) -> None:
     """Read a share's lines, and put its resources down by partition."""
     plan = _plan(work)
     chunks = {chunk: plan.chunks[chunk] for chunk in plan.shares[number]}
-    until = plan.question.until()
-    portions = read_lines(plan.files, chunks, plan.flush_bytes, until, _advance)
+    until, code_map = plan.question.until(), plan.question.code_map
+    portions = read_lines(plan.files, chunks, plan.flush_bytes, until, _advance, code_map)
     _write(_mapped(work, number), _packed(portions, plan.partitions))
 
 

@@ -33,6 +33,7 @@ from app.bulk.lines import (
 )
 from app.domain.counts import Count
 from app.domain.derivation import PARTS, TOTALS
+from app.fhir.maps import CodeMap
 
 T = TypeVar("T")
 _BROKEN = "not-fhir"
@@ -172,7 +173,14 @@ class _Reading:
     Plain are dated results that stand by themselves, as nearly all do.
     """
 
-    def __init__(self, files: Sequence[File], chunks: Mapping[int, Chunk], until: int) -> None:
+    def __init__(
+        self,
+        files: Sequence[File],
+        chunks: Mapping[int, Chunk],
+        until: int,
+        code_map: CodeMap | None,
+    ) -> None:
+        self._code_map = code_map
         self._files = files
         self._chunks = chunks
         self._until = until
@@ -204,7 +212,7 @@ class _Reading:
             return self._other(chunk, number, line)
         analyte = self._analytes.get(bytes(head.code))
         if analyte is None:
-            analyte = self._analytes[bytes(head.code)] = analyte_of(head).encode()
+            analyte = self._analytes[bytes(head.code)] = analyte_of(head, self._code_map).encode()
             self._parts |= analyte.decode() in PART_NAMES
         text = head.effectiveDateTime or ""
         if not analyte:
@@ -249,7 +257,7 @@ class _Reading:
             if line.strip():
                 portion.problems.append(_problem(chunk, number, line, str(error)))
             return 0
-        found = route(resource) if resource is not None else None
+        found = route(resource, self._code_map) if resource is not None else None
         if found is None or (found.bare and found.bare in self._bare):
             return 0
         if found.bare:
@@ -309,13 +317,14 @@ def read_lines(
     flush_bytes: int,
     until: int = 0,
     advance: Callable[[int], object] = int,
+    code_map: CodeMap | None = None,
 ) -> Iterator[Lines]:
     """The resources of chunks by their numbers, in portions of about `flush_bytes`.
 
     Plain results up to the day `until` are passed over where newer ones make them needless and
     they can be read again: not in a compressed file. `advance` hears how many bytes were read.
     """
-    reading = _Reading(files, chunks, until)
+    reading = _Reading(files, chunks, until, code_map)
     server, size = "", 0
     for number, chunk in chunks.items():
         file = files[chunk.file]

@@ -54,6 +54,7 @@ from app.bulk.results import (
     write_reports,
     write_results,
 )
+from app.fhir.maps import CodeMapError, read_code_maps
 from app.fhir.outcome import RequestError
 from app.settings import read_settings
 
@@ -106,7 +107,7 @@ def _assessed(
     tasks = max(volume // _TASK_BYTES, 2 * context.defaultParallelism)
 
     numbers = spark.range(len(chunks), numPartitions=tasks)
-    read = partial(_read, files, chunks, question.until(), tasks)
+    read = partial(_read, files, chunks, question, tasks)
     found = numbers.mapInArrow(read, _BLOCKS).persist(_KEPT)
     lines, links = _links(found, len(chunks))
     keys = context.broadcast(_keys(found, links))
@@ -216,12 +217,13 @@ def _by_partition(held: Held, tasks: int) -> Iterator[tuple[str, int, bytes]]:
 
 
 def _read(
-    files: Sequence[File], chunks: Sequence[Chunk], until: int, tasks: int, batches: Batches
+    files: Sequence[File], chunks: Sequence[Chunk], question: Question, tasks: int, batches: Batches
 ) -> Batches:
     """What every line gives."""
     mine = {n: chunks[n] for batch in batches for n in batch.column(0).to_pylist()}
     with no_collection():
-        for portion in read_lines(files, mine, _FLUSH_BYTES, until):
+        until, code_map = question.until(), question.code_map
+        for portion in read_lines(files, mine, _FLUSH_BYTES, until, code_map=code_map):
             number = min(mine, default=0)
             blocks = [*_by_partition(portion.held, tasks)]
             blocks.append(("links", number, _packed((portion.counts, portion.links))))
@@ -294,15 +296,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME=VALUE",
         help="a parameter of the operation, such as criteria=emaa or asOf=2024-03-05",
     )
+    parser.add_argument("--code-map", action="append", default=[], type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     query = tuple((n, v) for n, _, v in (p.partition("=") for p in options.parameter))
     operation = "response" if options.response else "eligibility"
-    question = Question(operation, query, read_settings().window_days)
+    settings = read_settings()
     try:
+        code_map = read_code_maps(options.code_map or settings.code_maps)
+        question = Question(operation, query, settings.window_days, code_map)
         # Before a session is started: a cluster is not asked for what cannot be done.
         question.request()
         _, notes = find_files(options.exports)
-    except ExportError as error:
+    except (ExportError, CodeMapError) as error:
         sys.stderr.write(f"maa-assess: {error}\n")
         return 2
     except RequestError as error:

@@ -39,7 +39,9 @@ def answer(
     cards: list[Json | None] = []
     try:
         if service.whole_course:
-            _, reading, responses = operations.assess_responses(body, query, settings.window_days)
+            _, reading, responses = operations.assess_responses(
+                body, query, settings.window_days, code_map=service.code_map
+            )
             cards += (
                 response_card(one, _remarks(reading, one), setting)
                 for one in responses
@@ -47,7 +49,7 @@ def answer(
             )
         else:
             _, reading, found = operations.assess(
-                body, query, settings.window_days, normal_ranges=True
+                body, query, settings.window_days, normal_ranges=True, code_map=service.code_map
             )
             silent = settings.cds_silent_when_normal
             cards += (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from urllib.parse import quote
 
+from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.searches import SEARCHES, Search
+from app.fhir.searches import SEARCHES, Search, searches
 from app.fhir.writing import Json
 
 HOOK = "patient-view"
@@ -28,6 +31,8 @@ class Service:
     """How many results of each search are asked for, the newest first."""
     whole_course: bool
     """Whether older results matter too, so that a first page alone does not do."""
+    code_map: CodeMap | None = None
+    """The hospital's own codes, which the searches look for and results are read by."""
 
     def queries(self, patient_id: str) -> dict[str, str]:
         """The prefetch key of each query, and the query for a patient, relative to the server."""
@@ -37,7 +42,7 @@ class Service:
     def _query(self, search: Search, patient_id: str) -> str:
         # Bare codes: a '|' must be escaped in a URL, and clients disagree on who does it. Results
         # of another system's equal code are set aside when they are read.
-        codes = ",".join(dict.fromkeys(token.rpartition("|")[2] for token in search.tokens))
+        codes = ",".join(quote(code, safe="") for code in search.codes)
         newest_first = _NEWEST_FIRST.get(search.type, "-date")
         return (
             f"{search.type}?patient={patient_id}&code={codes}"
@@ -64,19 +69,34 @@ _RESPONSE = Service(
     count=1000,
     whole_course=True,
 )
-SERVICES = MappingProxyType({service.id: service for service in (_ELIGIBILITY, _RESPONSE)})
+Services = Mapping[str, Service]
+SERVICES: Services = MappingProxyType({one.id: one for one in (_ELIGIBILITY, _RESPONSE)})
+"""By their ids."""
 
 
-def service_named(service_id: str) -> Service:
+def services_with(code_map: CodeMap | None) -> Services:
+    """The services, with the hospital's own codes in what they ask for."""
+    if code_map is None:
+        return SERVICES
+    found = {search.name: search for search in searches(code_map)}
+    return {
+        one.id: replace(
+            one, searches=tuple(found[search.name] for search in one.searches), code_map=code_map
+        )
+        for one in SERVICES.values()
+    }
+
+
+def service_named(service_id: str, services: Services = SERVICES) -> Service:
     """The service of an id; RequestError 404 where there is none."""
-    service = SERVICES.get(service_id)
+    service = services.get(service_id)
     if service is None:
-        text = f"No such service. Known: {', '.join(SERVICES)}; GET /cds-services tells of them."
+        text = f"No such service. Known: {', '.join(services)}; GET /cds-services tells of them."
         raise RequestError(404, Fault("not-found", text))
     return service
 
 
-def discovery() -> Json:
+def discovery(services: Services = SERVICES) -> Json:
     """What `GET /cds-services` answers."""
     return {
         "services": [
@@ -91,6 +111,6 @@ def discovery() -> Json:
                 "read; else the answer is 412.",
                 "version": _SPECIFICATION,
             }
-            for service in SERVICES.values()
+            for service in services.values()
         ]
     }

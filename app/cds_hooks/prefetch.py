@@ -17,11 +17,13 @@ from msgspec import Raw
 
 from app.cds_hooks.calls import Call, decode
 from app.cds_hooks.discovery import Service
-from app.fhir.codes import BY_LOINC
+from app.fhir.codes import BY_LOINC, LoincRow
+from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
     ABSENT,
     DECODE_RESOURCE,
+    Coding,
     Concept,
     Medication,
     PatientResource,
@@ -79,6 +81,8 @@ class Gathered:
 
     entries: list[_Entry]
     first_pages: tuple[str, ...]
+    code_map: CodeMap | None = None
+    """The hospital's own codes."""
 
     def bundle(self, patient_id: str) -> bytes:
         """The data as one Bundle; RequestError 422 where they hold another patient's."""
@@ -93,13 +97,18 @@ class Gathered:
             if index:
                 found = msgspec.json.decode(self.entries[int(index[1])].resource, type=_Result)
                 codings = found.code.coding if found.code else ()
-                known = (BY_LOINC[c.code] for c in codings if c.code in BY_LOINC)
-                row = next(known, None)
+                row = next(filter(None, map(self._row, codings)), None)
                 text = found.effectiveDateTime or found.effectiveInstant
                 moment = when(text) if text else None
                 if row:
                     return row.analyte.title + (f" of {moment.text[:10]}" if moment else "")
         return ""
+
+    def _row(self, coding: Coding) -> LoincRow | None:
+        if coding.code in BY_LOINC:
+            return BY_LOINC[coding.code]
+        mapped = self.code_map.mapped(coding.system, coding.code) if self.code_map else None
+        return mapped.row if mapped else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +159,8 @@ async def gather(
     fetched = await _fetch(call, service, sent.missing, first, allowed, open_server)
     for key, body in fetched.items():
         entries += first[key] if body is None else _entries(body, _read(body, key), key, 0)
-    return Gathered(entries, tuple(key for key, body in fetched.items() if body is None))
+    first_pages = tuple(key for key, body in fetched.items() if body is None)
+    return Gathered(entries, first_pages, service.code_map)
 
 
 def _slot(raw: Raw, key: str) -> _Slot | None:

@@ -14,11 +14,12 @@ from starlette.responses import Response
 from app.body import read_body
 from app.cds_hooks.answers import answer
 from app.cds_hooks.calls import read_call
-from app.cds_hooks.discovery import HOOK, discovery, service_named
+from app.cds_hooks.discovery import HOOK, discovery, service_named, services_with
 from app.cds_hooks.documents import CALL_DOCUMENT, DISCOVERY_DOCUMENT, FEEDBACK_DOCUMENT
 from app.cds_hooks.feedback import FeedbackCounter, read_feedback
 from app.cds_hooks.prefetch import OpenServer, gather
 from app.cds_hooks.trust import ClientTrust
+from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
 from app.fhir.writing import Json, encode
 from app.settings import Settings
@@ -31,9 +32,14 @@ class CdsHooks:
     """What the addresses share: settings, the clients trusted, the feedback counted."""
 
     def __init__(
-        self, settings: Settings, registry: CollectorRegistry, open_server: OpenServer
+        self,
+        settings: Settings,
+        registry: CollectorRegistry,
+        open_server: OpenServer,
+        code_map: CodeMap | None = None,
     ) -> None:
         self.settings = settings
+        self.services = services_with(code_map)
         self.open_server = open_server
         self.trust = ClientTrust(settings.cds_clients) if settings.cds_require_jwt else None
         self.feedback = FeedbackCounter(registry)
@@ -71,8 +77,8 @@ def _json(value: Json) -> Response:
 )
 async def services(request: Request) -> Response:
     """Discovery."""
-    await _trusted(request)
-    return _json(discovery())
+    hooks = await _trusted(request)
+    return _json(discovery(hooks.services))
 
 
 @router.post(
@@ -85,7 +91,7 @@ async def services(request: Request) -> Response:
 async def call_service(request: Request, service_id: str) -> Response:
     """A triggered hook in, cards out."""
     hooks = await _trusted(request)
-    service = service_named(service_id)
+    service = service_named(service_id, hooks.services)
     call = read_call(await read_body(request), HOOK)
     said = "refused"
     try:
@@ -113,7 +119,7 @@ async def call_service(request: Request, service_id: str) -> Response:
 async def feedback(request: Request, service_id: str) -> Response:
     """Feedback in; it is counted, not kept."""
     hooks = await _trusted(request)
-    service = service_named(service_id)
+    service = service_named(service_id, hooks.services)
     given = read_feedback(await read_body(request))
     hooks.feedback.count(service, given)
     return _json({"received": len(given)})

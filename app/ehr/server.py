@@ -29,8 +29,9 @@ from tenacity import (
 )
 
 from app.ehr.authorization import Authorization, Bearer, Form
+from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.searches import SEARCHES, Search
+from app.fhir.searches import Search, searches, tokens_of
 
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9.\-]{1,64}", re.ASCII)
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}", re.ASCII)
@@ -201,10 +202,11 @@ class FhirServer:
             asks = self._asks(kind, parse_qsl(parameters, keep_blank_values=True))
             return _bundle(await self._searches(asks, kind, budget))
 
-    async def patient_data(self, patient_id: str) -> bytes:
+    async def patient_data(self, patient_id: str, code_map: CodeMap | None = None) -> bytes:
         """Everything an assessment reads of one patient, as one Bundle; errors as in `fetch`.
 
-        RequestError 400 for what is no FHIR id, before anything is asked.
+        `code_map` has a hospital's own codes: they are searched for as well. RequestError 400 for
+        what is no FHIR id, before anything is asked.
         """
         if not _ID.fullmatch(patient_id):
             raise RequestError(400, Fault("invalid", "The patient's id is not a FHIR id."))
@@ -214,7 +216,7 @@ class FhirServer:
                 async with asyncio.TaskGroup() as group:
                     tasks = [
                         group.create_task(self._search_of_patient(search, patient_id, budget))
-                        for search in SEARCHES
+                        for search in searches(code_map)
                     ]
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
@@ -258,7 +260,7 @@ class FhirServer:
         if len(codes) == 1:
             without = [(name, "" if name == "code" else value) for name, value in fields]
             room = _LONGEST_URL - len(f"{self._base}/{kind}?{_query(without)}")
-            chunks = _chunks(codes[0].split(","), room)
+            chunks = _chunks(tokens_of(codes[0]), room)
         for chunk in chunks:
             asked = [(name, chunk if chunk and name == "code" else v) for name, v in fields]
             yield _Ask(f"{self._base}/{kind}?{_query(asked)}", what)

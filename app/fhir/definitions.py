@@ -56,13 +56,15 @@ def _type_and_id(resource: Json) -> tuple[str, str]:
     return resource["resourceType"], resource["id"]
 
 
-def found_by(kind: str, query: Sequence[tuple[str, str]]) -> list[Json]:
+def found_by(
+    among: Mapping[tuple[str, str], Json], kind: str, query: Sequence[tuple[str, str]]
+) -> list[Json]:
     """The definitions of a type that a FHIR search finds: `url`, `_id`, `name`.
 
     Several values with commas are alternatives; a name is found by its beginning in any case.
     RequestError 400 for a modifier that is not known.
     """
-    found = [one for (type_, _), one in definitions().items() if type_ == kind]
+    found = [one for (type_, _), one in among.items() if type_ == kind]
     for parameter, text in query:
         name, _, modifier = parameter.partition(":")
         if name not in {"_id", "url", "name"}:

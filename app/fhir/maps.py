@@ -11,7 +11,6 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -32,7 +31,9 @@ COLUMNS = (*REQUIRED_COLUMNS, "display", "unit", "source", "comment")
 """What a CSV may have; `source` and `comment` are for whoever keeps the map."""
 
 # A code that is read as LOINC is as much or more than the hospital's own: FHIR R4, then R5.
-_SAME = frozenset({"equal", "equivalent", "wider", "subsumes", "source-is-narrower-than-target"})
+_SAME = {name: name for name in ("equal", "equivalent", "wider", "subsumes")} | {
+    "source-is-narrower-than-target": "wider"
+}
 _NO_MATCH = frozenset({"unmatched", "disjoint", "not-related-to"})
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+", re.ASCII)
 _ROUNDED = re.compile(r"[0-9][.,][0-9]+E\+[0-9]+", re.ASCII | re.IGNORECASE)
@@ -141,8 +142,10 @@ def read_code_maps(paths: Iterable[Path]) -> CodeMap | None:
                     fault = f"the code '{_short(row.code)}' stands in {other} as well: {there}"
                     raise CodeMapError([(where, fault)])
         except CodeMapError as error:
-            faults = [(_located(data, where, text), text) for where, text in error.faults]
-            raise CodeMapError(faults, str(path)) from None
+            (where, fault), *others = error.faults
+            raise CodeMapError(
+                [(_located(data, where, fault), fault), *others], str(path)
+            ) from None
         maps.append(one)
     return CodeMap(tuple(maps)) if maps else None
 
@@ -197,15 +200,15 @@ def _located(data: bytes, where: str, text: str) -> str:
     found = _ELEMENT.match(where)
     if found is None:
         return where
-    position = int(byte[1]) if (byte := _BYTE.search(text)) else 0
-    with suppress(msgspec.DecodeError):
+    byte = _BYTE.search(text)
+    position = int(byte[1]) if byte else len(data) if "truncated" in text else 0
+    if found[1]:
         groups = msgspec.json.decode(data.removeprefix(codecs.BOM_UTF8), type=_ConceptMap).group
-        if found[1]:
-            group = groups[int(found[1])]
-            position = _position(data, groups, int(found[1]), 0)
-            if found[2]:
-                elements = msgspec.json.decode(group, type=_Group).element
-                position = _position(data, elements, int(found[2]), position)
+        group = groups[int(found[1])]
+        position = _position(data, groups, int(found[1]), 0)
+        if found[2]:
+            elements = msgspec.json.decode(group, type=_Group).element
+            position = _position(data, elements, int(found[2]), position)
     line = data.count(b"\n", 0, position) + 1
     return f"line {line} ({where})"
 
@@ -482,7 +485,7 @@ def _rows_of(raw: Raw, system: str, place: str, faults: list[tuple[str, str]]) -
             (target.code or "").strip(),
             unit,
             element.display or "",
-            equivalence,
+            _SAME[equivalence],
         )
         yield _Draft(row, where)
 

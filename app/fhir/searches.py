@@ -2,52 +2,110 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from app.domain.counts import Analyte
-from app.fhir.codes import ANALYTE_LOINC, DRUGS, PANEL_LOINC, TRANSFUSIONS
+from app.fhir.codes import ANALYTE_LOINC, BY_LOINC, DRUGS, PANEL_LOINC, TRANSFUSIONS
+from app.fhir.maps import CodeMap
 
 _LOINC = "http://loinc.org"
-_NEUTROPHILS = {
-    Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
-    Analyte.SEGMENTED_NEUTROPHILS,
-    Analyte.BAND_NEUTROPHILS,
-    Analyte.NEUTROPHIL_PERCENT,
-    Analyte.SEGMENTED_PERCENT,
-    Analyte.BAND_PERCENT,
-    Analyte.LEUKOCYTES,
-}
-_RETICULOCYTES = {Analyte.RETICULOCYTES, Analyte.RETICULOCYTE_PERCENT, Analyte.ERYTHROCYTES}
+_ANALYTES = MappingProxyType(
+    {
+        "neutrophils": frozenset(
+            {
+                Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
+                Analyte.SEGMENTED_NEUTROPHILS,
+                Analyte.BAND_NEUTROPHILS,
+                Analyte.NEUTROPHIL_PERCENT,
+                Analyte.SEGMENTED_PERCENT,
+                Analyte.BAND_PERCENT,
+                Analyte.LEUKOCYTES,
+            }
+        ),
+        "platelets": frozenset({Analyte.PLATELETS}),
+        "hemoglobin": frozenset({Analyte.HEMOGLOBIN}),
+        "reticulocytes": frozenset(
+            {Analyte.RETICULOCYTES, Analyte.RETICULOCYTE_PERCENT, Analyte.ERYTHROCYTES}
+        ),
+        "weight": frozenset({Analyte.BODY_WEIGHT}),
+    }
+)
+# What means something in a value that is searched for: FHIR escapes it with a backslash.
+_ESCAPED = re.compile(r"[\\,|$]")
+_TOKEN = re.compile(r"(?:\\.|[^\\,])+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search by patient: the resource type and the codes as FHIR search tokens."""
+    """One search by patient: the resource type and the codes, each with its system."""
 
     name: str
     type: str
-    tokens: tuple[str, ...]
+    codings: tuple[tuple[str, str], ...]
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The codes as FHIR search tokens; a code without a system is searched in any."""
+        return tuple(
+            f"{_escaped(system)}|{_escaped(code)}" if system else _escaped(code)
+            for system, code in self.codings
+        )
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The codes alone, each once, as FHIR search tokens."""
+        return tuple(dict.fromkeys(_escaped(code) for _, code in self.codings))
 
 
-def _counts(name: str, analytes: Iterable[Analyte]) -> Search:
-    wanted = set(analytes)
-    tokens = (f"{_LOINC}|{row.code}" for row in ANALYTE_LOINC if row.analyte in wanted)
-    return Search(name, "Observation", tuple(tokens))
+def tokens_of(value: str) -> list[str]:
+    """The alternatives in a value that is searched for: the tokens between its commas."""
+    return _TOKEN.findall(value)
+
+
+def _escaped(text: str) -> str:
+    return _ESCAPED.sub(r"\\\g<0>", text)
+
+
+def _counts(name: str) -> Search:
+    wanted = _ANALYTES[name]
+    rows = (row for row in ANALYTE_LOINC if row.analyte in wanted)
+    return Search(name, "Observation", tuple((_LOINC, row.code) for row in rows))
 
 
 def _coded(name: str, type_: str, codes: Iterable[tuple[str, str]]) -> Search:
-    return Search(name, type_, tuple(f"{system}|{code}" for system, code in codes))
+    return Search(name, type_, tuple(codes))
 
 
 SEARCHES: tuple[Search, ...] = (
-    _counts("neutrophils", _NEUTROPHILS),
-    _counts("platelets", {Analyte.PLATELETS}),
-    _counts("hemoglobin", {Analyte.HEMOGLOBIN}),
-    _counts("reticulocytes", _RETICULOCYTES),
-    _counts("weight", {Analyte.BODY_WEIGHT}),
+    *map(_counts, _ANALYTES),
     _coded("panels", "Observation", ((_LOINC, code) for code in sorted(PANEL_LOINC))),
     _coded("transfusions", "Procedure", TRANSFUSIONS),
     _coded("drugs", "MedicationAdministration", DRUGS),
 )
 """Every analyte stands in one of them; a panel is searched for the components it may hold."""
+
+
+def searches(code_map: CodeMap | None = None) -> tuple[Search, ...]:
+    """The searches that find a hospital's own codes as well."""
+    if code_map is None:
+        return SEARCHES
+    own = [(BY_LOINC[row.loinc].analyte, (row.system, row.code)) for row in code_map.rows()]
+    return tuple(
+        replace(
+            search,
+            codings=tuple(
+                dict.fromkeys(
+                    [
+                        *search.codings,
+                        *(coding for analyte, coding in own if analyte in _ANALYTES[search.name]),
+                    ]
+                )
+            ),
+        )
+        if search.name in _ANALYTES
+        else search
+        for search in SEARCHES
+    )

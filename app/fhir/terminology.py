@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 
 from app import __version__
 from app.domain.assessment import Verdict
@@ -11,6 +13,7 @@ from app.domain.counts import Analyte
 from app.domain.response import ResponseVerdict
 from app.domain.rules import Truth, criteria_of
 from app.fhir import codes
+from app.fhir.maps import UCUM, UNIT_PROPERTY, CodeMap, MapRow, SourceMap
 from app.fhir.outcome import BASE, ISSUES
 from app.fhir.response import RESPONSE_COMPONENTS
 from app.fhir.writing import LOINC, Json
@@ -36,6 +39,8 @@ OVERRIDE_REASONS = {
     "counts-wrong": "The counts are wrong or out of date",
     "not-now": "Not relevant at this visit",
 }
+_NO_ID = re.compile(r"[^A-Za-z0-9.-]+")
+_LONGEST_SLUG = 60
 _TRUTHS = {**{truth.value: truth.value for truth in Truth}, "not-applicable": "not-applicable"}
 _ELIGIBILITY_VERDICTS = {verdict.value: verdict.value for verdict in Verdict}
 _RESPONSE_VERDICTS = {verdict.value: verdict.value for verdict in ResponseVerdict}
@@ -144,6 +149,55 @@ def _concept_map() -> Json:
     return defined("ConceptMap", name, title, description) | {
         "copyright": _LOINC_COPYRIGHT,
         "group": [{"source": LOINC, "target": ANALYTE_SYSTEM, "element": elements}],
+    }
+
+
+def concept_maps(code_map: CodeMap | None) -> dict[tuple[str, str], Json]:
+    """The maps of a hospital's own codes, as they are read here, by type and id."""
+    found: dict[tuple[str, str], Json] = {}
+    taken = {"loinc-to-analyte"}
+    for one in code_map.maps if code_map else ():
+        slug = _NO_ID.sub("-", one.name.rpartition("/")[2])[:_LONGEST_SLUG].strip("-.") or "map"
+        name_id = next(i for n in count(1) if (i := slug if n == 1 else f"{slug}-{n}") not in taken)
+        taken.add(name_id)
+        found["ConceptMap", name_id] = _own_map(one, name_id)
+    return found
+
+
+def _own_map(one: SourceMap, name_id: str) -> Json:
+    groups: dict[str, list[Json]] = {}
+    for row in one.rows:
+        groups.setdefault(row.system, []).append(_own_element(row))
+    description = f"A hospital's own codes, from {one.name}: as what this service reads them."
+    definition = defined("ConceptMap", name_id, one.name, description)
+    # It is the hospital's, not ours: its canonical if it has one, and its version.
+    for name in ("url", "version", "date", "publisher"):
+        del definition[name]
+    if one.url:
+        definition |= {"url": one.url}
+    if version := one.name.removeprefix(one.url).removeprefix("|") if one.url else "":
+        definition |= {"version": version}
+    return definition | {
+        "copyright": _LOINC_COPYRIGHT,
+        "group": [
+            {**({"source": system} if system else {}), "target": LOINC, "element": elements}
+            for system, elements in groups.items()
+        ],
+    }
+
+
+def _own_element(row: MapRow) -> Json:
+    target: Json = {
+        "code": row.loinc,
+        "display": codes.BY_LOINC[row.loinc].display,
+        "equivalence": row.equivalence,
+    }
+    if row.unit:
+        target["product"] = [{"property": UNIT_PROPERTY, "system": UCUM, "value": row.unit}]
+    return {
+        "code": row.code,
+        **({"display": row.display} if row.display else {}),
+        "target": [target],
     }
 
 
