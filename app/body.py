@@ -1,44 +1,168 @@
-"""A request's JSON body, within its limit: what the FHIR addresses and CDS Hooks both read."""
+"""A request's JSON body, within its limits: what the FHIR addresses and CDS Hooks both read."""
 
 from __future__ import annotations
 
+import asyncio
 import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol, TypeVar, cast
 
 from starlette.requests import Request
 
+from app.domain.effort import TooCostlyError, limited
 from app.fhir.outcome import Fault, RequestError
+
+T = TypeVar("T")
 
 FHIR_JSON = "application/fhir+json"
 JSON_TYPES = {FHIR_JSON, "application/json", "text/json", "application/json+fhir"}
+# A few patients take a millisecond or two: the way to another process would cost more.
+AT_ONCE_BYTES = 128 * 1024
+# What turns out to take longer is given up, and begun again in another process.
+_AT_ONCE_STEPS = 4_000
 _VERSIONS_READ = {"4.0", "4.3", "4.3.0", "5.0", "5.0.0"}
+_RETRY_AFTER_SECONDS = 2
+# So much is read on, and so long, after a body was found too long: a client that is still writing
+# would be cut off, and not see the answer.
+_READ_ON_BYTES = 32 * 1024 * 1024
+_READ_ON_SECONDS = 5
 
 
-async def read_body(request: Request) -> bytes:
-    """The request's JSON body.
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body as it was sent."""
 
-    RequestError 413 as soon as it grows over the limit, 415 unless it says that it is JSON.
+    sent: bytes
+    zipped: bool = False
+    most_bytes: int = 0
+
+    def plain(self) -> bytes:
+        """The JSON; RequestError 400 where it is not the gzip it says it is, 413 where too long."""
+        return _unzipped(self.sent, self.most_bytes) if self.zipped else self.sent
+
+    def is_small(self, most_bytes: int) -> bool:
+        """Whether the JSON is no longer than that; found out without making it whole."""
+        if not self.zipped:
+            return len(self.sent) <= most_bytes
+        try:
+            return len(_unzipper().decompress(self.sent, most_bytes + 1)) <= most_bytes
+        except zlib.error:
+            return True
+
+
+NO_BODY = Body(b"")
+
+
+class Room:
+    """The bytes of bodies that are held at one time."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """Small bodies have as much for themselves: a few large ones do not shut them out."""
+        self._left = {False: most_bytes, True: most_bytes}
+
+    def take(self, size: int, small: bool) -> None:
+        """RequestError 503 where there is no room for so many bytes."""
+        if size > self._left[small]:
+            text = "The service holds as many bodies as it may (MAA_MAX_BYTES_AT_ONCE)."
+            fault = Fault("throttled", text)
+            raise RequestError(503, fault, retry_after=_RETRY_AFTER_SECONDS, closes=True)
+        self._left[small] -= size
+
+    def give(self, size: int, small: bool) -> None:
+        """Give bytes back."""
+        self._left[small] += size
+
+
+@asynccontextmanager
+async def body_of(request: Request) -> AsyncIterator[Body]:
+    """The request's JSON body, which has its room as long as this lasts.
+
+    RequestError 413 as soon as it grows over the limit, 415 unless it says that it is JSON, 408
+    where it does not come in time, 503 where there is no room for it.
     """
     _require_json(request.headers.get("content-type", ""))
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip", "x-gzip"}:
         text = "Send the body with Content-Encoding gzip, or without one."
         raise RequestError(415, Fault("not-supported", text))
-    limit: int = request.app.state.settings.max_body_bytes
+    settings = request.app.state.settings
+    held = _Held(request.app.state.room)
+    try:
+        sent = await _read(request, settings.max_body_bytes, settings.body_seconds, held)
+        yield Body(sent, encoding != "identity", settings.max_body_bytes)
+    finally:
+        held.give_back()
+
+
+class _Held:
+    """The room that one body takes."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._size = 0
+
+    def grow(self, size: int) -> None:
+        """RequestError 503 where there is no room for so many bytes in all."""
+        if self._size <= AT_ONCE_BYTES < size:
+            # It has turned out to be a large one.
+            self._room.take(size, small=False)
+            self._room.give(self._size, small=True)
+        else:
+            self._room.take(size - self._size, small=size <= AT_ONCE_BYTES)
+        self._size = size
+
+    def give_back(self) -> None:
+        self._room.give(self._size, small=self._size <= AT_ONCE_BYTES)
+        self._size = 0
+
+
+async def _read(request: Request, most_bytes: int, seconds: float, held: _Held) -> bytes:
     declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
-        raise _too_long(limit)
+    length = int(declared[:20]) if declared.isascii() and declared.isdigit() else 0
+    if length > most_bytes:
+        # Who waits to be told to go on has sent nothing yet.
+        if request.headers.get("expect", "").lower() != "100-continue":
+            await _read_on(request)
+        raise _too_long(most_bytes, closes=True)
     # Most bodies come in one piece, which is then not copied.
     first, more = b"", bytearray()
-    async for chunk in request.stream():
-        if len(first) + len(more) + len(chunk) > limit:
-            raise _too_long(limit)
-        if first:
-            more += chunk
-        else:
-            first = chunk
-    body = first + more
-    return body if encoding == "identity" else _unzipped(body, limit)
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > most_bytes:
+                    await _read_on(request)
+                    raise _too_long(most_bytes, closes=True)
+                held.grow(size)
+                if more:
+                    more += chunk
+                elif first:
+                    more = bytearray(first) + chunk
+                    first = b""
+                else:
+                    first = chunk
+    except TimeoutError:
+        text = f"The body did not come within {seconds:g} seconds (MAA_BODY_SECONDS)."
+        raise RequestError(408, Fault("timeout", text), closes=True) from None
+    # A large one is not copied: whoever reads JSON takes a bytearray for bytes.
+    return first or cast(bytes, more)
+
+
+async def _read_on(request: Request) -> None:
+    """Reads what the client is still writing, and forgets it, as long as that is not too much."""
+    left = _READ_ON_BYTES
+    try:
+        async with asyncio.timeout(_READ_ON_SECONDS):
+            message = await request.receive()
+            while message.get("more_body") and left > 0:
+                left -= len(message.get("body", b""))
+                message = await request.receive()
+    except TimeoutError:
+        pass
 
 
 # A caller says the same every time; what is refused is not kept.
@@ -55,9 +179,13 @@ def _require_json(content_type: str) -> None:
         raise RequestError(415, Fault("not-supported", text))
 
 
+def _unzipper() -> zlib._Decompress:
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+
 def _unzipped(body: bytes, limit: int) -> bytes:
     """A gzip body as it was; 413 as soon as it grows over the limit, 400 when it is no gzip."""
-    unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    unzip = _unzipper()
     try:
         plain = unzip.decompress(body, limit + 1)
     except zlib.error:
@@ -69,9 +197,9 @@ def _unzipped(body: bytes, limit: int) -> bytes:
     return plain
 
 
-def _too_long(limit: int) -> RequestError:
+def _too_long(limit: int, closes: bool = False) -> RequestError:
     text = f"The body is larger than {limit} bytes: send fewer patients or results at a time."
-    return RequestError(413, Fault("too-long", text))
+    return RequestError(413, Fault("too-long", text), closes=closes)
 
 
 def fhir_version(parameters: list[str]) -> str:
@@ -79,3 +207,19 @@ def fhir_version(parameters: list[str]) -> str:
     given = (text.strip().partition("=") for text in parameters)
     named = {name.strip(): value.strip(' "') for name, _, value in given}
     return named.get("fhirversion", "4.0").removesuffix(".1")
+
+
+class Sized(Protocol):
+    """What may be too much to be looked at here."""
+
+    def is_small(self, most_bytes: int) -> bool:
+        """Whether it is no longer than that."""
+
+
+async def elsewhere_if_large(request: Request, call: Callable[[], T], data: Sized) -> T:
+    """What the call makes of the data: at once, or in another process where it is much work."""
+    if data.is_small(AT_ONCE_BYTES):
+        with suppress(TooCostlyError), limited(_AT_ONCE_STEPS):
+            return call()
+    made: T = await request.app.state.evaluator.run(request, call)
+    return made

@@ -21,9 +21,11 @@ from app import __version__
 from app.api import definitions, routes
 from app.api.fhir_json import disconnected, http_exception, request_error
 from app.api.middleware import Metrics, RequestMiddleware, WhenAsked
+from app.body import Room
 from app.cds_hooks import routes as cds_hooks
 from app.ehr.authorization import Authorization, BackendServices, Bearer, PrivateKey
 from app.ehr.server import FhirServer, Limits
+from app.evaluation import Bounds, Evaluator
 from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
 from app.fhir.outcome import RequestError
 from app.fhir.terminology import concept_maps
@@ -101,8 +103,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # Else a large Bundle pays for going through every module and model again and again.
     gc.collect()
     gc.freeze()
+    app.state.evaluator.start()
     yield
     gc.unfreeze()
+    app.state.evaluator.close()
     if app.state.fhir_server:
         await app.state.fhir_server.aclose()
 
@@ -143,6 +147,17 @@ def _application(settings: Settings) -> FastAPI:
     app.state.code_map = code_map = _code_map(settings)
     app.state.concept_maps = concept_maps(code_map)
     app.state.fhir_server = _fhir_server(settings)
+    app.state.room = Room(settings.max_bytes_at_once)
+    app.state.evaluator = Evaluator(
+        Bounds(
+            seconds=settings.evaluation_seconds,
+            steps=settings.evaluation_steps,
+            answer_bytes=settings.max_answer_bytes,
+            memory_bytes=settings.evaluation_memory_bytes,
+            at_once=settings.evaluations,
+            waiting=settings.evaluations_waiting,
+        )
+    )
     app.state.metrics = Metrics()
     app.state.cds_hooks = cds_hooks.CdsHooks(
         settings, app.state.metrics.registry, partial(_fhir_server_of_call, settings), code_map

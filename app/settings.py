@@ -94,6 +94,23 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest request body that is read."""
+    body_seconds: float = Field(default=60, gt=0)
+    """The time a body may take to arrive."""
+    max_bytes_at_once: int = Field(default=20 * 1024 * 1024, ge=1)
+    """The most bytes of large bodies, and as many of small ones, that are held at one time; further
+    ones are asked to come again (503)."""
+    max_answer_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
+    """The largest answer that is written; what would be larger is refused (413)."""
+    evaluations: int = Field(default=2, ge=1)
+    """How many large bodies are assessed at one time, each in a process of its own."""
+    evaluations_waiting: int = Field(default=32, ge=0)
+    """How many more may wait for one of those; further ones are asked to come again (503)."""
+    evaluation_seconds: float = Field(default=10, gt=0)
+    """The time one assessment may take, and the time it may wait before."""
+    evaluation_steps: int = Field(default=2_000_000, ge=1)
+    """The steps of work that one assessment may take, about a microsecond each."""
+    evaluation_memory_bytes: int = Field(default=80 * 1024 * 1024, ge=32 * 1024 * 1024)
+    """The memory of each process that assesses."""
     window_days: int = Field(default=30, ge=1, le=36_500)
     """Counts older than this before the newest one judged are not combined with it."""
     cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_origins)] = Field(

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
+from starlette.requests import ClientDisconnect, Request
 
 from app import operations
 from app.api.strict import check_strictly
+from app.body import Room, body_of
+from app.evaluation import Bounds, BugError, Evaluator
 from app.fhir import subjects
 from app.fhir.outcome import RequestError
+from app.main import create_app
+from app.settings import Settings
 from tests import shapes
+from tests.conftest import FHIR_JSON, OPERATION, serving
 
 OPERATIONS = (operations.eligibility, operations.response)
 LONG = (("window", "36500"),)
@@ -72,3 +88,255 @@ def test_a_contained_patient_is_decoded_once_however_often_it_is_pointed_to(
     monkeypatch.setattr(subjects, "DECODE_RESOURCE", counting)
     operations.eligibility(shapes.contained_patients(50))
     assert decoded == 50
+
+
+# Evaluations in processes of their own
+
+BOUNDS = Bounds(
+    seconds=20, steps=10_000, answer_bytes=10_000, memory_bytes=2**26, at_once=1, waiting=1
+)
+
+
+@pytest.fixture
+def evaluator() -> Iterator[Evaluator]:
+    made = Evaluator(BOUNDS)
+    yield made
+    made.close()
+
+
+def _caller(stays: bool = True) -> Request:
+    """A request whose body has been read, and whose caller waits or has gone."""
+
+    async def receive() -> dict[str, Any]:
+        if stays:
+            await asyncio.sleep(3600)
+        return {"type": "http.disconnect"}
+
+    return Request({"type": "http", "headers": []}, receive)
+
+
+def _refused(evaluator: Evaluator, call: Callable[[], Any]) -> RequestError:
+    with pytest.raises(RequestError) as refused:
+        asyncio.run(evaluator.run(_caller(), call))
+    return refused.value
+
+
+def test_an_evaluation_is_made_in_another_process_which_is_used_again(evaluator: Evaluator) -> None:
+    async def twice() -> set[int]:
+        return {await evaluator.run(_caller(), os.getpid) for _ in range(2)}
+
+    (process,) = asyncio.run(twice())
+    assert process != os.getpid()
+
+
+def test_a_process_that_evaluates_knows_no_token(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAA_FHIR_TOKEN", "secret")
+    known = asyncio.run(evaluator.run(_caller(), partial(os.getenv, "MAA_FHIR_TOKEN")))
+    assert known is None
+
+
+def test_the_process_of_a_caller_who_has_gone_is_ended(evaluator: Evaluator) -> None:
+    async def abandoned() -> int:
+        process: int = await evaluator.run(_caller(), os.getpid)
+        with pytest.raises(ClientDisconnect):
+            await evaluator.run(_caller(stays=False), partial(time.sleep, 3600))
+        return process
+
+    process = asyncio.run(abandoned())
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_an_evaluation_that_takes_too_long_is_ended_and_to_be_tried_again() -> None:
+    evaluator = Evaluator(
+        Bounds(seconds=1, steps=1, answer_bytes=1, memory_bytes=2**26, at_once=1, waiting=0)
+    )
+    refused = _refused(evaluator, partial(time.sleep, 3600))
+    assert (refused.status, refused.retry_after) == (503, 2)
+    assert "MAA_EVALUATION_SECONDS" in refused.faults[0].text
+    evaluator.close()
+
+
+def test_who_would_have_to_wait_behind_too_many_is_asked_to_come_again(
+    evaluator: Evaluator,
+) -> None:
+    async def three() -> list[Any]:
+        naps = (evaluator.run(_caller(), partial(time.sleep, 1)) for _ in range(3))
+        return await asyncio.gather(*naps, return_exceptions=True)
+
+    refused = [found for found in asyncio.run(three()) if found is not None]
+    assert [(one.status, one.retry_after) for one in refused] == [(503, 2)]
+
+
+def test_too_much_memory_and_too_many_steps_are_the_callers_to_mend(evaluator: Evaluator) -> None:
+    memory = _refused(evaluator, partial(bytes, 2**30))
+    assert (memory.status, memory.faults[0].type) == (413, "too-costly")
+    steps = _refused(evaluator, partial(operations.eligibility, shapes.patients(1000)))
+    assert (steps.status, steps.faults[0].type) == (413, "too-costly")
+    assert "MAA_EVALUATION_STEPS" in steps.faults[0].text
+    length = _refused(evaluator, partial(operations.eligibility, shapes.patients(10)))
+    assert (length.status, length.faults[0].type) == (413, "too-costly")
+    assert "MAA_MAX_ANSWER_BYTES" in length.faults[0].text
+
+
+def test_a_fault_of_ours_elsewhere_is_told_without_what_was_read(evaluator: Evaluator) -> None:
+    with pytest.raises(BugError) as bug:
+        asyncio.run(evaluator.run(_caller(), partial(int, "Patient/secret")))
+    assert str(bug.value).startswith("ValueError at ")
+    assert "secret" not in str(bug.value)
+
+
+def test_a_process_that_dies_is_replaced(evaluator: Evaluator) -> None:
+    async def die_and_go_on() -> int:
+        with pytest.raises(BugError):
+            await evaluator.run(_caller(), partial(os._exit, 7))
+        found: int = await evaluator.run(_caller(), os.getpid)
+        return found
+
+    assert asyncio.run(die_and_go_on()) != os.getpid()
+
+
+# Bodies
+
+
+def _request(chunks: AsyncIterator[bytes], settings: Settings, **headers: str) -> Request:
+    async def receive() -> dict[str, Any]:
+        with suppress(StopAsyncIteration):
+            return {"type": "http.request", "body": await anext(chunks), "more_body": True}
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    given = {"content-type": FHIR_JSON} | headers
+    scope = {
+        "type": "http",
+        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+        "app": create_app(settings),
+    }
+    return Request(scope, receive)
+
+
+async def _sent(request: Request) -> bytes:
+    async with body_of(request) as body:
+        return bytes(body.plain())
+
+
+async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def _stalled() -> AsyncIterator[bytes]:
+    yield b"{"
+    await asyncio.sleep(3600)
+
+
+def test_a_body_that_does_not_come_in_time_is_given_up() -> None:
+    request = _request(_stalled(), Settings(body_seconds=0.05))
+    with pytest.raises(RequestError) as refused:
+        asyncio.run(_sent(request))
+    assert (refused.value.status, refused.value.closes) == (408, True)
+
+
+def test_a_body_comes_together_from_its_pieces() -> None:
+    request = _request(_pieces(b'{"a"', b":1", b"}"), Settings())
+    assert asyncio.run(_sent(request)) == b'{"a":1}'
+
+
+def test_large_bodies_beyond_the_room_come_again_and_small_ones_are_read() -> None:
+    settings = Settings(max_bytes_at_once=1_000_000)
+
+    async def together() -> tuple[int, int, int | None]:
+        first = _request(_pieces(b" " * 700_000), settings)
+        app = first.app
+        async with body_of(first):
+            second = _request(_pieces(b" " * 700_000), settings)
+            second.scope["app"] = app
+            with pytest.raises(RequestError) as refused:
+                await _sent(second)
+            small = _request(_pieces(b" " * 1000), settings)
+            small.scope["app"] = app
+            read = len(await _sent(small))
+        again = _request(_pieces(b" " * 700_000), settings)
+        again.scope["app"] = app
+        assert len(await _sent(again)) == 700_000
+        return refused.value.status, read, refused.value.retry_after
+
+    assert asyncio.run(together()) == (503, 1000, 2)
+
+
+def test_the_room_is_whole_again_after_every_body() -> None:
+    room = Room(10)
+    room.take(10, small=False)
+    with pytest.raises(RequestError):
+        room.take(1, small=False)
+    room.give(10, small=False)
+    room.take(10, small=False)
+
+
+# The service
+
+
+def test_health_is_answered_beside_an_evaluation(http: httpx.Client, server: str) -> None:
+    """The large body is checked strictly, which takes seconds; the small ones come in between."""
+    large = shapes.patients(20_000)
+
+    async def both() -> tuple[list[int], int]:
+        async with httpx.AsyncClient(base_url=server, timeout=60) as client:
+            headers = {"content-type": FHIR_JSON, "prefer": "handling=strict"}
+            judged = asyncio.ensure_future(client.post(OPERATION, content=large, headers=headers))
+            healthy = []
+            while not judged.done():
+                healthy.append((await client.get("/health/live")).status_code)
+            return healthy, (await judged).status_code
+
+    healthy, _ = asyncio.run(both())
+    assert set(healthy) == {200}
+    assert len(healthy) > 20
+
+
+def test_who_writes_a_body_that_is_too_long_to_its_end_reads_the_answer(
+    server: str,
+) -> None:
+    """A client that knows nothing of 100-continue, and reads when it has written all."""
+    length = 17 * 1024 * 1024
+    address = urlsplit(server)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as client:
+        head = (
+            f"POST {OPERATION} HTTP/1.1\r\nHost: {address.netloc}\r\n"
+            f"Content-Type: {FHIR_JSON}\r\nContent-Length: {length}\r\n\r\n"
+        )
+        client.sendall(head.encode())
+        client.sendall(b" " * length)
+        answer = b""
+        while chunk := client.recv(65536):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer.lower()
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["issue"][0]["code"] == "too-long"
+
+
+def test_no_process_is_left_when_the_service_is_killed(tmp_path: Path) -> None:
+    with serving(tmp_path / "log") as url:
+        port = urlsplit(url).port
+        (service,) = (p for p in _processes() if f"--port\0{port}" in p[1])
+        children = [pid for pid, command in _processes() if _parent(pid) == service[0]]
+        assert children
+        os.kill(service[0], 9)
+        give_up = time.monotonic() + 20
+        while any(Path(f"/proc/{pid}/cmdline").exists() for pid in children):
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+
+
+def _processes() -> Iterator[tuple[int, str]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                yield int(entry.name), (entry / "cmdline").read_text()
+
+
+def _parent(pid: int) -> int:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0

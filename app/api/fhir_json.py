@@ -26,6 +26,7 @@ _ISSUE_TYPES = {
     404: "not-found",
     405: "not-supported",
     406: "not-supported",
+    408: "timeout",
     413: "too-long",
     415: "not-supported",
     422: "processing",
@@ -48,7 +49,7 @@ def answer_with(request: Request, resource: dict[str, Any]) -> Response:
     body = encode(resource)
     if request.query_params.get("_pretty") == "true":
         body = msgspec.json.format(body, indent=2)
-    return Response(body, media_type=_media_type(request))
+    return Response(body, media_type=media_type(request))
 
 
 def cacheable(request: Request, resource: dict[str, Any]) -> Response:
@@ -73,10 +74,11 @@ def has_body(request: Request) -> bool:
 
 def require_json_accepted(request: Request) -> None:
     """RequestError 406 where the caller takes no FHIR R4 JSON; `_format` speaks before Accept."""
-    _media_type(request)
+    media_type(request)
 
 
-def _media_type(request: Request) -> str:
+def media_type(request: Request) -> str:
+    """The media type to answer with; RequestError 406 as above."""
     asked = request.query_params.get("_format")
     return _negotiated(asked, ",".join(request.headers.getlist("accept")))
 
@@ -119,6 +121,9 @@ async def request_error(_request: Request, error: Exception) -> Response:
     headers: dict[str, str] = {}
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.closes:
+        # What the client still sends of its body would be taken for its next request.
+        headers["Connection"] = "close"
     if error.retry_after:
         headers["Retry-After"] = str(error.retry_after)
     return fhir_response(error.outcome(), error.status, headers)

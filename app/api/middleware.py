@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.fhir_json import bug, misdirected
+from app.evaluation import BugError
 
 # Below uvicorn's own logger, so that its configuration shows it too.
 _LOG = logging.getLogger("uvicorn.maa_assess")
@@ -143,11 +144,7 @@ class RequestMiddleware:
             await app(scope, receive, send_with_id)
         except Exception as error:  # noqa: BLE001 whatever it is, the caller gets an answer
             # The message may hold patient data: only its type and place are logged.
-            trace = error.__traceback__
-            while trace and trace.tb_next:
-                trace = trace.tb_next
-            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
-            _LOG.error("bug %s at %s request %s", type(error).__name__, place, request_id)
+            _LOG.error("bug %s request %s", _told(error), request_id)
             if status == 0:
                 await bug()(scope, receive, send_with_id)
         finally:
@@ -162,3 +159,14 @@ class RequestMiddleware:
                 seconds * 1000,
                 request_id,
             )
+
+
+def _told(error: Exception) -> str:
+    """The type of a bug and its place."""
+    if isinstance(error, BugError):
+        return str(error)
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    return f"{type(error).__name__} at {place}"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from app import operations
+from app.api.answering import answered
 from app.api.documents import (
     ELIGIBILITY_DOCUMENT,
     ELIGIBILITY_OF_PATIENT,
@@ -21,11 +22,10 @@ from app.api.documents import (
     RESPONSE_DOCUMENT,
     RESPONSE_OF_PATIENT,
 )
-from app.api.fhir_json import answer_with, has_body, require_json_accepted
-from app.api.strict import asks_strict, check_strictly
-from app.body import read_body
-from app.domain.effort import TooCostlyError, limited
+from app.api.fhir_json import has_body, require_json_accepted
+from app.body import NO_BODY, Body, body_of, elsewhere_if_large
 from app.ehr.server import FhirServer
+from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.requests import read_request, with_data
 from app.fhir.writing import Json
@@ -42,10 +42,6 @@ class _Operation(APIRoute):
 _operations = APIRouter(route_class=_Operation)
 _router = APIRouter()
 
-# A few patients take a millisecond or two: the way to a thread and back would cost a fifth of it.
-_AT_ONCE_BYTES = 128 * 1024
-# What turns out to take longer is given up, and begun again in a thread.
-_AT_ONCE_STEPS = 4_000
 _NO_DATA = b'{"resourceType":"Bundle"}'
 
 
@@ -127,48 +123,42 @@ async def _answer_of_patient(
     request: Request, patient_id: str, operation: Callable[..., Json]
 ) -> Response:
     require_json_accepted(request)
-    parameters = await read_body(request) if has_body(request) else b""
     server: FhirServer | None = request.app.state.fhir_server
     if server is None:
         text = "No FHIR server is configured here: set MAA_FHIR_SERVER, or send the data."
         raise RequestError(404, Fault("not-supported", text))
     query = [*request.query_params.multi_items(), ("subject", f"Patient/{patient_id}")]
-    # A wrong parameter is told before the FHIR server is troubled.
-    body = with_data(parameters, _NO_DATA) if parameters else _NO_DATA
-    asked = read_request(body, query, code_map=request.app.state.code_map)
-    data = await server.patient_data(patient_id, asked.code_map)
-    body = with_data(parameters, data) if parameters else data
-    return await _answered(request, operation, body, query)
+    state = request.app.state
+    async with body_of(request) if has_body(request) else nullcontext(NO_BODY) as body:
+        # A wrong parameter is told before the FHIR server is troubled.
+        read = partial(_code_map_asked, body, query, state.code_map)
+        data = await server.patient_data(patient_id, await elsewhere_if_large(request, read, body))
+        return await answered(request, _judge(request, operation, query), body, data)
+
+
+def _code_map_asked(
+    body: Body, query: list[tuple[str, str]], code_map: CodeMap | None
+) -> CodeMap | None:
+    """The maps of the hospital's own codes that hold for these parameters."""
+    parameters = body.plain()
+    asked = with_data(parameters, _NO_DATA) if parameters else _NO_DATA
+    return read_request(asked, query, code_map=code_map).code_map
 
 
 async def _answer(request: Request, operation: Callable[..., Json]) -> Response:
     require_json_accepted(request)
-    body = await read_body(request)
-    return await _answered(request, operation, body, request.query_params.multi_items())
+    async with body_of(request) as body:
+        query = request.query_params.multi_items()
+        return await answered(request, _judge(request, operation, query), body)
 
 
-async def _answered(
-    request: Request, operation: Callable[..., Json], body: bytes, query: list[tuple[str, str]]
-) -> Response:
+def _judge(
+    request: Request, operation: Callable[..., Json], query: list[tuple[str, str]]
+) -> Callable[[bytes], Json]:
+    """The operation with its parameters; made elsewhere too, so that it takes no request along."""
     state = request.app.state
-    settings = state.settings
-    strict = asks_strict(request)
-
-    def answer() -> Response:
-        if strict:
-            check_strictly(body)
-        response = answer_with(
-            request, operation(body, query, settings.window_days, state.code_map)
-        )
-        if strict:
-            response.headers["Preference-Applied"] = "handling=strict"
-        return response
-
-    if len(body) <= _AT_ONCE_BYTES and not strict:
-        with suppress(TooCostlyError), limited(_AT_ONCE_STEPS):
-            return answer()
-    # In a thread: a cohort takes seconds, and the health checks are answered meanwhile.
-    return await run_in_threadpool(answer)
+    days: int = state.settings.window_days
+    return partial(operation, query=query, default_window_days=days, code_map=state.code_map)
 
 
 @_router.get("/health/live", operation_id="live", summary="Is the process alive?")

@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from decimal import Decimal
 from functools import cache
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
-from starlette.requests import Request
 
 from app.fhir.outcome import Fault, RequestError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 # FHIR's required bindings that fhir.resources leaves open or cuts short.
 _OBSERVATION = "registered preliminary final amended corrected cancelled entered-in-error unknown"

@@ -84,6 +84,10 @@ class Gathered:
     code_map: CodeMap | None = None
     """The hospital's own codes."""
 
+    def is_small(self, most_bytes: int) -> bool:
+        """Whether the data are no longer than that."""
+        return sum(len(bytes(entry.resource)) for entry in self.entries) <= most_bytes
+
     def bundle(self, patient_id: str) -> bytes:
         """The data as one Bundle; RequestError 422 where they hold another patient's."""
         _refuse_others(self.entries, patient_id)
@@ -147,14 +151,13 @@ def sent_along(call: Call, service: Service) -> Sent:
 
 
 async def gather(
-    call: Call, service: Service, allowed: Iterable[str], open_server: OpenServer
+    call: Call, service: Service, sent: Sent, allowed: Iterable[str], open_server: OpenServer
 ) -> Gathered:
     """Everything the service needs to know of the patient.
 
     What was not sent along is fetched from the client's server if that is one of the `allowed`.
     RequestError 412 names what cannot be had.
     """
-    sent = sent_along(call, service)
     entries, first = sent.entries, sent.first_pages
     fetched = await _fetch(call, service, sent.missing, first, allowed, open_server)
     for key, body in fetched.items():

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from functools import partial
 
 from fastapi import APIRouter, Request
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.body import read_body
+from app.body import Body, body_of, elsewhere_if_large
 from app.cds_hooks.answers import answer
-from app.cds_hooks.calls import read_call
-from app.cds_hooks.discovery import HOOK, discovery, service_named, services_with
+from app.cds_hooks.calls import Call, read_call
+from app.cds_hooks.discovery import HOOK, Service, discovery, service_named, services_with
 from app.cds_hooks.documents import CALL_DOCUMENT, DISCOVERY_DOCUMENT, FEEDBACK_DOCUMENT
-from app.cds_hooks.feedback import FeedbackCounter, read_feedback
-from app.cds_hooks.prefetch import OpenServer, gather
+from app.cds_hooks.feedback import Feedback, FeedbackCounter, read_feedback
+from app.cds_hooks.prefetch import OpenServer, Sent, gather, sent_along
 from app.cds_hooks.trust import ClientTrust
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
@@ -92,14 +93,29 @@ async def call_service(request: Request, service_id: str) -> Response:
     """A triggered hook in, cards out."""
     hooks = await _trusted(request)
     service = service_named(service_id, hooks.services)
-    call = read_call(await read_body(request), HOOK)
+    async with body_of(request) as body:
+        opened = await elsewhere_if_large(request, partial(_opened, body, service), body)
+        return await _cards(request, hooks, service, *opened)
+
+
+def _opened(body: Body, service: Service) -> tuple[Call, Sent]:
+    """The call, and what was sent along of the patient's data."""
+    call = read_call(body.plain(), HOOK)
+    sent = sent_along(call, service)
+    return replace(call, prefetch=None), sent
+
+
+async def _cards(
+    request: Request, hooks: CdsHooks, service: Service, call: Call, sent: Sent
+) -> Response:
     said = "refused"
     try:
-        gathered = await gather(call, service, hooks.settings.cds_fhir_servers, hooks.open_server)
-        address = hooks.address(request)
-        cards = await run_in_threadpool(
-            answer, service, call, gathered, hooks.settings, address, hooks.today()
+        allowed = hooks.settings.cds_fhir_servers
+        gathered = await gather(call, service, sent, allowed, hooks.open_server)
+        make = partial(
+            answer, service, call, gathered, hooks.settings, hooks.address(request), hooks.today()
         )
+        cards = await elsewhere_if_large(request, make, gathered)
         said = f"cards {len(cards['cards'])}"
         return _json(cards)
     except RequestError as error:
@@ -120,6 +136,11 @@ async def feedback(request: Request, service_id: str) -> Response:
     """Feedback in; it is counted, not kept."""
     hooks = await _trusted(request)
     service = service_named(service_id, hooks.services)
-    given = read_feedback(await read_body(request))
+    async with body_of(request) as body:
+        given = await elsewhere_if_large(request, partial(_feedback, body), body)
     hooks.feedback.count(service, given)
     return _json({"received": len(given)})
+
+
+def _feedback(body: Body) -> tuple[Feedback, ...]:
+    return read_feedback(body.plain())

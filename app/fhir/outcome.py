@@ -12,6 +12,9 @@ from app.domain.effort import spend
 BASE = "https://w3id.org/maa-assess"
 ISSUE_SYSTEM = f"{BASE}/CodeSystem/issue"
 
+_STEPS_OF_A_REMARK = 10
+# Of a request that cannot be answered; an answer tells every one.
+_MOST_REMARKS = 200
 # Each of our codes: FHIR's own issue type, and what it means.
 ISSUES: Final[dict[str, tuple[str, str]]] = {
     "after-as-of": ("informational", "Later than the day judged: ignored."),
@@ -60,7 +63,8 @@ class Fault:
 class RequestError(Exception):
     """A request that cannot be answered, with its HTTP status and every fault.
 
-    `retry_after`: the seconds after which it may be answered, where that is known.
+    `retry_after`: the seconds after which it may be answered, where that is known. `closes`: the
+    connection is closed after it, for the request was not read to its end.
     """
 
     def __init__(
@@ -69,20 +73,23 @@ class RequestError(Exception):
         *faults: Fault,
         remarks: Sequence[Remark] = (),
         retry_after: int | None = None,
+        closes: bool = False,
     ) -> None:
         super().__init__(status)
         self.status = status
         self.faults = faults
         self.remarks = remarks
         self.retry_after = retry_after
+        self.closes = closes
 
     def outcome(self) -> dict[str, Any]:
         """The OperationOutcome that says so."""
-        faults = [_fault(fault) for fault in self.faults]
-        return {
-            "resourceType": "OperationOutcome",
-            "issue": faults + [_issue(remark) for remark in self.remarks],
-        }
+        issues = [_fault(fault) for fault in self.faults]
+        issues += (_issue(remark) for remark in self.remarks[:_MOST_REMARKS])
+        if len(self.remarks) > _MOST_REMARKS:
+            more = len(self.remarks) - _MOST_REMARKS
+            issues.append(_fault(Fault("processing", f"{more} more remarks are not listed.")))
+        return {"resourceType": "OperationOutcome", "issue": issues}
 
 
 def _fault(fault: Fault) -> dict[str, Any]:
@@ -110,5 +117,5 @@ def _issue(remark: Remark) -> dict[str, Any]:
 
 def operation_outcome(remarks: Sequence[Remark]) -> dict[str, Any]:
     """An OperationOutcome with an issue for each remark."""
-    spend(5 * len(remarks))
+    spend(_STEPS_OF_A_REMARK * len(remarks))
     return {"resourceType": "OperationOutcome", "issue": [_issue(remark) for remark in remarks]}

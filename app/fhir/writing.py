@@ -24,7 +24,7 @@ from app.domain.counts import (
     Severity,
     Source,
 )
-from app.domain.effort import spend
+from app.domain.effort import spend, tell
 from app.domain.response import ResponseAssessment, ResponsePaper
 from app.domain.rules import Criterion, Truth
 from app.fhir import codes
@@ -175,6 +175,7 @@ def write_answers(
 def _entry_of(resource: Json, seed: bytes = b"") -> Json:
     """An entry named by its content: the same content has the same name."""
     written = encode(resource)
+    tell(len(written))
     # As uuid.uuid5 does, which would have the bytes decoded to encode them again.
     digits = sha1(b"".join((_NAMESPACE, seed, written)), usedforsecurity=False).hexdigest()
     return {

@@ -1,0 +1,215 @@
+"""Evaluations in processes of their own: few at a time, each bounded in time, steps and memory.
+
+A thread cannot be stopped, and while it works the others wait for the interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from starlette.requests import ClientDisconnect, Request
+
+from app.fhir.outcome import Fault, RequestError
+
+T = TypeVar("T")
+_RETRY_AFTER_SECONDS = 2
+# A process whose service is gone ends itself so much later than it would have been ended.
+_GRACE_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one evaluation may take, and how many are made."""
+
+    seconds: float
+    steps: int
+    """See `app.domain.effort`."""
+    answer_bytes: int
+    memory_bytes: int
+    at_once: int
+    waiting: int
+    """More than these are refused, not queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a process is to call, and its bounds."""
+
+    call: Callable[[], Any]
+    bounds: Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of a task: what was found, or the error."""
+
+    found: Any
+    error: Exception | None
+    ends: bool
+    """Whether the process takes no further task."""
+
+
+class BugError(Exception):
+    """A fault of ours in another process: the type and the place of it, never its message."""
+
+
+class Evaluator:
+    """The processes, and whoever waits for one."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._turns = anyio.CapacityLimiter(bounds.at_once)
+        self._threads = anyio.CapacityLimiter(2 * bounds.at_once)
+        self._processes: set[_Process] = set()
+        # Who forgets to close it leaves no process behind.
+        weakref.finalize(self, _end_all, self._processes)
+
+    async def run(self, request: Request, call: Callable[[], T]) -> T:
+        """What `call` returns, called in another process for as long as the caller waits.
+
+        RequestError 413 where it takes too many steps or too much memory, 503 where it takes too
+        long or too many wait already; ClientDisconnect as soon as the caller is gone.
+        """
+        working = asyncio.ensure_future(self._in_turn(call))
+        leaving = asyncio.ensure_future(_gone(request))
+        try:
+            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise ClientDisconnect
+        finally:
+            working.cancel()
+            leaving.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
+
+    def start(self) -> None:
+        """Have a process ready for the first task."""
+        self._processes.add(_Process(self._bounds.memory_bytes))
+
+    def close(self) -> None:
+        """End all processes."""
+        _end_all(self._processes)
+
+    async def _in_turn(self, call: Callable[[], T]) -> T:
+        turns = self._turns.statistics()
+        if (
+            turns.borrowed_tokens == turns.total_tokens
+            and turns.tasks_waiting >= self._bounds.waiting
+        ):
+            raise _busy("Too many evaluations wait already.")
+        try:
+            with anyio.fail_after(self._bounds.seconds):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise _busy("Other evaluations took all the time there was to wait.") from None
+        try:
+            found: T = await self._by_a_process(call)
+        finally:
+            self._turns.release()
+        return found
+
+    async def _by_a_process(self, call: Callable[[], T]) -> T:
+        process = next((one for one in self._processes if one.idle), None)
+        if process is None:
+            process = _Process(self._bounds.memory_bytes)
+            self._processes.add(process)
+        process.idle = False
+        ends = True
+        try:
+            with anyio.fail_after(self._bounds.seconds):
+                done = await anyio.to_thread.run_sync(
+                    process.do,
+                    Task(call, self._bounds),
+                    abandon_on_cancel=True,
+                    limiter=self._threads,
+                )
+            ends = done.ends
+        except TimeoutError:
+            raise _busy(
+                "The evaluation took too long (MAA_EVALUATION_SECONDS): send fewer patients or "
+                "results at a time."
+            ) from None
+        finally:
+            if ends:
+                process.end()
+                self._processes.discard(process)
+            else:
+                process.idle = True
+        if done.error:
+            raise done.error
+        found: T = done.found
+        return found
+
+
+def _busy(text: str) -> RequestError:
+    return RequestError(503, Fault("throttled", text), retry_after=_RETRY_AFTER_SECONDS)
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the caller has gone, whose body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Process:
+    """One process, which calls what it is sent."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        home = str(Path(__file__).parent.parent)
+        code = (
+            f"import sys; sys.path.insert(0, {home!r}); "
+            f"from {__package__}.worker import work; work({memory_bytes}, {_GRACE_SECONDS})"
+        )
+        # Tokens and keys are nothing to a process that only reads and judges.
+        environment = {n: text for n, text in os.environ.items() if not n.startswith("MAA_")}
+        self._child = subprocess.Popen(  # noqa: S603 our own interpreter and code
+            [sys.executable, "-P", "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # what interrupts the service lets it finish
+        )
+        self.idle = True
+
+    def do(self, task: Task) -> Done:
+        """Blocks until the task is done."""
+        assert self._child.stdin  # noqa: S101 both are pipes
+        assert self._child.stdout  # noqa: S101
+        try:
+            # Straight into the pipe: a body is not copied once more.
+            pickle.dump(task, self._child.stdin, pickle.HIGHEST_PROTOCOL)
+            self._child.stdin.flush()
+            # Written by our own code, and by nobody else.
+            done: Done = pickle.load(self._child.stdout)  # noqa: S301
+        except (OSError, EOFError, pickle.UnpicklingError):
+            ended = f"a process that ended with {self._child.wait()}"
+            return Done(None, BugError(ended), ends=True)
+        return done
+
+    def end(self) -> None:
+        """Ends it, whatever it does."""
+        self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            # What was not written yet cannot be any more.
+            with suppress(OSError):
+                if pipe:
+                    pipe.close()
+
+
+def _end_all(processes: set[_Process]) -> None:
+    for process in processes:
+        process.end()
+    processes.clear()

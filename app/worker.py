@@ -1,0 +1,82 @@
+"""A process that makes evaluations, one after the other, within their bounds."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import resource
+import signal
+import sys
+from typing import Any, BinaryIO
+
+from app.domain.effort import TooCostlyError, limited
+from app.evaluation import BugError, Done, Task
+from app.fhir.outcome import Fault, RequestError
+
+# What was taken and not given back makes the process end: the next one begins small.
+_KEPT_BYTES = 32 * 1024 * 1024
+
+
+def work(memory_bytes: int, grace_seconds: float) -> None:
+    """Does every task that comes on the standard input, until it ends."""
+    tasks, answers = sys.stdin.buffer, sys.stdout.buffer
+    # Whatever prints must not print into an answer.
+    sys.stdout = sys.stderr
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    gc.collect()
+    gc.freeze()
+    most = _resident_bytes() + _KEPT_BYTES
+    while _one(tasks, answers, grace_seconds, most):
+        pass
+
+
+def _one(tasks: BinaryIO, answers: BinaryIO, grace_seconds: float, most_bytes: int) -> bool:
+    """Does one task; False where it is the last."""
+    found = error = None
+    try:
+        found, error = _answer(pickle.load(tasks), grace_seconds)  # noqa: S301 our own service's
+    except EOFError:
+        return False
+    except MemoryError:
+        error = _too_much_memory()
+    ends = _resident_bytes() > most_bytes
+    pickle.dump(Done(found, error, ends), answers, pickle.HIGHEST_PROTOCOL)
+    answers.flush()
+    return not ends
+
+
+def _answer(task: Task, grace_seconds: float) -> tuple[Any, Exception | None]:
+    bounds = task.bounds
+    # Should the service die, nobody else ends this.
+    signal.setitimer(signal.ITIMER_REAL, bounds.seconds + grace_seconds)
+    try:
+        with limited(bounds.steps, bounds.answer_bytes):
+            return task.call(), None
+    except RequestError as error:
+        return None, error
+    except TooCostlyError as error:
+        return None, RequestError(413, Fault("too-costly", str(error)))
+    except MemoryError:
+        return None, _too_much_memory()
+    except Exception as error:  # noqa: BLE001 the message may hold patient data
+        trace = error.__traceback__
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+        return None, BugError(f"{type(error).__name__} at {place}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _too_much_memory() -> RequestError:
+    text = (
+        "The evaluation takes more memory than it may (MAA_EVALUATION_MEMORY_BYTES): send fewer "
+        "patients or results at a time."
+    )
+    return RequestError(413, Fault("too-costly", text))
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as pages:
+        return int(pages.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
