@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,6 +23,8 @@ from app.bulk.judging import Question
 from app.cli import main
 from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
 from app.fhir.outcome import RequestError
+from app.fhir.reading import read_courses
+from app.fhir.requests import read_request
 from app.fhir.searches import tokens_of
 from app.fhir.writing import encode
 from app.operations import eligibility
@@ -550,6 +553,67 @@ def test_a_hundred_thousand_rows_are_read_and_the_last_one_is_found(tmp_path: Pa
     assert answer.platelets == "met"
     path = written(tmp_path, "\n".join([HEADER, *rows, GOOD.replace("777-3", "7")]))
     assert ", line 100002: " in refusal(path)
+
+
+# The maps we ship
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "code-maps"
+NPU, FINLAND = "urn:oid:1.2.208.176.2.1", "urn:oid:1.2.246.537.6.3"
+SNOMED = "http://snomed.info/sct"
+# A value as the country's laboratories report it, its unit where the map declares none, and what
+# it comes to.
+SHIPPED = {
+    ("uk-snomed-ct.csv", SNOMED, "1022551000000104"): ("0.9", "10*9/L", "ANC", "0.9"),
+    ("uk-snomed-ct.csv", SNOMED, "1022651000000100"): ("45", "10*9/L", "platelets", "45"),
+    ("uk-snomed-ct.csv", SNOMED, "1022541000000102"): ("2.1", "10*9/L", "leukocytes", "2.1"),
+    ("uk-snomed-ct.csv", SNOMED, "1022431000000105"): ("85", "g/L", "Hb", "8.5"),
+    ("uk-snomed-ct.csv", SNOMED, "1107511000000100"): ("85", "g/L", "Hb", "8.5"),
+    ("uk-snomed-ct.csv", SNOMED, "1022451000000103"): ("2.5", "10*12/L", "erythrocytes", "2500"),
+    ("nordic-npu.json", NPU, "NPU02902"): ("0.9", None, "ANC", "0.9"),
+    ("nordic-npu.json", NPU, "NPU03568"): ("45", None, "platelets", "45"),
+    ("nordic-npu.json", NPU, "NPU02319"): ("5", None, "Hb", "8.055"),
+    ("nordic-npu.json", NPU, "NPU02593"): ("2.1", None, "leukocytes", "2.1"),
+    ("finland-kuntaliitto.csv", FINLAND, "3238"): ("0.9", None, "ANC", "0.9"),
+    ("finland-kuntaliitto.csv", FINLAND, "2791"): ("45", None, "platelets", "45"),
+    ("finland-kuntaliitto.csv", FINLAND, "1552"): ("85", None, "Hb", "8.5"),
+    ("finland-kuntaliitto.csv", FINLAND, "2218"): ("2.1", None, "leukocytes", "2.1"),
+    ("finland-kuntaliitto.csv", FINLAND, "2581"): ("40", None, "ARC", "40"),
+    ("finland-kuntaliitto.csv", FINLAND, "2582"): ("1.6", None, "reticulocyte %", "1.6"),
+    ("finland-kuntaliitto.csv", FINLAND, "1341"): ("2.5", None, "erythrocytes", "2500"),
+}
+
+
+@pytest.mark.parametrize(("place", "told"), SHIPPED.items(), ids=lambda one: one[-1])
+def test_a_shipped_map_reads_what_a_laboratory_there_sends(
+    place: tuple[str, str, str], told: tuple[str, str | None, str, str]
+) -> None:
+    name, system, code = place
+    value, unit, analyte, amount = told
+    code_map = read_code_maps([EXAMPLES / name])
+    assert code_map is not None
+    valued = result((system, code), value=value, unit={"unit": unit} if unit else None)
+    entries = read_request(encode(bundle(valued))).entries
+    (course,) = read_courses(entries, "Bundle", code_map=code_map).courses
+    (count,) = course.counts
+    assert (count.analyte.short, count.value.exact) == (analyte, Decimal(amount))
+
+
+def test_every_row_of_the_shipped_maps_is_tried_and_says_where_it_is_from() -> None:
+    for path in sorted(EXAMPLES.glob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            assert all(row["source"] for row in csv.DictReader(file))
+    given = json.loads((EXAMPLES / "nordic-npu.json").read_bytes())
+    assert not faults(given)
+    assert all(e["target"][0]["comment"] for g in given["group"] for e in g["element"])
+    found = read_code_maps(sorted(EXAMPLES.iterdir()))
+    assert found is not None
+    names = {(row.system, row.code): row for row in found.rows()}
+    assert {key for key in names if key[0]} == {(system, code) for _, system, code in SHIPPED}
+    # Finland's short names, with and without the space, stand for what their numbers do.
+    by_display = {row.display: row.loinc for key, row in names.items() if key[0] == FINLAND}
+    short = [row for key, row in names.items() if not key[0]]
+    assert len(short) == 2 * len(by_display)
+    assert all(row.loinc == by_display[row.display] for row in short)
 
 
 # The doors
