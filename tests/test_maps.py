@@ -152,6 +152,15 @@ def test_a_local_code_is_read_by_the_map_and_the_answer_says_by_which(tmp_path: 
     assert "777-3" in issue["diagnostics"]
 
 
+def test_what_a_map_made_of_many_results_is_said_once_with_every_place(tmp_path: Path) -> None:
+    code_map = csv_map(tmp_path, f"{LAB},PLT,777-3,10*9/L")
+    one, two = result((LAB, "PLT")), result((LAB, "PLT"), id="two", effectiveDateTime="2024-03-04")
+    answer = ask(code_map, one, two)
+    assert answer.codes == ["code-mapped", "unit-declared", "superseded"]
+    both = [HERE, HERE.replace("[0]", "[1]")]
+    assert [issue["expression"] for issue in answer.issues[:2]] == [both, both]
+
+
 def test_a_result_without_a_unit_has_the_one_that_the_map_declares(tmp_path: Path) -> None:
     answer = ask(csv_map(tmp_path, f"{LAB},PLT,777-3,10*9/L"), result((LAB, "PLT")))
     assert answer.platelets == "met"

@@ -21,6 +21,7 @@ from app import cli
 from app.bulk import exports, results
 from app.bulk import spark as bulk
 from app.bulk.judging import Question
+from app.fhir.maps import read_code_maps
 from app.fhir.outcome import RequestError
 from benchmarks.exports import export
 from tests.conftest import free_port
@@ -269,3 +270,20 @@ def test_a_cluster_comes_to_the_same_files_also_when_a_worker_is_killed(
     assert run.returncode == 0, log
     assert "Lost executor" in log
     same_results(expected, tmp_path / "killed")
+
+
+def test_an_export_under_a_hospitals_own_codes_comes_to_the_same_files(
+    spark: Any, tmp_path: Path
+) -> None:
+    """The map goes to the workers with the question: they need no file of it."""
+    lab = "https://lab.example.org/codes"
+    own = [{**one, "code": {"coding": [{"system": lab, "code": "PLT"}]}} for one in counts("a")]
+    platelets = [one for one in own if one["id"].startswith("a-777-3")]
+    source = written(tmp_path / "export", [*counts("b"), *platelets])
+    map_file = tmp_path / "lab.csv"
+    map_file.write_text(f"system,code,loinc\n{lab},PLT,777-3\n")
+    expected = on_one_machine(source, tmp_path / "one", "--code-map", str(map_file))
+    assert "code-mapped" in (expected / "set-aside.ndjson").read_text()
+    question = Question("eligibility", (), 30, read_code_maps([map_file]))
+    bulk.assess(spark, [source], question, tmp_path / "spark")
+    same_results(expected, tmp_path / "spark")

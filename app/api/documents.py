@@ -88,6 +88,13 @@ def _parameter(name: str, text: str, **schema: Any) -> dict[str, Any]:
 _OUTCOME: dict[str, Any] = {"application/fhir+json": {"schema": {"type": "object"}}}
 
 
+_BODY = (
+    "Bundle, or Parameters: the parameters below by their names, the Bundle as 'data' "
+    "('additionalData' for the measure), and as 'codeMap', which may be repeated, ConceptMaps of "
+    "the sender's own codes to LOINC, for this request alone"
+)
+
+
 def _document(
     papers: Sequence[Paper] | Sequence[ResponsePaper],
     example: dict[str, Any],
@@ -113,7 +120,7 @@ def _document(
                 "required": True,
                 "content": {
                     "application/fhir+json": {
-                        "schema": {"type": "object", "description": "Bundle, or Parameters"},
+                        "schema": {"type": "object", "description": _BODY},
                         "example": example,
                     }
                 },

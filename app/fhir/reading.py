@@ -63,7 +63,9 @@ from app.fhir.resources import (
 from app.fhir.subjects import Subjects, server_of
 from app.fhir.times import effective, of_period, when
 from app.fhir.values import (
+    BY_MAPS,
     Meaning,
+    Repairs,
     SetAside,
     applies,
     dose_of,
@@ -320,6 +322,21 @@ class _Chart:
     no_transfusions: list[NoTransfusion] = field(default_factory=list)
     drugs: list[DrugGiven] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
+    by_maps: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+    """What was read by a hospital's map: a remark's code and text, with every place."""
+
+    def without_maps(self, repairs: Repairs, place: str) -> Repairs:
+        """The repairs that no map made; those that one did are kept by what they say."""
+        for repair in repairs:
+            if repair[0] in BY_MAPS:
+                self.by_maps[repair].append(place)
+        return tuple(repair for repair in repairs if repair[0] not in BY_MAPS)
+
+    def all_remarks(self) -> Iterator[Remark]:
+        """Every remark; of what a map made of many results, one."""
+        yield from self.remarks
+        for (code, text), places in self.by_maps.items():
+            yield Remark(code, Severity.INFORMATION, text, tuple(places))
 
 
 class _Result(msgspec.Struct, frozen=True, gc=False):
@@ -563,7 +580,7 @@ class _Reader:
                 ),
             )
         if by is not None:
-            repairs = meaning.remarks() + repairs
+            repairs = chart.without_maps(meaning.remarks() + repairs, place)
         for code, text in repairs:
             chart.remarks.append(Remark(code, Severity.INFORMATION, text, (place,)))
         if row.doubtful:
@@ -698,7 +715,7 @@ class _Reader:
             sex=person.sex,
             born=person.born,
             died=person.died,
-            remarks=(*chart.remarks, *replaced),
+            remarks=(*chart.all_remarks(), *replaced),
         )
 
 

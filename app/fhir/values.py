@@ -49,6 +49,9 @@ _NOTHING = _BESIDE_A_QUANTITY(Valued())
 Repairs = tuple[tuple[str, str], ...]
 """What was repaired, or read as an interval: a remark's code and its text, each."""
 
+BY_MAPS = frozenset({"code-mapped", "unit-declared"})
+"""The codes of what a hospital's own map made of a result."""
+
 
 class SetAside(Exception):  # noqa: N818 not an error: the result is named as set aside
     """One result that cannot be used: the remark's code, its text, and the element at fault."""
