@@ -73,6 +73,7 @@ class Evaluator:
         self._turns = anyio.CapacityLimiter(bounds.at_once)
         self._threads = anyio.CapacityLimiter(2 * bounds.at_once)
         self._processes: set[_Process] = set()
+        self._closed = False
         # Who forgets to close it leaves no process behind.
         weakref.finalize(self, _end_all, self._processes)
 
@@ -96,10 +97,12 @@ class Evaluator:
 
     def start(self) -> None:
         """Have a process ready for the first task."""
-        self._processes.add(_Process(self._bounds.memory_bytes))
+        if not self._closed:
+            self._processes.add(_Process(self._bounds.memory_bytes))
 
     def close(self) -> None:
         """End all processes."""
+        self._closed = True
         _end_all(self._processes)
 
     async def _in_turn(self, call: Callable[[], T]) -> T:
@@ -142,15 +145,25 @@ class Evaluator:
                 "results at a time."
             ) from None
         finally:
+            process.idle = not ends
             if ends:
                 process.end()
                 self._processes.discard(process)
-            else:
-                process.idle = True
+                # Ready when the next task comes: it need not wait for the modules.
+                self.start()
         if done.error:
             raise done.error
         found: T = done.found
         return found
+
+
+def too_much_memory() -> RequestError:
+    """Refuses what cannot be evaluated within the memory there is for it."""
+    text = (
+        "The evaluation takes more memory than it may (MAA_EVALUATION_MEMORY_BYTES): send fewer "
+        "patients or results at a time."
+    )
+    return RequestError(413, Fault("too-costly", text))
 
 
 def _busy(text: str) -> RequestError:
@@ -194,8 +207,11 @@ class _Process:
             # Written by our own code, and by nobody else.
             done: Done = pickle.load(self._child.stdout)  # noqa: S301
         except (OSError, EOFError, pickle.UnpicklingError):
-            ended = f"a process that ended with {self._child.wait()}"
-            return Done(None, BugError(ended), ends=True)
+            status = self._child.wait()
+            if status < 0:
+                # Not every library survives that it is given no memory.
+                return Done(None, too_much_memory(), ends=True)
+            return Done(None, BugError(f"a process that ended with {status}"), ends=True)
         return done
 
     def end(self) -> None:

@@ -11,7 +11,7 @@ import sys
 from typing import Any, BinaryIO
 
 from app.domain.effort import TooCostlyError, limited
-from app.evaluation import BugError, Done, Task
+from app.evaluation import BugError, Done, Task, too_much_memory
 from app.fhir.outcome import Fault, RequestError
 
 # What was taken and not given back makes the process end: the next one begins small.
@@ -39,7 +39,7 @@ def _one(tasks: BinaryIO, answers: BinaryIO, grace_seconds: float, most_bytes: i
     except EOFError:
         return False
     except MemoryError:
-        error = _too_much_memory()
+        error = too_much_memory()
     ends = _resident_bytes() > most_bytes
     pickle.dump(Done(found, error, ends), answers, pickle.HIGHEST_PROTOCOL)
     answers.flush()
@@ -58,7 +58,7 @@ def _answer(task: Task, grace_seconds: float) -> tuple[Any, Exception | None]:
     except TooCostlyError as error:
         return None, RequestError(413, Fault("too-costly", str(error)))
     except MemoryError:
-        return None, _too_much_memory()
+        return None, too_much_memory()
     except Exception as error:  # noqa: BLE001 the message may hold patient data
         trace = error.__traceback__
         while trace and trace.tb_next:
@@ -67,14 +67,6 @@ def _answer(task: Task, grace_seconds: float) -> tuple[Any, Exception | None]:
         return None, BugError(f"{type(error).__name__} at {place}")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _too_much_memory() -> RequestError:
-    text = (
-        "The evaluation takes more memory than it may (MAA_EVALUATION_MEMORY_BYTES): send fewer "
-        "patients or results at a time."
-    )
-    return RequestError(413, Fault("too-costly", text))
 
 
 def _resident_bytes() -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
+from app.domain.effort import spend
 from app.fhir.outcome import Fault, RequestError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _BINDINGS = {
     ("Quantity", "comparator"): ["<", "<=", ">=", ">"],
 }
 _MOST_FAULTS = 200
+# To read and check one, wherever it stands.
+_STEPS_OF_AN_OBJECT = 15
 
 
 def asks_strict(request: Request) -> bool:
@@ -71,6 +74,7 @@ def check_strictly(body: bytes) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> _Object:
+    spend(_STEPS_OF_AN_OBJECT)
     found = _Object(pairs)
     if len(found) < len(pairs):
         times = Counter(name for name, _ in pairs)

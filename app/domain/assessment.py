@@ -319,6 +319,7 @@ def contradictions(rule: Rule, findings: Findings) -> Iterator[Remark]:
     seen = set()
     leaves = (leaf for leaf in rule.leaves() if isinstance(leaf, OfOneAnalyte))
     for leaf in leaves:
+        spend(2 * len(findings.counts.get(leaf.analyte, ())))
         if leaf.analyte not in seen and leaf.contradicted(findings):
             seen.add(leaf.analyte)
             yield Remark(

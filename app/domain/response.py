@@ -32,6 +32,7 @@ from app.domain.counts import (
     Source,
     When,
 )
+from app.domain.effort import spend
 from app.domain.rules import (
     AtBaseline,
     Criterion,
@@ -59,6 +60,8 @@ INDEPENDENCE_WINDOWS = {
 }
 # Doses further apart than this belong to two courses of treatment.
 COURSE_GAP_DAYS = 90
+# To judge one patient, whatever the counts.
+_STEPS = 150
 _COUNTED = frozenset(
     {
         Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
@@ -238,6 +241,7 @@ def assess_response(
     """
     if policy not in paper.red_cell_policies:
         policy = paper.red_cell_policies[0] if paper.red_cell_policies else None
+    spend(_STEPS)
     known = _as_known(course, as_of)
     doses = [d for d in known.drugs if d.drug is Drug.DACLIZUMAB]
     by_drug = start is None

@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from app.domain.counts import When
+from app.domain.effort import spend
 from app.fhir.maps import CodeMap, CodeMapError, with_maps
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.reading import decode_body
@@ -135,6 +136,7 @@ def _data(
     parameters: Sequence[Placed], given: dict[str, list[Given]], name: str
 ) -> tuple[Entries, str]:
     data: list[tuple[Entries, str]] = []
+    spend(2 * len(parameters))
     for place, parameter in parameters:
         if parameter.name == name:
             inner = (

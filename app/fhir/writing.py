@@ -202,6 +202,7 @@ def assessment_observation(
     components: Iterable[Json],
 ) -> Json:
     """The Observation every assessment is: its verdict, evidence, components, then its counts."""
+    spend(20 * len(assessment.counts))
     paper = assessment.paper
     observation: Json = {
         "resourceType": "Observation",
