@@ -157,11 +157,11 @@ def test_definitions_are_read_and_found_by_url_id_and_name(http: httpx.Client) -
         ({"url": f"{url}|1.0.0"}, 1),
         ({"url": f"{url}|9"}, 0),
         ({"_id": "nih-daclizumab-2003,emaa"}, 2),
-        ({"name": "maanih"}, 3),
+        ({"name": "maanih"}, 4),
         ({"name:exact": "maanih"}, 0),
         ({"_id": "emaa", "url": url}, 0),
-        ({}, 10),
-        ({"unknown": "x"}, 10),
+        ({}, 13),
+        ({"unknown": "x"}, 13),
     ):
         bundle = http.get("/fhir/PlanDefinition", params=query).json()
         get_fhir_model_class("Bundle").model_validate(bundle)
@@ -203,7 +203,7 @@ def test_a_definition_is_given_in_part(http: httpx.Client) -> None:
     assert "name" in summary
     assert "action" not in summary
     counted = http.get("/fhir/PlanDefinition", params={"_summary": "count"}).json()
-    assert counted["total"] == 10
+    assert counted["total"] == 13
     assert "entry" not in counted
     get_fhir_model_class("PlanDefinition").model_validate(summary)
 

@@ -294,22 +294,22 @@ def severe(c: Patients, by_hand: bool) -> bool:
 def moderate(red_cells: Callable[[bool, bool, bool], bool]) -> Callable[..., bool]:
     """The trial: two of ANC <= 1.2, platelets <= 70 and red cells, and not severe."""
 
-    def judge(c: Patients, by_hand: bool, dependent: bool) -> bool:
+    def judge(c: Patients, by_hand: bool, units: int) -> bool:
         low_hb, few = c[HEMOGLOBIN] <= Decimal("8.5"), c[RETICULOCYTES] <= 60
-        low = (c[ANC] <= Decimal("1.2")) + (c[PLATELETS] <= 70) + red_cells(low_hb, few, dependent)
+        low = (c[ANC] <= Decimal("1.2")) + (c[PLATELETS] <= 70) + red_cells(low_hb, few, units >= 4)
         return low >= 2 and not severe(c, by_hand)
 
     return judge
 
 
-def emaa(c: Patients, by_hand: bool, dependent: bool) -> bool:
+def emaa(c: Patients, by_hand: bool, units: int) -> bool:
     low = (Decimal("0.5") < c[ANC] < Decimal("1.2")) + (c[PLATELETS] < 70) + (c[RETICULOCYTES] < 60)
     worst = (c[ANC] < Decimal("0.5")) + (c[PLATELETS] < 20) + (c[RETICULOCYTES] < 20)
     return low >= 2 and worst < 2
 
 
 def two_below(**limits: str) -> Callable[..., bool]:
-    def judge(c: Patients, by_hand: bool, dependent: bool) -> bool:
+    def judge(c: Patients, by_hand: bool, units: int) -> bool:
         return sum(c[Analyte[name]] < Decimal(limit) for name, limit in limits.items()) >= 2
 
     return judge
@@ -321,10 +321,8 @@ ORACLE: dict[tuple[str, str | None], Callable[..., bool]] = {
         lambda hb, few, dependent: hb and (few or not dependent)
     ),
     ("nih-daclizumab-2003", "reticulocytes-only"): moderate(lambda hb, few, dependent: few),
-    ("camitta-severe-1976", None): lambda c, by_hand, dependent: severe(c, by_hand),
-    ("very-severe", None): lambda c, by_hand, dependent: (
-        severe(c, by_hand) and c[ANC] < Decimal("0.2")
-    ),
+    ("camitta-severe-1976", None): lambda c, by_hand, units: severe(c, by_hand),
+    ("very-severe", None): lambda c, by_hand, units: severe(c, by_hand) and c[ANC] < Decimal("0.2"),
     ("nih-severe", None): two_below(
         ABSOLUTE_NEUTROPHIL_COUNT="0.5", PLATELETS="20", RETICULOCYTES="60"
     ),
@@ -335,21 +333,31 @@ ORACLE: dict[tuple[str, str | None], Callable[..., bool]] = {
         ABSOLUTE_NEUTROPHIL_COUNT="1.5", PLATELETS="100", RETICULOCYTES="40"
     ),
     ("emaa", None): emaa,
+    ("cibmtr-severe", None): two_below(
+        ABSOLUTE_NEUTROPHIL_COUNT="0.5", PLATELETS="20", RETICULOCYTES="20"
+    ),
+    ("mhlw-diagnosis", None): two_below(
+        HEMOGLOBIN="10", ABSOLUTE_NEUTROPHIL_COUNT="1.5", PLATELETS="100"
+    ),
+    ("nih-prca-2003", None): lambda c, by_hand, units: c[RETICULOCYTES] <= 50 and units > 0,
 }
 
 
 def outcomes(
-    which: Any, known: dict[Analyte, Interval | None], by_hand: bool, dependence: set[bool]
+    which: Any, known: dict[Analyte, Interval | None], by_hand: bool, units: set[int]
 ) -> set[bool]:
-    """What the definition comes to over every sampled completion of what is not known."""
+    """What the definition comes to over every sampled completion of what is not known.
+
+    `units` are how many of red cells may have been given in the 8 weeks before.
+    """
     paper, policy = which
     judge = ORACLE[paper.id, policy]
     asked = reading(paper, policy).analytes
     choices = [possible(a, known[a]) if a in asked else [Decimal(1)] for a in JUDGED]
     found = set()
     for values in product(*choices):
-        for dependent in dependence:
-            found.add(judge(dict(zip(JUDGED, values, strict=True)), by_hand, dependent))
+        for given_units in units:
+            found.add(judge(dict(zip(JUDGED, values, strict=True)), by_hand, given_units))
         if len(found) > 1:
             break
     return found
@@ -375,10 +383,12 @@ def test_a_verdict_is_what_every_completion_of_the_unknown_comes_to(
     """Decided where all completions agree, open where they differ: neither too bold nor too shy."""
     paper, policy = which
     assume(all(value is None or possible(a, value) for a, value in known.items()))
-    # A complete history without a transfusion in it is independence; none is no evidence.
-    dependence = {False} if complete else {False, True}
+    # A complete history without a transfusion in it is independence; none is no evidence. The day
+    # up to which there were none is that of a count asked for.
+    dated = complete and any(known[analyte] for analyte in reading(paper, policy).analytes)
+    units = {0} if dated else {0, 1, 4}
     found = assess_eligibility(paper, course_of(known, by_hand, complete), policy=policy)
-    expected = outcomes(which, known, by_hand and known[RETICULOCYTES] is not None, dependence)
+    expected = outcomes(which, known, by_hand and known[RETICULOCYTES] is not None, units)
     assert found.verdict is VERDICTS[frozenset(expected)]
 
 
@@ -439,10 +449,10 @@ def test_a_verdict_under_support_is_what_the_counts_without_it_may_come_to(
     asked = reading(paper, policy).analytes
     assume(any(known[analyte] for analyte in asked))
     units = sum(what is Product.RED_CELLS and 0 <= ago <= 56 for what, ago in given_support)
-    dependence = {True} if units >= 4 else {False} if complete else {False, True}
+    may_be = {units} if complete else {units, units + 1, units + 4}
     course = supported(course_of(known, complete=complete), given_support)
     found = assess_eligibility(paper, course, policy=policy)
-    expected = outcomes(which, without_lower_ends(known, given_support), False, dependence)
+    expected = outcomes(which, without_lower_ends(known, given_support), False, may_be)
     assert found.verdict is VERDICTS[frozenset(expected)]
 
 

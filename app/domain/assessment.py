@@ -37,8 +37,8 @@ from app.domain.rules import (
     Limit,
     NotLow,
     OfOneAnalyte,
+    OfOneProduct,
     Rule,
-    TransfusionDependent,
     Truth,
     criteria_of,
     under_policy,
@@ -112,7 +112,7 @@ class Reading(NamedTuple):
     criteria: tuple[Criterion, ...]
     analytes: frozenset[Analyte]
     transfusions: bool
-    """Whether it asks for dependence on transfusions."""
+    """Whether it asks for transfusions."""
 
 
 @cache
@@ -122,7 +122,7 @@ def reading(paper: Paper, policy: str | None) -> Reading:
         rule = under_policy(paper.eligibility, policy)
     else:
         rule = paper.eligibility
-    transfusions = any(isinstance(leaf, TransfusionDependent) for leaf in rule.leaves())
+    transfusions = any(isinstance(leaf, OfOneProduct) for leaf in rule.leaves())
     return Reading(rule, criteria_of(rule), analytes_of(rule), transfusions)
 
 
@@ -273,7 +273,7 @@ def _worked_out(paper: Paper, policy: str | None, findings: Findings) -> Judgeme
         verdict=_VERDICTS[truth],
         findings=tuple(Finding(one, one.check(findings)) for one in asked.criteria),
         needs=counts_needed(rule, findings) if undecided else (),
-        needs_transfusion_history=any(isinstance(leaf, TransfusionDependent) for leaf in undecided),
+        needs_transfusion_history=any(isinstance(leaf, OfOneProduct) for leaf in undecided),
         other_policies=_other_policies(paper, policy, truth, findings),
     )
 
@@ -552,9 +552,10 @@ def _dependence(
     """Dependence on and independence of transfusions up to the day, and the units if known.
 
     No transfusion in the data is not "no transfusions": without evidence that covers the time
-    the answer is unknown.
+    the answer is unknown. So it is without a count, whose day tells up to when.
     """
-    if not (course.transfusions or course.no_transfusions or course.transfusion_history_complete):
+    told = course.transfusions or course.no_transfusions or course.transfusion_history_complete
+    if newest == date.max or not told:
         return _NOT_KNOWN, _NOT_KNOWN, {}, ()
     dependent: dict[Product, Truth] = {}
     independent: dict[Product, Truth] = {}

@@ -9,7 +9,16 @@ from functools import lru_cache
 from itertools import pairwise, product
 
 from app.domain.counts import Analyte, Count, Interval, Source, When
-from app.domain.rules import Findings, Limit, Rule, TransfusionDependent, Truth
+from app.domain.rules import (
+    Findings,
+    Limit,
+    OfOneProduct,
+    Rule,
+    TransfusionDependent,
+    TransfusionsNeeded,
+    Truth,
+    negation,
+)
 
 _SOME_DAY = When(date.min, date.min, None, "")
 
@@ -41,10 +50,12 @@ def _needed(
 ) -> tuple[Analyte, ...]:
     """Depends on the counts by what they say of each limit only, so few are worked out anew."""
     leaves = tuple(rule.leaves())
-    dependent = {
-        leaf.product: truth
-        for leaf, truth in zip(leaves, truths, strict=True)
-        if isinstance(leaf, TransfusionDependent)
+    of_products = [
+        (x, t) for x, t in zip(leaves, truths, strict=True) if isinstance(x, OfOneProduct)
+    ]
+    dependent = {x.product: t for x, t in of_products if isinstance(x, TransfusionDependent)}
+    independent = {
+        x.product: negation(t) for x, t in of_products if isinstance(x, TransfusionsNeeded)
     }
     limits = [(x, t) for x, t in zip(leaves, truths, strict=True) if isinstance(x, Limit)]
     known_of = {
@@ -65,7 +76,9 @@ def _needed(
     for analyte in asked:
         others = tuple(other for other in needed if other is not analyte)
         if all(
-            rule.check(Findings(fixed | dict(zip(others, values, strict=True)), dependent))
+            rule.check(
+                Findings(fixed | dict(zip(others, values, strict=True)), dependent, independent)
+            )
             is not Truth.UNKNOWN
             for values in product(*([(count,) for count in telling[other]] for other in others))
         ):

@@ -25,7 +25,8 @@ class Truth(Enum):
 _NEGATIONS = {Truth.MET: Truth.NOT_MET, Truth.NOT_MET: Truth.MET, Truth.UNKNOWN: Truth.UNKNOWN}
 
 
-def _negation(truth: Truth) -> Truth:
+def negation(truth: Truth) -> Truth:
+    """The truth of the opposite statement."""
     return _NEGATIONS[truth]
 
 
@@ -189,7 +190,7 @@ class Above(Limit):
     symbol = ">"
 
     def of_interval(self, interval: Interval, number: Decimal) -> Truth:
-        return _negation(_at_most(interval, number))
+        return negation(_at_most(interval, number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,7 @@ class AtLeast(Limit):
     symbol = ">="
 
     def of_interval(self, interval: Interval, number: Decimal) -> Truth:
-        return _negation(_below(interval, number))
+        return negation(_below(interval, number))
 
 
 # Lower and upper limits of normal, the ends included, in the analyte's unit (clinical sources
@@ -281,7 +282,7 @@ def _between(interval: Interval, low: str, high: str, capped: bool = True) -> Tr
 
 
 def _within(interval: Interval, low: Decimal | None, high: Decimal | None) -> Truth:
-    above = Truth.MET if low is None else _negation(_below(interval, low))
+    above = Truth.MET if low is None else negation(_below(interval, low))
     below = Truth.MET if high is None else _at_most(interval, high)
     if Truth.NOT_MET in (above, below):
         return Truth.NOT_MET
@@ -306,7 +307,7 @@ class Rise(OfOneAnalyte):
                 short = _at_most(rise, limit) if self.more_than else _below(rise, limit)
                 if self.times > 1 and _no_rise(new.value, old.value):
                     short = Truth.MET  # twice nothing is nothing
-                truths.add(_negation(short))
+                truths.add(negation(short))
         return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
 
     def describe(self) -> str:
@@ -360,6 +361,17 @@ class TransfusionIndependent(OfOneProduct):
 
     def describe(self) -> str:
         return f"independent of {self.product.value} transfusions"
+
+
+@dataclass(frozen=True, slots=True)
+class TransfusionsNeeded(OfOneProduct):
+    """The product was transfused in the weeks before: once is enough, none is by evidence."""
+
+    def check(self, findings: Findings) -> Truth:
+        return negation(TransfusionIndependent(self.product).check(findings))
+
+    def describe(self) -> str:
+        return f"{self.product.value} transfused in the 8 weeks before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,7 +492,7 @@ class Not(Rule):
     rule: Rule
 
     def check(self, findings: Findings) -> Truth:
-        return _negation(self.rule.check(findings))
+        return negation(self.rule.check(findings))
 
     def parts(self) -> tuple[Rule, ...]:
         return (self.rule,)

@@ -31,8 +31,10 @@ from app.domain.rules import (
     Criterion,
     Limit,
     Not,
+    OfOneProduct,
     Rule,
     TransfusionDependent,
+    TransfusionsNeeded,
     criteria_of,
 )
 from app.fhir import codes
@@ -158,7 +160,7 @@ def _paper(paper: Paper) -> str:
     if paper.red_cell_policies:
         policies = ", ".join(paper.red_cell_policies)
         parts.append(_POLICY.format(policies=policies, first=paper.red_cell_policies[0]))
-    if any(isinstance(leaf, TransfusionDependent) for body in bodies for leaf in body.leaves()):
+    if any(isinstance(leaf, OfOneProduct) for body in bodies for leaf in body.leaves()):
         parts.append(_HISTORY)
     parts.append(_JUDGED.format(analytes=indent(_analytes(paper), "  ")))
     parts += (_define(criterion) for criterion in criteria)
@@ -212,9 +214,9 @@ def _expression(rule: Rule, named: bool = False) -> str:
             return _of_several(rule, named)
         case Limit():
             return _limit(rule)
-        case TransfusionDependent():
+        case TransfusionDependent() | TransfusionsNeeded():
             return (
-                f'Maa."Depends on transfusions"("Counts judged", {_text(rule.product.value)}, '
+                f'Maa."{_TRANSFUSED[type(rule)]}"("Counts judged", {_text(rule.product.value)}, '
                 '"As of", "Transfusion history complete")'
             )
         case _:
@@ -237,6 +239,11 @@ def _plain(rule: AtLeastOf) -> bool:
     return rule.n in {1, len(rule.rules)}
 
 
+# What statements of transfusions are called in MaaCounts.
+_TRANSFUSED: Mapping[type[Rule], str] = {
+    TransfusionDependent: "Depends on transfusions",
+    TransfusionsNeeded: "Transfused",
+}
 # What a limit is called in MaaCounts, and whether it is the opposite of that.
 _LIMITS = {
     AtMost: ("At most", False),

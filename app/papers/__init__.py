@@ -4,11 +4,14 @@ from app.papers import (
     bsh,
     camitta_2000,
     camitta_severe,
+    cibmtr_severe,
     emaa,
     howard_2004,
     japan_childhood,
+    mhlw,
     nih_daclizumab_2003,
     nih_eltrombopag_2012,
+    nih_prca_2003,
     nih_severe,
 )
 
@@ -20,6 +23,9 @@ PUBLISHED = (
     bsh.PAPER,
     howard_2004.PAPER,
     emaa.PAPER,
+    cibmtr_severe.PAPER,
+    mhlw.PAPER,
+    nih_prca_2003.PAPER,
 )
 
 RESPONSES = (

@@ -1,0 +1,49 @@
+"""The counts that Japan's Ministry of Health asks for to diagnose aplastic anemia."""
+
+from app.domain.assessment import Citation, Paper
+from app.domain.counts import Analyte
+from app.domain.rules import Below, Criterion, at_least
+
+_SOURCE = "Ministry of Health, Labour and Welfare of Japan, diagnostic criteria (revised 2010), A"
+
+PAPER = Paper(
+    id="mhlw-diagnosis",
+    version="1.0.0",
+    title="Aplastic anemia, diagnostic counts (Japan)",
+    finding="aplastic anemia by counts",
+    citation=Citation(
+        text="Ministry of Health, Labour and Welfare of Japan. Idiopathic aplastic anemia, "
+        "diagnostic criteria of the designated intractable diseases (revised 2010).",
+        url="https://www.mhlw.go.jp/stf/newpage_25626.html",
+    ),
+    eligibility=at_least(
+        2,
+        Criterion(
+            code="hemoglobin-depressed",
+            title="Hemoglobin depressed",
+            rule=Below(Analyte.HEMOGLOBIN, "10.0"),
+            wording="hemoglobin below 10.0 g/dL",
+            source=_SOURCE,
+        ),
+        Criterion(
+            code="neutrophils-depressed",
+            title="Neutrophils depressed",
+            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.5"),
+            wording="neutrophils below 1500/uL",
+            source=_SOURCE,
+        ),
+        Criterion(
+            code="platelets-depressed",
+            title="Platelets depressed",
+            rule=Below(Analyte.PLATELETS, "100"),
+            wording="platelets below 100 000/uL",
+            source=_SOURCE,
+        ),
+    ),
+    also_requires=(
+        "marrow findings: fewer nucleated cells (or fewer megakaryocytes and more lymphocytes) "
+        "without marked dysplasia, or less hematopoiesis in the biopsy",
+        "no other disease that explains the pancytopenia, such as leukemia, myelodysplastic "
+        "syndrome, myelofibrosis or paroxysmal nocturnal hemoglobinuria",
+    ),
+)

@@ -1,0 +1,44 @@
+"""Pure red cell aplasia as the NIH daclizumab protocol entered it (NCT00001962)."""
+
+from app.domain.assessment import Citation, Paper
+from app.domain.counts import Analyte, Product
+from app.domain.rules import AtMost, Criterion, TransfusionsNeeded, all_of
+
+_SOURCE = "ClinicalTrials.gov NCT00001962, inclusion criteria"
+
+PAPER = Paper(
+    id="nih-prca-2003",
+    version="1.0.0",
+    title="Pure red cell aplasia (NIH daclizumab protocol)",
+    finding="pure red cell aplasia by counts",
+    citation=Citation(
+        text="A study to determine whether therapy with daclizumab will benefit patients with "
+        "bone marrow failure, pure red cell aplasia arm. NCT00001962.",
+        url="https://clinicaltrials.gov/study/NCT00001962",
+    ),
+    eligibility=all_of(
+        Criterion(
+            code="reticulocytes-depressed",
+            title="Reticulocytes depressed",
+            rule=AtMost(Analyte.RETICULOCYTES, "50"),
+            wording="reticulocyte count <= 50 000/mm3",
+            source=_SOURCE,
+        ),
+        Criterion(
+            code="red-cells-needed",
+            title="Red cells needed",
+            rule=TransfusionsNeeded(Product.RED_CELLS),
+            wording="requiring red blood cell transfusions",
+            source=_SOURCE,
+        ),
+    ),
+    also_requires=(
+        "the registry tells neither how many transfusions are a need, nor in what time: red cells "
+        "given in the 8 weeks before are read as one (our reading)",
+        "anemia, for which the registry prints no hemoglobin",
+        "absent or decreased erythroid precursors in the marrow",
+        "acquired disease, no myelodysplastic syndrome, Fanconi anemia or persistent parvovirus "
+        "B19 infection",
+        "age of at least 2 years and weight above 12 kg",
+    ),
+)
