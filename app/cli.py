@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import json
 import os
 import re
@@ -113,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve over HTTP")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument(
+        "--workers",
+        type=_positive,
+        default=os.environ.get("WEB_CONCURRENCY") or "1",
+        help="processes that answer (1, or WEB_CONCURRENCY)",
+    )
     serve.set_defaults(run=_serve)
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.set_defaults(run=_openapi)
@@ -389,35 +394,19 @@ def _harmless(text: str) -> str:
 
 def _serve(options: argparse.Namespace) -> int:
     # The server is slow to import, and other commands need none.
-    import uvicorn  # noqa: PLC0415
-
-    from app.settings import SettingsError, read_settings  # noqa: PLC0415
+    from app.serving import serve  # noqa: PLC0415
+    from app.settings import SettingsError  # noqa: PLC0415
 
     try:
-        settings = read_settings()
+        serve(options.host, options.port, options.workers)
     except SettingsError as error:
         return _bad_usage(*error.lines)
-    if not _is_loopback(options.host) and not settings.insecure:
-        return _bad_usage(
-            f"--host {options.host} listens beyond this machine, and nobody has to say who he is. "
-            "Listen on 127.0.0.1 behind a gateway that asks for a login, or set MAA_INSECURE=true."
-        )
-    uvicorn.run(
-        f"{__package__}.main:create_app", factory=True, host=options.host, port=options.port
-    )
     return 0
 
 
 def _bad_usage(*lines: str) -> int:
     sys.stderr.writelines(f"maa-assess: {line}\n" for line in lines)
     return 2
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _openapi(_options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ import anyio
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
+from app.domain.tally import TALLY, Tally
 from app.fhir.outcome import Fault, RequestError
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class Done:
     error: Exception | None
     ends: bool
     """Whether the process takes no further task."""
+    tally: Tally | None = None
 
 
 class BugError(Exception):
@@ -151,6 +153,8 @@ class Evaluator:
                 self._processes.discard(process)
                 # Ready when the next task comes: it need not wait for the modules.
                 self.start()
+        if (tally := TALLY.get()) and done.tally:
+            tally.take(done.tally)
         if done.error:
             raise done.error
         found: T = done.found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +19,8 @@ from starlette.requests import ClientDisconnect
 from app import __version__
 from app.api import definitions, routes
 from app.api.fhir_json import disconnected, http_exception, request_error
-from app.api.middleware import Metrics, RequestMiddleware, WhenAsked
+from app.api.metrics import Metrics
+from app.api.middleware import RequestMiddleware, WhenAsked
 from app.body import Room
 from app.cds_hooks import routes as cds_hooks
 from app.ehr.authorization import Authorization, BackendServices, Bearer, PrivateKey
@@ -29,6 +29,7 @@ from app.evaluation import Bounds, Evaluator
 from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
 from app.fhir.outcome import RequestError
 from app.fhir.terminology import concept_maps
+from app.logs import configure_logs, silence_the_talkative
 from app.settings import Settings, SettingsError, read_settings
 
 _PATIENCE_SECONDS = 5.0
@@ -104,6 +105,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gc.collect()
     gc.freeze()
     app.state.evaluator.start()
+    app.state.metrics.forget_the_dead()
     yield
     gc.unfreeze()
     app.state.evaluator.close()
@@ -119,7 +121,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is not None:
         return _application(settings)
     try:
-        return _application(read_settings())
+        settings = read_settings()
+        configure_logs(settings.log_level, settings.log_format)
+        return _application(settings)
     except SettingsError as error:
         sys.stderr.writelines(f"maa-assess: {line}\n" for line in error.lines)
         # So that a server of several workers starts no other in its place.
@@ -138,11 +142,7 @@ def _application(settings: Settings) -> FastAPI:
         # Not by include_router, which matches every request three times over.
         routes=[*routes.ROUTES, *definitions.router.routes, *cds_hooks.router.routes],
     )
-    # The server's own access log repeats the query, which may name a patient.
-    logging.getLogger("uvicorn.access").disabled = True
-    # At INFO httpx logs every address it asks, with the patient's id; httpcore tells the headers.
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    silence_the_talkative()
     app.state.settings = settings
     app.state.code_map = code_map = _code_map(settings)
     app.state.concept_maps = concept_maps(code_map)

@@ -9,6 +9,7 @@ from app.domain.assessment import Assessment, Paper, assess_eligibility
 from app.domain.cohort import Cohort
 from app.domain.counts import Remark, When
 from app.domain.response import ResponseAssessment, ResponsePaper, assess_response
+from app.domain.tally import count
 from app.fhir.maps import CodeMap
 from app.fhir.measure import measure_report
 from app.fhir.outcome import BASE, Fault, RequestError
@@ -115,7 +116,7 @@ def judge_responses(
 ) -> tuple[Reading, list[ResponseAssessment]]:
     """What a request that has been read comes to; RequestError where nothing is to be assessed."""
     papers, reading, window = _asked(request, RESPONSES, default_window_days, normal_ranges=True)
-    return reading, [
+    found = [
         assess_response(
             paper,
             course,
@@ -128,6 +129,8 @@ def judge_responses(
         for course in reading.courses
         for paper in papers
     ]
+    count("response", reading.remarks, reading.courses, found)
+    return reading, found
 
 
 def assess(
@@ -155,11 +158,13 @@ def judge_eligibility(
         text = f"'{name}' is asked of a response, not of eligibility."
         raise RequestError(400, Fault("not-supported", text, place))
     papers, reading, window = _asked(request, PUBLISHED, default_window_days, normal_ranges)
-    return reading, [
+    found = [
         assess_eligibility(paper, course, request.as_of, window, request.red_cell_policy)
         for course in reading.courses
         for paper in papers
     ]
+    count("eligibility", reading.remarks, reading.courses, found)
+    return reading, found
 
 
 def _asked(

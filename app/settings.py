@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 import httpx
@@ -135,6 +135,12 @@ class Settings(BaseSettings):
         default=(), title="files between commas", examples=["/etc/maa/codes.csv"]
     )
     """Files that map the hospital's own codes to LOINC, each a FHIR ConceptMap or a CSV."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged: `info` is a line for each request, `debug` also health checks."""
+    log_format: Literal["json", "text"] | None = Field(default=None, examples=["json"])
+    """How; by default text on a terminal, else JSON."""
+    graceful_shutdown_seconds: int = Field(default=20, ge=1)
+    """How long `maa-assess serve` answers what it has begun after SIGTERM; then it breaks off."""
 
     fhir_server: str | None = None
     """The base URL of the FHIR server that the patient-level operations read from."""
@@ -356,4 +362,6 @@ def _kind(field: FieldInfo) -> str:
         return f"a whole number of at least {least}" + (f" and at most {most}" if most else "")
     if field.annotation is bool:
         return "true or false"
+    if words := [one for one in get_args(field.annotation) or () if isinstance(one, str)]:
+        return f"one of {', '.join(words)}"
     return "a number above 0" if field.annotation is float else "text"

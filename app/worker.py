@@ -11,8 +11,10 @@ import sys
 from typing import Any, BinaryIO
 
 from app.domain.effort import TooCostlyError, limited
+from app.domain.tally import TALLY, Tally
 from app.evaluation import BugError, Done, Task, too_much_memory
 from app.fhir.outcome import Fault, RequestError
+from app.logs import told_of
 
 # What was taken and not given back makes the process end: the next one begins small.
 _KEPT_BYTES = 32 * 1024 * 1024
@@ -34,6 +36,8 @@ def work(memory_bytes: int, grace_seconds: float) -> None:
 def _one(tasks: BinaryIO, answers: BinaryIO, grace_seconds: float, most_bytes: int) -> bool:
     """Does one task; False where it is the last."""
     found = error = None
+    tally = Tally()
+    TALLY.set(tally)
     try:
         found, error = _answer(pickle.load(tasks), grace_seconds)  # noqa: S301 our own service's
     except EOFError:
@@ -41,7 +45,7 @@ def _one(tasks: BinaryIO, answers: BinaryIO, grace_seconds: float, most_bytes: i
     except MemoryError:
         error = too_much_memory()
     ends = _resident_bytes() > most_bytes
-    pickle.dump(Done(found, error, ends), answers, pickle.HIGHEST_PROTOCOL)
+    pickle.dump(Done(found, error, ends, tally), answers, pickle.HIGHEST_PROTOCOL)
     answers.flush()
     return not ends
 
@@ -60,11 +64,7 @@ def _answer(task: Task, grace_seconds: float) -> tuple[Any, Exception | None]:
     except MemoryError:
         return None, too_much_memory()
     except Exception as error:  # noqa: BLE001 the message may hold patient data
-        trace = error.__traceback__
-        while trace and trace.tb_next:
-            trace = trace.tb_next
-        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
-        return None, BugError(f"{type(error).__name__} at {place}")
+        return None, BugError(told_of(error))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 

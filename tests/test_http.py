@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -790,6 +791,17 @@ def test_the_log_tells_of_requests_and_nothing_of_patients(
     ask(http, data, {"subject": "Patient/Log-Patient-8"})
     http.get("/fhir/Patient/Log-Patient-9/$assess-eligibility")
     log = server_log.read_text()
-    assert re.search(rf"POST /fhir/\$assess-eligibility 200 .* {known}", log)
+    (line,) = (json.loads(line) for line in log.splitlines() if known in line)
+    assert datetime.fromisoformat(line.pop("time")).tzinfo
+    assert line.pop("milliseconds") > 0
+    assert line == {
+        "level": "info",
+        "message": "request",
+        "request": known,
+        "method": "POST",
+        "route": OPERATION,
+        "status": 200,
+        "verdicts": {"nih-daclizumab-2003": {"eligible": 1}},
+    }
     for secret in ("Log-Patient", "0.87654", "41.2345", "Traceback"):
         assert secret not in log

@@ -153,6 +153,12 @@ def misdirected() -> Response:
     return fhir_response(RequestError(421, Fault("security", text)).outcome(), 421)
 
 
+def stopping() -> Response:
+    """The answer to a call that had not come to its end when the service had to stop."""
+    fault = Fault("transient", "The service stops: ask again.")
+    return fhir_response(RequestError(503, fault).outcome(), 503, {"Retry-After": "2"})
+
+
 def bug() -> Response:
     """The constant answer to a fault of ours: nothing of the request is repeated."""
     fault = Fault("exception", "The service failed on this request. It is logged by X-Request-Id.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -9,14 +10,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.fhir_json import bug, misdirected
+from app.api.fhir_json import bug, misdirected, stopping
+from app.api.metrics import Metrics
+from app.domain.tally import TALLY, Tally
 from app.evaluation import BugError
+from app.logs import tell, told_of
 
-# Below uvicorn's own logger, so that its configuration shows it too.
-_LOG = logging.getLogger("uvicorn.maa_assess")
+# Asked every few seconds by machines: told only where everything is.
+_PROBES = frozenset({"/health/live", "/health/ready", "/metrics"})
+# What nginx calls a caller who went away before there was an answer.
+_CALLER_WENT = 499
 # A method of the caller's own making would be a time series of its own.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _IP_ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
@@ -25,34 +30,6 @@ _NOT_STORED = (b"cache-control", b"no-store")
 # What says already how long an answer is good.
 _CACHE_HEADERS = {b"cache-control", b"etag"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}", re.ASCII)
-
-
-class Metrics:
-    """What Prometheus reads; each application has its own registry."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "maa_requests",
-            "Requests answered.",
-            ("route", "method", "status"),
-            registry=self.registry,
-        )
-        self.seconds = Histogram(
-            "maa_request_seconds", "Time to answer.", ("route",), registry=self.registry
-        )
-        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-
-    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request."""
-        series = self._series.get((route, method, status))
-        if series is None:
-            # Kept: finding the series by its labels takes longer than counting.
-            series = self.requests.labels(route, method, str(status)), self.seconds.labels(route)
-            self._series[route, method, status] = series
-        requests, times = series
-        requests.inc()
-        times.observe(seconds)
 
 
 class WhenAsked:
@@ -80,12 +57,14 @@ def _new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
-def _may_be_called(host: str, hosts: tuple[str, ...]) -> bool:
-    """Whether a Host header names this machine, an IP address, or one of `hosts`.
+def _may_be_called(host: str, hosts: tuple[str, ...] | None) -> bool:
+    """Whether a Host header names this machine, an IP address, or one of `hosts` (None: any).
 
     A page of another's can bring a name of its own to our address (DNS rebinding), but neither
     `localhost` nor an address; and no browser leaves the header out.
     """
+    if hosts is None:
+        return True
     name = host.lower().partition(":")[0].rstrip(".")
     if not name or name == "localhost" or name[0] == "[" or _IP_ADDRESS.fullmatch(name):
         return True
@@ -97,8 +76,8 @@ class RequestMiddleware:
 
     Refuses a call under a name that is not one of `hosts` (None: none is refused). Nothing of an
     answer is kept by a cache that was not told how, nor taken for another type than it says.
-    The log holds the id, the route, the status and the time: never a body, a query or a path
-    parameter.
+    The log holds the id, the route, the status, the time and the verdicts: never a body, a query or
+    a path parameter.
     """
 
     def __init__(
@@ -120,6 +99,9 @@ class RequestMiddleware:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.fullmatch(given) else _new_id()
         status = 0
+        tally = Tally()
+        TALLY.set(tally)
+        self._metrics.in_flight.inc()
         started = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
@@ -135,38 +117,39 @@ class RequestMiddleware:
                     answered.append(_NOT_STORED)
             await send(message)
 
-        app = self._app
-        if self._hosts is not None and not _may_be_called(
-            headers.get(b"host", b"").decode("latin-1"), self._hosts
-        ):
-            app = misdirected()
+        called = _may_be_called(headers.get(b"host", b"").decode("latin-1"), self._hosts)
         try:
-            await app(scope, receive, send_with_id)
+            await (self._app if called else misdirected())(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # The server stops, and has waited long enough.
+            if status:
+                raise
+            await stopping()(scope, receive, send_with_id)
         except Exception as error:  # noqa: BLE001 whatever it is, the caller gets an answer
             # The message may hold patient data: only its type and place are logged.
-            _LOG.error("bug %s request %s", _told(error), request_id)
+            bugged = str(error) if isinstance(error, BugError) else told_of(error)
+            tell(logging.ERROR, "bug", {"request": request_id, "error": bugged})
             if status == 0:
                 await bug()(scope, receive, send_with_id)
         finally:
-            seconds = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "unknown")
-            self._metrics.answered(route, method, status, seconds)
-            _LOG.info(
-                "%s %s %d %.1f ms request %s",
-                method,
-                route,
-                status,
-                seconds * 1000,
-                request_id,
-            )
+            self._told(scope, method, status or _CALLER_WENT, started, request_id, tally)
 
-
-def _told(error: Exception) -> str:
-    """The type of a bug and its place."""
-    if isinstance(error, BugError):
-        return str(error)
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
-    return f"{type(error).__name__} at {place}"
+    def _told(
+        self, scope: Scope, method: str, status: int, started: float, request_id: str, tally: Tally
+    ) -> None:
+        """Count the request, and write its line."""
+        seconds = time.perf_counter() - started
+        route = getattr(scope.get("route"), "path", "unknown")
+        self._metrics.in_flight.dec()
+        self._metrics.answered(route, method, status, seconds)
+        self._metrics.judged(tally)
+        fields = {
+            "request": request_id,
+            "method": method,
+            "route": route,
+            "status": status,
+            "milliseconds": round(seconds * 1000, 1),
+        }
+        verdicts = {"verdicts": tally.verdicts} if tally.verdicts else {}
+        level = logging.DEBUG if route in _PROBES and status < 500 else logging.INFO
+        tell(level, "request", fields | verdicts)

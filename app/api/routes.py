@@ -9,7 +9,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from app import operations
@@ -23,6 +24,7 @@ from app.api.documents import (
     RESPONSE_OF_PATIENT,
 )
 from app.api.fhir_json import has_body, require_json_accepted
+from app.api.metrics import Metrics
 from app.body import NO_BODY, Body, body_of, elsewhere_if_large
 from app.ehr.server import FhirServer
 from app.fhir.maps import CodeMap
@@ -177,10 +179,11 @@ async def ready(request: Request) -> JSONResponse:
 
 
 @_router.get("/metrics", operation_id="metrics", summary="Metrics for Prometheus")
-async def metrics(request: Request) -> Response:
-    """Counts and times of requests."""
-    registry: Any = request.app.state.metrics.registry
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+async def read_metrics(request: Request) -> Response:
+    """What was counted, by all workers where they share a directory."""
+    metrics: Metrics = request.app.state.metrics
+    # In a thread: the files of every worker are read.
+    return Response(await run_in_threadpool(metrics.exposition), media_type=CONTENT_TYPE_LATEST)
 
 
 @_router.get("/", include_in_schema=False)

@@ -15,8 +15,8 @@ from app.cds_hooks.discovery import Service
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.terminology import OVERRIDE_REASONS
 from app.fhir.times import when
+from app.logs import tell
 
-_LOG = logging.getLogger("uvicorn.maa_assess")
 _OUTCOMES = ("accepted", "overridden")
 _AT_ONCE = 100
 _REMEMBERED = 10_000
@@ -113,9 +113,13 @@ class FeedbackCounter:
                 self._seen.popitem(last=False)
             kind = card_type(one.card)
             self._counter.labels(service.id, kind, one.outcome).inc()
-            _LOG.info(
-                "feedback %s card %s %s reason %s", service.id, kind, one.outcome, _reason(one)
-            )
+            fields = {
+                "service": service.id,
+                "card": kind,
+                "outcome": one.outcome,
+                "reason": _reason(one),
+            }
+            tell(logging.INFO, "feedback", fields)
 
 
 def _reason(one: Feedback) -> str:

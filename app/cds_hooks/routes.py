@@ -23,9 +23,9 @@ from app.cds_hooks.trust import ClientTrust
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
 from app.fhir.writing import Json, encode
+from app.logs import tell
 from app.settings import Settings
 
-_LOG = logging.getLogger("uvicorn.maa_assess")
 router = APIRouter(tags=["cds-hooks"])
 
 
@@ -122,7 +122,8 @@ async def _cards(
         said = f"refused {error.status}"
         raise
     finally:
-        _LOG.info("%s hookInstance %s %s", service.id, call.hookInstance.lower(), said)
+        fields = {"service": service.id, "hookInstance": call.hookInstance.lower(), "said": said}
+        tell(logging.INFO, "hook", fields)
 
 
 @router.post(

@@ -281,6 +281,7 @@ def test_the_log_has_the_hook_instance_and_nothing_of_the_patient(
     http.post(ELIGIBILITY, json=sent | {"hookInstance": instance})
     http.post(ELIGIBILITY, json=without(sent, "prefetch") | {"hookInstance": instance})
     log = server_log.read_text()
-    assert f"maa-eligibility hookInstance {instance} cards 1" in log
-    assert f"maa-eligibility hookInstance {instance} refused 412" in log
+    lines = [json.loads(line) for line in log.splitlines() if instance in line]
+    assert {line["service"] for line in lines} == {"maa-eligibility"}
+    assert [line["said"] for line in lines] == ["cards 1", "refused 412"]
     assert "very-secret" not in log

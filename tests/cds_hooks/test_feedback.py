@@ -63,7 +63,8 @@ def test_a_dismissed_card_is_counted_by_its_kind_and_its_reason_logged(
     send(http, overridden)
     assert counted(http, "severe", "overridden") == before + 1
     log = server_log.read_text()
-    assert "feedback maa-eligibility card severe overridden reason other-cause" in log
+    told = '"service":"maa-eligibility","card":"severe","outcome":"overridden"'
+    assert f'"message":"feedback",{told},"reason":"other-cause"' in log
     assert "Secret" not in log
 
 
