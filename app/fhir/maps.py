@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -90,6 +90,11 @@ class CodeMap(msgspec.Struct, frozen=True, dict=True):
             for one in self.maps
             for row in one.rows
         }
+
+    @cached_property
+    def kept(self) -> dict[bytes, Any]:
+        """What readers have found by this map, as they wrote the codes."""
+        return {}
 
     def mapped(self, system: str | None, code: str | None) -> Mapped | None:
         """What a coding stands for; None where no map has it."""

@@ -322,21 +322,23 @@ class _Chart:
     no_transfusions: list[NoTransfusion] = field(default_factory=list)
     drugs: list[DrugGiven] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
-    by_maps: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
-    """What was read by a hospital's map: a remark's code and text, with every place."""
+    by_maps: dict[tuple[str, str, str], list[str]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """What was read by a map: a remark's code, its text and the map's name, with every place."""
 
-    def without_maps(self, repairs: Repairs, place: str) -> Repairs:
-        """The repairs that no map made; those that one did are kept by what they say."""
-        for repair in repairs:
-            if repair[0] in BY_MAPS:
-                self.by_maps[repair].append(place)
+    def without_maps(self, repairs: Repairs, place: str, name: str) -> Repairs:
+        """The repairs that the map of this name did not make; those that it did are kept here."""
+        for code, text in repairs:
+            if code in BY_MAPS:
+                self.by_maps[code, text, name].append(place)
         return tuple(repair for repair in repairs if repair[0] not in BY_MAPS)
 
     def all_remarks(self) -> Iterator[Remark]:
         """Every remark; of what a map made of many results, one."""
         yield from self.remarks
-        for (code, text), places in self.by_maps.items():
-            yield Remark(code, Severity.INFORMATION, text, tuple(places))
+        for (code, text, name), places in self.by_maps.items():
+            yield Remark(code, Severity.INFORMATION, f"{text} '{name}'.", tuple(places))
 
 
 class _Result(msgspec.Struct, frozen=True, gc=False):
@@ -525,7 +527,7 @@ class _Reader:
         path: str,
         owner: Owner,
     ) -> None:
-        item, (row, by, _) = lending[0], meaning
+        item, (row, by, said) = lending[0], meaning
         if (
             observation.status not in _COUNTING
             or item.container is not None
@@ -534,7 +536,7 @@ class _Reader:
             or observation.implicitRules
         ):
             _refuse_what_does_not_stand(item, observation, valued)
-        interval, repairs = value_of(valued, row, by)
+        interval, repairs = value_of(valued, row, by.unit if by else "")
         text = observation.effectiveDateTime
         moment = when(text) if text else None
         dating = item
@@ -580,7 +582,7 @@ class _Reader:
                 ),
             )
         if by is not None:
-            repairs = chart.without_maps(meaning.remarks() + repairs, place)
+            repairs = chart.without_maps(said + repairs, place, by.map)
         for code, text in repairs:
             chart.remarks.append(Remark(code, Severity.INFORMATION, text, (place,)))
         if row.doubtful:
@@ -590,7 +592,8 @@ class _Reader:
     def _normal(self, key: str, valued: Valued, meaning: Meaning, moment: When) -> Interval | None:
         """The laboratory's own range of normal for this patient; None where none is for sure."""
         normal = None
-        for given, interval in normal_ranges_of(valued, meaning.row, meaning.by):
+        unit = meaning.by.unit if meaning.by else ""
+        for given, interval in normal_ranges_of(valued, meaning.row, unit):
             if given.appliesTo or given.age:
                 person = self._people.get(key, _NOBODY)
                 if not applies(given, person.sex, person.age_years(moment)):

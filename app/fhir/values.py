@@ -74,15 +74,8 @@ class Meaning(NamedTuple):
     row: LoincRow
     by: Mapped | None = None
     """The map's row, where the code stands in one."""
-    own_code: bool = False
-    """Whether no LOINC stands beside the code: it was read by the map alone."""
-
-    def remarks(self) -> Repairs:
-        """How the code was read, where that was by a map."""
-        if self.by is None or not self.own_code:
-            return ()
-        text = f"Read as LOINC {self.row.code} ({self.row.display}) by the map '{self.by.map}'."
-        return (("code-mapped", text),)
+    said: Repairs = ()
+    """How the code was read, where that was by the map alone."""
 
 
 class _Coded(NamedTuple):
@@ -98,6 +91,7 @@ class _Coded(NamedTuple):
 
 _LONGEST = 2000
 """A longer text is not worth its place in memory."""
+_MOST_KEPT = 4096
 
 
 def meaning_of(valued: Valued, panel: bool, code_map: CodeMap | None = None) -> Meaning | None:
@@ -126,7 +120,18 @@ def meaning_of(valued: Valued, panel: bool, code_map: CodeMap | None = None) -> 
 
 
 def _by_map(coded: _Coded, raw: bytes, code_map: CodeMap) -> _Coded:
-    """What a code comes to where a hospital's own codes are known: LOINC of ours still stands."""
+    """What a code comes to where a hospital's own codes are known."""
+    # Kept with the map, and for as long: one may be a single request's.
+    kept: _Coded | None = code_map.kept.get(raw)
+    if kept is None:
+        kept = _mapped(coded, raw, code_map)
+        if len(code_map.kept) < _MOST_KEPT and len(raw) < _LONGEST:
+            code_map.kept[raw] = kept
+    return kept
+
+
+def _mapped(coded: _Coded, raw: bytes, code_map: CodeMap) -> _Coded:
+    """The same, read anew: LOINC of ours still stands."""
     concept = _read(DECODE_CONCEPT, raw, ".code")
     codings = concept.coding if concept else ()
     mapped = [found for c in codings if (found := code_map.mapped(c.system, c.code))]
@@ -142,7 +147,8 @@ def _by_map(coded: _Coded, raw: bytes, code_map: CodeMap) -> _Coded:
     if len({found.unit for found in mapped if found.unit}) > 1:
         return _Coded(ambiguous="The maps declare more than one unit for the codes.")
     by = next((found for found in mapped if found.unit), mapped[0])
-    return _Coded(Meaning(row, by, own_code=coded.meaning is None))
+    text = f"Read as LOINC {row.code} ({row.display}) by the map"
+    return _Coded(Meaning(row, by, () if coded.meaning else (("code-mapped", text),)))
 
 
 def _of_lesser_standing(rows: Sequence[LoincRow]) -> LoincRow:
@@ -196,26 +202,25 @@ def _has_value(valued: Valued) -> bool:
     )
 
 
-def value_of(valued: Valued, row: LoincRow, by: Mapped | None = None) -> tuple[Interval, Repairs]:
+def value_of(valued: Valued, row: LoincRow, declared: str = "") -> tuple[Interval, Repairs]:
     """The value in the analyte's unit, and what was repaired or read as an interval.
 
-    `by` is the row of the hospital's map, which may declare the unit of a value without one.
+    `declared` is the unit of a value that has none, or one that is not known here.
     """
     raw = bytes(valued.valueQuantity)
     if not raw or raw == b"null" or _BESIDE_A_QUANTITY(valued) != _NOTHING:
-        return _unusual_value(valued, row, by)
-    if by is not None and by.unit:
-        # Not kept: a map may be one request's own.
-        return _counted.__wrapped__(raw, row, by)
-    return _counted(raw, row) if len(raw) < _LONGEST else _counted.__wrapped__(raw, row)
+        return _unusual_value(valued, row, declared)
+    if len(raw) < _LONGEST:
+        return _counted(raw, row, declared)
+    return _counted.__wrapped__(raw, row, declared)
 
 
 @lru_cache(maxsize=16384)
-def _counted(raw: bytes, row: LoincRow, by: Mapped | None = None) -> tuple[Interval, Repairs]:
+def _counted(raw: bytes, row: LoincRow, declared: str) -> tuple[Interval, Repairs]:
     """Laboratories print few digits: the same values in the same units come again and again."""
     quantity = _read(DECODE_QUANTITY, raw, ".valueQuantity")
     assert quantity is not None  # noqa: S101 null was no value
-    interval, repairs = _quantity(quantity, row, by)
+    interval, repairs = _quantity(quantity, row, declared)
     return interval, repairs + _as_interval(interval) if quantity.comparator else repairs
 
 
@@ -225,7 +230,7 @@ def _as_interval(interval: Interval) -> Repairs:
     return (("comparator", "A value with a comparator was read as an interval."),)
 
 
-def _unusual_value(valued: Valued, row: LoincRow, by: Mapped | None) -> tuple[Interval, Repairs]:
+def _unusual_value(valued: Valued, row: LoincRow, declared: str) -> tuple[Interval, Repairs]:
     """The value that is no quantity, or does not stand alone."""
     others = [name for name in _OTHER_VALUES if getattr(valued, name)]
     given = _given(valued.valueQuantity) + sum(
@@ -243,7 +248,7 @@ def _unusual_value(valued: Valued, row: LoincRow, by: Mapped | None) -> tuple[In
         ends = [valued.valueRange.low, valued.valueRange.high]
         if None in ends:
             raise SetAside("invalid-value", "The range has one end only.", ".value")
-        low, high = (_quantity(end, row, by) for end in ends if end is not None)
+        low, high = (_quantity(end, row, declared) for end in ends if end is not None)
         if low[0].exact is None or high[0].exact is None or low[0].exact > high[0].exact:
             raise SetAside("invalid-value", "The range's ends are no range.", ".value")
         interval = Interval(low[0].low, high[0].high)
@@ -252,7 +257,7 @@ def _unusual_value(valued: Valued, row: LoincRow, by: Mapped | None) -> tuple[In
             *high[1],
             ("comparator", "A range was read as an interval."),
         )
-    interval, repairs = _quantity(_from_text(valued), row, by)
+    interval, repairs = _quantity(_from_text(valued), row, declared)
     repairs += (("unit-repaired", "The value was read from text."),)
     return interval, repairs + _as_interval(interval)
 
@@ -272,19 +277,19 @@ Ranges = tuple[tuple[ReferenceRange, Interval], ...]
 """A laboratory's ranges of normal, each with whom it holds for."""
 
 
-def normal_ranges_of(valued: Valued, row: LoincRow, by: Mapped | None = None) -> Ranges:
+def normal_ranges_of(valued: Valued, row: LoincRow, declared: str = "") -> Ranges:
     """A result's ranges of normal in its analyte's unit. Raises SetAside: they are not FHIR.
 
-    `by` as in `value_of`: what is declared of a result holds for its ranges.
+    `declared` as in `value_of`: a result's unit is that of its ranges.
     """
     raw = bytes(valued.referenceRange)
-    if by is not None and by.unit:
-        return _normal_ranges.__wrapped__(raw, row, by)
-    return _normal_ranges(raw, row) if len(raw) < _LONGEST else _normal_ranges.__wrapped__(raw, row)
+    if len(raw) < _LONGEST:
+        return _normal_ranges(raw, row, declared)
+    return _normal_ranges.__wrapped__(raw, row, declared)
 
 
 @lru_cache(maxsize=1024)
-def _normal_ranges(raw: bytes, row: LoincRow, by: Mapped | None = None) -> Ranges:
+def _normal_ranges(raw: bytes, row: LoincRow, declared: str) -> Ranges:
     given_ranges = _read(DECODE_RANGES, raw, ".referenceRange")
     found = []
     for given in given_ranges or ():
@@ -292,8 +297,8 @@ def _normal_ranges(raw: bytes, row: LoincRow, by: Mapped | None = None) -> Range
         if kinds - {"normal"}:
             continue
         try:
-            low = _quantity(given.low, row, by)[0].exact if given.low else None
-            high = _quantity(given.high, row, by)[0].exact if given.high else None
+            low = _quantity(given.low, row, declared)[0].exact if given.low else None
+            high = _quantity(given.high, row, declared)[0].exact if given.high else None
         except SetAside:
             continue
         if low is not None or high is not None:
@@ -362,15 +367,13 @@ def _ascii(comparator: str | None) -> str | None:
     return {"≤": "<=", "≥": ">="}.get(comparator, comparator) if comparator else None
 
 
-def _quantity(
-    quantity: Quantity, row: LoincRow, by: Mapped | None = None
-) -> tuple[Interval, Repairs]:
+def _quantity(quantity: Quantity, row: LoincRow, declared: str) -> tuple[Interval, Repairs]:
     value = _decimal(bytes(quantity.value))
     factor, repair, why_not = _read_unit(quantity.system, quantity.code, quantity.unit, row)
     told = "unit-repaired"
-    if factor is None and by is not None and by.unit and _has_no_known_unit(quantity):
-        factor, _, why_not = _read_unit(None, None, by.unit, row)
-        told, repair = "unit-declared", _declared_text(quantity, by)
+    if factor is None and declared and _has_no_known_unit(quantity):
+        factor, _, why_not = _read_unit(None, None, declared, row)
+        told, repair = "unit-declared", _declared_text(quantity, declared)
     if factor is None:
         raise SetAside(repair, why_not, ".value")
     if row.dimension is Dimension.MOLAR_CONCENTRATION and value < codes.MOLAR_HEMOGLOBIN_FLOOR:
@@ -409,10 +412,10 @@ def _has_no_known_unit(quantity: Quantity) -> bool:
     return not any(text and units.readings(text) for text in (quantity.code, quantity.unit))
 
 
-def _declared_text(quantity: Quantity, by: Mapped) -> str:
+def _declared_text(quantity: Quantity, declared: str) -> str:
     sent = quantity.code or quantity.unit
-    instead = f" in place of '{short(sent)}'" if sent else ""
-    return f"The unit '{by.unit}'{instead} is the one that the map '{by.map}' declares."
+    why = f"The unit '{short(sent)}' is not known here" if sent else "No unit was sent"
+    return f"{why}: '{declared}' is declared by the map"
 
 
 def _decimal(text: bytes) -> Decimal:
