@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,13 +24,14 @@ from app.api.metrics import Metrics
 from app.api.middleware import RequestMiddleware, WhenAsked
 from app.body import Room
 from app.cds_hooks import routes as cds_hooks
+from app.cds_hooks.remembered import Remembered, shared_store
 from app.ehr.authorization import Authorization, BackendServices, Bearer, PrivateKey
 from app.ehr.server import FhirServer, Limits
 from app.evaluation import Bounds, Evaluator
 from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
 from app.fhir.outcome import RequestError
 from app.fhir.terminology import concept_maps
-from app.logs import configure_logs, silence_the_talkative
+from app.logs import configure_logs, silence_the_talkative, tell
 from app.settings import Settings, SettingsError, read_settings
 
 _PATIENCE_SECONDS = 5.0
@@ -106,9 +108,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gc.freeze()
     app.state.evaluator.start()
     app.state.metrics.forget_the_dead()
+    store: Remembered | None = app.state.store
+    if store is None:
+        tell(logging.INFO, "Used tokens and feedback are remembered by this process alone.", {})
     yield
     gc.unfreeze()
     app.state.evaluator.close()
+    if store:
+        await store.aclose()
     if app.state.fhir_server:
         await app.state.fhir_server.aclose()
 
@@ -159,8 +166,13 @@ def _application(settings: Settings) -> FastAPI:
         )
     )
     app.state.metrics = Metrics()
+    app.state.store = shared_store(settings)
     app.state.cds_hooks = cds_hooks.CdsHooks(
-        settings, app.state.metrics.registry, partial(_fhir_server_of_call, settings), code_map
+        settings,
+        app.state.metrics.registry,
+        partial(_fhir_server_of_call, settings),
+        code_map,
+        app.state.store,
     )
     app.add_exception_handler(RequestError, request_error)
     app.add_exception_handler(HTTPException, http_exception)

@@ -179,6 +179,14 @@ class Settings(BaseSettings):
         examples=["https://maa.example.org"],
     )
     """The address others know the service by, where that is not the one it is called by."""
+    shared_store: SecretStr | None = Field(
+        default=None,
+        title="sqlite:///path or redis://host:port/number",
+        examples=["sqlite:///var/lib/maa-assess/shared.db"],
+    )
+    """Where workers remember together which CDS Hooks tokens were used and which feedback came: an
+    SQLite file for those of one machine, Redis (the extra `redis`) for any. By default each worker
+    remembers for itself, so that a token may be used once with each."""
     cds_fhir_servers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
         default=(), title="URLs between commas", examples=["https://fhir.example.org/r4"]
     )
@@ -235,11 +243,22 @@ class Settings(BaseSettings):
                 "Name the origins whose scripts may call."
             )
         self._check_addresses()
+        self._check_store()
         if self.cds_require_jwt and not (self.cds_clients and self.public_url):
             # Without an address of our own, a token for another service would do: the Host
             # header is the caller's.
             raise ValueError("MAA_CDS_REQUIRE_JWT needs MAA_CDS_CLIENTS and MAA_PUBLIC_URL.")
         return self
+
+    def _check_store(self) -> None:
+        """ValueError for a store of a kind that there is not."""
+        if self.shared_store is None:
+            return
+        text = self.shared_store.get_secret_value()
+        if not re.match(r"sqlite:///[^/]|rediss?://[^/]|unix:///", text):
+            raise ValueError(
+                f"MAA_SHARED_STORE is {_shape(text)}; it takes {takes('shared_store')}."
+            )
 
     def _check_addresses(self) -> None:
         """ValueError for an address that would be asked without TLS, or is none."""
@@ -343,7 +362,7 @@ def _shape(text: str) -> str:
     length = f"{len(text)} characters"
     if text[:1] == text[-1:] in {"'", '"'}:
         return f"text of {length} with its quotation marks"
-    if scheme := re.match(r"([a-z]{1,8})://", text):
+    if scheme := re.match(r"([a-z]{1,16})://", text):
         return f"a URL of {length} with {scheme[1]}"
     return f"JSON of {length}" if text[:1] in {"[", "{"} else f"text of {length}"
 

@@ -51,6 +51,7 @@ def ended(command: Sequence[str], **settings: str) -> subprocess.CompletedProces
         ("trusted_hosts", "maa.example.org:8000", "text of 20 characters", "without scheme"),
         ("public_url", "'https://maa'", "with its quotation marks", "http or https URL"),
         ("cds_clients", '[{"iss": "a"}]', "wrong at [0].jku", "a JSON list of objects"),
+        ("shared_store", "memcached://secret", "with memcached", "sqlite:///path or redis://"),
         ("fhir_server", "http://fhir.example.org", "with http", "MAA_FHIR_ALLOW_HTTP"),
     ],
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections import OrderedDict
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 from app.cds_hooks.calls import UUID, decode
 from app.cds_hooks.cards import OVERRIDE_SYSTEM, card_type
 from app.cds_hooks.discovery import Service
+from app.cds_hooks.remembered import InMemory, Remembered
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.terminology import OVERRIDE_REASONS
 from app.fhir.times import when
@@ -20,6 +22,7 @@ from app.logs import tell
 _OUTCOMES = ("accepted", "overridden")
 _AT_ONCE = 100
 _REMEMBERED = 10_000
+_REMEMBERED_SECONDS = 7 * 86_400
 
 
 class Coding(msgspec.Struct):
@@ -93,24 +96,22 @@ def _faults(one: Feedback, index: int) -> Iterator[Fault]:
 class FeedbackCounter:
     """Counts feedback, each only once as long as it is remembered."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, seen: Remembered | None = None) -> None:
         self._counter = Counter(
             "maa_cds_feedback",
             "What users did with cards.",
             ("service", "card", "outcome"),
             registry=registry,
         )
-        self._seen: OrderedDict[tuple[str, str, str, str], None] = OrderedDict()
+        self._seen = seen or InMemory(_REMEMBERED)
 
-    def count(self, service: Service, given: tuple[Feedback, ...]) -> None:
+    async def count(self, service: Service, given: tuple[Feedback, ...]) -> None:
         """Count and log what is new; neither a comment nor a patient is in it."""
         for one in given:
             key = (service.id, one.card.lower(), one.outcome, one.outcomeTimestamp[:40])
-            if key in self._seen:
+            name = hashlib.sha256(msgspec.json.encode(key)).digest()
+            if not await self._seen.is_new(name, time.time() + _REMEMBERED_SECONDS):
                 continue
-            self._seen[key] = None
-            if len(self._seen) > _REMEMBERED:
-                self._seen.popitem(last=False)
             kind = card_type(one.card)
             self._counter.labels(service.id, kind, one.outcome).inc()
             fields = {

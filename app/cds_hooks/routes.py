@@ -19,6 +19,7 @@ from app.cds_hooks.discovery import HOOK, Service, discovery, service_named, ser
 from app.cds_hooks.documents import CALL_DOCUMENT, DISCOVERY_DOCUMENT, FEEDBACK_DOCUMENT
 from app.cds_hooks.feedback import Feedback, FeedbackCounter, read_feedback
 from app.cds_hooks.prefetch import OpenServer, Sent, gather, sent_along
+from app.cds_hooks.remembered import Remembered
 from app.cds_hooks.trust import ClientTrust
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
@@ -38,12 +39,15 @@ class CdsHooks:
         registry: CollectorRegistry,
         open_server: OpenServer,
         code_map: CodeMap | None = None,
+        store: Remembered | None = None,
     ) -> None:
         self.settings = settings
         self.services = services_with(code_map)
         self.open_server = open_server
-        self.trust = ClientTrust(settings.cds_clients) if settings.cds_require_jwt else None
-        self.feedback = FeedbackCounter(registry)
+        self.trust = (
+            ClientTrust(settings.cds_clients, used=store) if settings.cds_require_jwt else None
+        )
+        self.feedback = FeedbackCounter(registry, store)
         self.today: Callable[[], date] = lambda: datetime.now(UTC).date()
 
     def address(self, request: Request) -> str:
@@ -139,7 +143,7 @@ async def feedback(request: Request, service_id: str) -> Response:
     service = service_named(service_id, hooks.services)
     async with body_of(request) as body:
         given = await elsewhere_if_large(request, partial(_feedback, body), body)
-    hooks.feedback.count(service, given)
+    await hooks.feedback.count(service, given)
     return _json({"received": len(given)})
 
 

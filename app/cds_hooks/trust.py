@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import ipaddress
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ import httpx
 import jwt
 import msgspec
 
+from app.cds_hooks.remembered import InMemory, Remembered
 from app.fhir.outcome import Fault, RequestError
 from app.settings import CdsClient
 
@@ -26,6 +26,8 @@ _SKEW_SECONDS = 30
 # A token that lives longer would have to be remembered longer, so as not to be used twice.
 _LIFETIME_SECONDS = 3600
 _REMEMBERED = 100_000
+# Neither infinite nor no number at all: NaN compares as nothing does.
+_END_OF_TIME = 1e12
 _KEYS_FRESH_SECONDS = 3600
 _KEYS_ASKED_AGAIN_SECONDS = 60
 _KEYS_BYTES = 262_144
@@ -82,13 +84,18 @@ class _Keys:
 
 
 class ClientTrust:
-    """Checks the token of a call; keeps keys and used tokens in memory, within bounds."""
+    """Checks the token of a call; keeps keys in memory, and which tokens were used in `used`."""
 
-    def __init__(self, clients: tuple[CdsClient, ...], clock: Callable[[], float] = time.time):
+    def __init__(
+        self,
+        clients: tuple[CdsClient, ...],
+        clock: Callable[[], float] = time.time,
+        used: Remembered | None = None,
+    ) -> None:
         self._clients = clients
         self._clock = clock
         self._keys: dict[str, _Keys] = {client.jku: _Keys() for client in clients}
-        self._used: OrderedDict[bytes, float] = OrderedDict()
+        self._used = used or InMemory(_REMEMBERED, clock)
 
     async def check(self, authorization: str | None, address: str) -> None:
         """Returns where the token is good for the address that was called.
@@ -108,7 +115,7 @@ class ClientTrust:
         client = self._client(header, claims)
         key = await self._key(client.jku, header["kid"], algorithm)
         claims = _verified(token, key, algorithm, address, self._clock())
-        self._use_once(claims)
+        await self._use_once(claims)
 
     def _client(self, header: Mapping[str, Any], claims: Mapping[str, Any]) -> CdsClient:
         """The client that the token says it is from, as it is on the list."""
@@ -150,16 +157,11 @@ class ClientTrust:
         stale = now - keys.fetched > _KEYS_FRESH_SECONDS
         return (stale or kid not in keys.found) and now - keys.asked >= _KEYS_ASKED_AGAIN_SECONDS
 
-    def _use_once(self, claims: Mapping[str, Any]) -> None:
-        """RequestError 401 for a token that was used before; the oldest are forgotten first."""
-        now = self._clock()
+    async def _use_once(self, claims: Mapping[str, Any]) -> None:
+        """RequestError 401 for a token that was used before."""
         name = hashlib.sha256(msgspec.json.encode([claims["iss"], claims["jti"]])).digest()
-        if self._used.get(name, 0) > now:
+        if not await self._used.is_new(name, claims["exp"] + _SKEW_SECONDS):
             raise _refused(401, "'jti' of the token was used before: sign a token for each call.")
-        self._used[name] = claims["exp"] + _SKEW_SECONDS
-        self._used.move_to_end(name)
-        while len(self._used) > _REMEMBERED or next(iter(self._used.values())) <= now:
-            self._used.popitem(last=False)
 
 
 def _unverified(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -217,7 +219,8 @@ def _verified(
 def _check_times(claims: Mapping[str, Any], now: float) -> None:
     for name in ("exp", "iat", "nbf"):
         seconds = claims.get(name, 0)
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        known = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not known or not abs(seconds) < _END_OF_TIME:
             raise _refused(401, f"'{name}' of the token is a number of seconds.")
     if claims["exp"] + _SKEW_SECONDS <= now:
         raise _refused(401, "'exp' of the token is past: it has expired.")
