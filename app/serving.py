@@ -37,6 +37,7 @@ def serve(host: str, port: int, workers: int) -> None:
         uvicorn.run(
             f"{__package__}.main:create_app",
             factory=True,
+            http=f"{__package__}.connections:Protocol",
             host=host,
             port=port,
             workers=workers,

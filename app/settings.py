@@ -94,6 +94,14 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest request body that is read."""
+    connections: int = Field(default=1000, ge=1)
+    """The most connections at one time, idle ones too; further ones are refused (503)."""
+    header_bytes: int = Field(default=64 * 1024, ge=1024)
+    """The longest head of a request: its address and headers."""
+    header_seconds: float = Field(default=10, gt=0)
+    """The time the head of a request may take to arrive."""
+    write_seconds: float = Field(default=120, gt=0)
+    """The time a client may take to read an answer."""
     body_seconds: float = Field(default=60, gt=0)
     """The time a body may take to arrive."""
     max_bytes_at_once: int = Field(default=20 * 1024 * 1024, ge=1)

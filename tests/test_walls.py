@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -314,6 +314,125 @@ def test_who_writes_a_body_that_is_too_long_to_its_end_reads_the_answer(
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer.lower()
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["issue"][0]["code"] == "too-long"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [
+        (b"1" * 4301, 422, "Bundle.type"),
+        (b'20, "x": "\xff"', 400, "UTF-8"),
+        (b'20, "x": ' + b"[" * 960 + b"]" * 960, 400, "nested too deep"),
+        (b'20, "x": "\\ud800"', 422, "Bundle.entry[0].resource.valueQuantity.x"),
+        (b'20, "\\ud800": 1', 422, "Bundle.entry[0].resource.valueQuantity"),
+        (b"1e99999999999999999999", 422, "Bundle.entry[0].resource.valueQuantity.value"),
+    ],
+    ids=["digits", "bytes", "nesting", "half a character", "half a name", "exponent"],
+)
+def test_a_strict_check_is_never_left_out_in_silence(
+    http: httpx.Client, sent: bytes, status: int, said: str
+) -> None:
+    body = shapes.bundle(shapes.result(shapes.PLATELETS, 20)).replace(b"20,", sent + b",", 1)
+    headers = {"content-type": FHIR_JSON, "prefer": "handling=strict"}
+    answer = http.post(OPERATION, content=body, headers=headers)
+    assert answer.status_code == status
+    assert "preference-applied" not in answer.headers
+    assert said in json.dumps(answer.json()["issue"])
+
+
+def test_a_refusal_names_every_method_that_an_address_answers(http: httpx.Client) -> None:
+    address = "/fhir/Patient/1/$assess-response"
+    assert http.delete(address).headers["allow"] == "GET, HEAD, POST"
+    assert http.get(OPERATION).headers["allow"] == "POST"
+
+
+# Connections
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """The service with little patience and room."""
+    limits = {
+        "MAA_HEADER_SECONDS": "0.5",
+        "MAA_BODY_SECONDS": "0.5",
+        "MAA_WRITE_SECONDS": "0.5",
+        "MAA_HEADER_BYTES": "4096",
+        "MAA_CONNECTIONS": "8",
+    }
+    with serving(tmp_path_factory.mktemp("hasty") / "log", **limits) as url:
+        address = urlsplit(url)
+        yield str(address.hostname), int(address.port or 0)
+
+
+def _told(address: tuple[str, int], *pieces: bytes) -> bytes:
+    """What the service says to these pieces until it closes the connection."""
+    with socket.create_connection(address, timeout=20) as client:
+        for piece in pieces:
+            client.sendall(piece)
+        answer = b""
+        while chunk := client.recv(65536):
+            answer += chunk
+    return answer
+
+
+_HEAD = f"POST {OPERATION} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FHIR_JSON}\r\n".encode()
+
+
+@pytest.mark.parametrize("begun", [b"", b"\r\n", b"GET /", b"GET / HTTP/1.1\r\nHost: local"])
+def test_a_head_that_does_not_come_in_time_is_given_up(
+    hasty: tuple[str, int], begun: bytes
+) -> None:
+    assert _told(hasty, begun).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_head_that_stalls_after_an_answer_is_given_up(hasty: tuple[str, int]) -> None:
+    whole = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    told = _told(hasty, whole, b"GET /health")
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 408 " in told
+
+
+def test_headers_without_end_are_refused(hasty: tuple[str, int]) -> None:
+    told = _told(hasty, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 5000)
+    assert told.startswith(b"HTTP/1.1 431 ")
+    assert json.loads(told.partition(b"\r\n\r\n")[2])["issue"][0]["code"] == "too-long"
+
+
+def test_trailers_without_end_are_refused(hasty: tuple[str, int]) -> None:
+    chunked = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nX: "
+    told = _told(hasty, chunked + b"x" * 5000)
+    assert b"200 OK" not in told
+
+
+def test_a_body_that_stalls_is_given_up_and_its_connection_closed(hasty: tuple[str, int]) -> None:
+    told = _told(hasty, _HEAD + b"Content-Length: 100\r\n\r\n{")
+    assert told.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_body_that_goes_on_after_its_answer_is_cut_off(hasty: tuple[str, int]) -> None:
+    other = _HEAD.replace(FHIR_JSON.encode(), b"text/plain") + b"Transfer-Encoding: chunked\r\n\r\n"
+    told = _told(hasty, other, b"1\r\n{\r\n")
+    assert told.startswith(b"HTTP/1.1 415 ")
+
+
+def test_more_connections_than_there_may_be_are_refused(hasty: tuple[str, int]) -> None:
+    with ExitStack() as held:
+        for _ in range(8):
+            held.enter_context(socket.create_connection(hasty))
+        assert _told(hasty).startswith(b"HTTP/1.1 503 ")
+
+
+def test_who_does_not_read_an_answer_is_cut_off(hasty: tuple[str, int]) -> None:
+    body = shapes.patients(2000)
+    with socket.create_connection(hasty, timeout=20) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.sendall(_HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert client.recv(1024)
+        time.sleep(3)
+        read = 0
+        with suppress(ConnectionResetError):
+            while chunk := client.recv(65536):
+                read += len(chunk)
+    assert read < 10_000_000
 
 
 def test_no_process_is_left_when_the_service_is_killed(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def _offer(kind: str) -> None:
         operation_id=f"read-{kind}",
         summary=f"One {kind}",
         response_class=Response,
+        responses={404: {"description": "OperationOutcome: no such definition"}},
     )
     async def read(request: Request, id: str) -> Response:  # noqa: A002
         require_json_accepted(request)

@@ -142,7 +142,7 @@ def _document(
 
 
 _PARAMETERS = (
-    _parameter("asOf", "Judge as known on that day; later results are left out."),
+    _parameter("asOf", "Judge as known on that day; later results are left out.", minLength=1),
     _parameter("subject", "Only this patient; also the patient of results without one."),
     _parameter(
         "window",
@@ -170,10 +170,12 @@ _ERRORS = {
     for status, why in {
         400: "not JSON, not FHIR, or a bad parameter",
         406: "no JSON accepted",
-        413: "the body is over the limit",
+        408: "the body did not come in time",
+        413: "the body is over the limit, or would take too much to assess",
         415: "the body is not JSON",
         422: "nothing to assess, or an unknown definition",
         500: "a fault of the service",
+        503: "too many are assessed already, or it took too long: come again (Retry-After)",
     }.items()
 }
 ELIGIBILITY_DOCUMENT = _document(PUBLISHED, EXAMPLE_REQUEST, operations.eligibility)

@@ -12,6 +12,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from app.body import FHIR_JSON, JSON_TYPES, fhir_version
 from app.fhir.outcome import Fault, RequestError
@@ -138,7 +139,18 @@ async def http_exception(request: Request, error: Exception) -> Response:
     }.get(error.status_code, HTTPStatus(error.status_code).phrase)
     fault = Fault(_ISSUE_TYPES.get(error.status_code, "processing"), text)
     outcome = RequestError(error.status_code, fault).outcome()
-    return fhir_response(outcome, error.status_code, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods_of(request)))
+    return fhir_response(outcome, error.status_code, headers)
+
+
+def _methods_of(request: Request) -> set[str]:
+    """The methods that an address answers: it may have a route for each."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    at_address = [one for one in routes if one.matches(request.scope)[0] is not Match.NONE]
+    methods = {method for route in at_address for method in route.methods or ()}
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 async def disconnected(_request: Request, error: Exception) -> Response:

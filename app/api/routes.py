@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from app import operations
 from app.api.answering import answered
@@ -178,7 +178,12 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok", "notReady": []})
 
 
-@_router.get("/metrics", operation_id="metrics", summary="Metrics for Prometheus")
+@_router.get(
+    "/metrics",
+    operation_id="metrics",
+    summary="Metrics for Prometheus",
+    response_class=PlainTextResponse,
+)
 async def read_metrics(request: Request) -> Response:
     """What was counted, by all workers where they share a directory."""
     metrics: Metrics = request.app.state.metrics

@@ -30,6 +30,8 @@ _BINDINGS = {
     ("Quantity", "comparator"): ["<", "<=", ">=", ">"],
 }
 _MOST_FAULTS = 200
+# Longer integers are no integer of FHIR's, and Python makes none of 4,300 digits.
+_DIGITS = 20
 # To read and check one, wherever it stands.
 _STEPS_OF_AN_OBJECT = 15
 
@@ -54,14 +56,20 @@ def check_strictly(body: bytes) -> None:
     Keys given twice, and each resource (nested ones too) against the R4B models of
     fhir.resources and the required code bindings those leave open.
     """
-    try:
-        tree = json.loads(body, object_pairs_hook=_object, parse_float=Decimal)
-    except (ValueError, RecursionError, ArithmeticError):
-        return
+    tree = _tree(body)
     if not isinstance(tree, _Object):
         return
     name = tree.get("resourceType")
-    root = name if isinstance(name, str) else "Resource"
+    root = name if isinstance(name, str) and _is_text(name) else "Resource"
+    try:
+        if b"\\ud" in body.lower() and (faults := tuple(_surrogates(tree, root))):
+            raise RequestError(422, *faults[:_MOST_FAULTS])
+        _check(tree, root)
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _check(tree: _Object, root: str) -> None:
     found: dict[str | None, Fault] = {}
     for fault in (*_repeated(tree, root), *_resource_faults(tree, root)):
         found.setdefault(fault.place, fault)
@@ -71,6 +79,57 @@ def check_strictly(body: bytes) -> None:
             more = f"{len(faults) - _MOST_FAULTS} more faults are not listed."
             faults = [*faults[:_MOST_FAULTS], Fault("processing", more)]
         raise RequestError(422, *faults)
+
+
+def _tree(body: bytes) -> Any:
+    """The JSON as objects; RequestError 400 where a strict reader cannot make any of it."""
+    try:
+        return json.loads(body, object_pairs_hook=_object, parse_float=_number, parse_int=_number)
+    except UnicodeDecodeError as error:
+        text = f"Not JSON: it is not UTF-8 (byte {error.start})."
+    except json.JSONDecodeError as error:
+        text = f"Not JSON: {error.msg} (byte {error.pos})."
+    except RecursionError:
+        raise _too_deep() from None
+    raise RequestError(400, Fault("structure", text))
+
+
+def _number(text: str) -> int | Decimal:
+    """A number, however long; what no decimal can be is told as a fault of its element."""
+    if len(text) <= _DIGITS and text.lstrip("-").isdecimal():
+        return int(text)
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        return Decimal("NaN")
+
+
+def _too_deep() -> RequestError:
+    return RequestError(400, Fault("structure", "The JSON is nested too deep to be checked."))
+
+
+def _surrogates(value: Any, place: str) -> Iterator[Fault]:
+    """Half characters, which are no text: nothing could be said about what they stand in."""
+    if isinstance(value, str):
+        if not _is_text(value):
+            yield Fault("value", "Half of a surrogate pair is no character.", place)
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            if not _is_text(name):
+                yield Fault("structure", "The name of an element has half a character.", place)
+            else:
+                yield from _surrogates(part, f"{place}.{name}")
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _surrogates(part, f"{place}[{index}]")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _object(pairs: list[tuple[str, Any]]) -> _Object:

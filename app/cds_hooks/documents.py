@@ -76,11 +76,13 @@ _REFUSALS = {
     401: "the client's JWT is missing or not good",
     403: "the client is not on the list",
     404: "no such service",
+    408: "the body did not come in time",
     412: "prefetch keys that cannot be had, by name",
     413: "the body is over the limit",
     415: "the body is not JSON",
     422: "data of another patient than the one in context",
     500: "a fault of the service",
+    503: "too many are assessed already, or it took too long: come again (Retry-After)",
 }
 
 
@@ -137,11 +139,11 @@ CALL_DOCUMENT = _document(
     "The cards: at most one, none where there is nothing to say.",
     EXAMPLE_ANSWER,
     EXAMPLE_CALL,
-    _refusals(400, 401, 403, 404, 412, 413, 415, 422, 500),
+    _refusals(400, 401, 403, 404, 408, 412, 413, 415, 422, 500, 503),
 )
 FEEDBACK_DOCUMENT = _document(
     "How many feedbacks were received; the same one twice is counted once.",
     {"received": 1},
     EXAMPLE_FEEDBACK,
-    _refusals(400, 401, 403, 404, 413, 415, 500),
+    _refusals(400, 401, 403, 404, 408, 413, 415, 500, 503),
 )
