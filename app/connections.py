@@ -35,6 +35,7 @@ class Protocol(HttpToolsProtocol):
         self._limits = _settings()
         self._without_body = 0
         """The bytes since the last that belonged to a body: a head, or trailers."""
+        self._head_begun = False
         self._waiting: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
 
@@ -63,7 +64,12 @@ class Protocol(HttpToolsProtocol):
             text = "The headers are larger than they may be (MAA_HEADER_BYTES)."
             self._refuse(431, Fault("too-long", text))
 
+    def on_message_begin(self) -> None:
+        self._head_begun = True
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
+        self._head_begun = False
         self._stop_waiting()
         self._without_body = 0
         super().on_headers_complete()
@@ -85,7 +91,7 @@ class Protocol(HttpToolsProtocol):
         if self.cycle.more_body:
             # Answered before the body was read.
             self._waiting = self.loop.call_later(_READ_ON_SECONDS, self.transport.close)
-        elif self._without_body:
+        elif self._head_begun:
             # The next head has begun to come.
             self._expect_head()
 
