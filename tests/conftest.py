@@ -18,9 +18,19 @@ from typing import Any
 import httpx
 import pytest
 from fhir.resources.R4B.operationoutcome import OperationOutcome
+from hypothesis import HealthCheck, settings
 
 from app.main import create_app
 from tests.tools import require
+
+settings.register_profile(
+    "here",
+    deadline=None,
+    derandomize="CI" in os.environ,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.load_profile("here")
 
 ROOT = Path(__file__).resolve().parent.parent
 FHIR_JSON = "application/fhir+json"

@@ -968,7 +968,7 @@ def test_a_needless_result_is_not_told_of(tmp_path: Path) -> None:
 
 
 def test_a_correction_of_the_newest_brings_back_the_one_before(tmp_path: Path) -> None:
-    same = {"identifier": [{"value": "1"}]}
+    same = {"identifier": [{"value": "1"}], "specimen": {"reference": "Specimen/1"}}
     newest = result("p", "777-3", "20", "10*3/uL", "2024-05-01", **same)
     corrected = result("p", "777-3", "500", "10*3/uL", "2024-01-02", status="corrected", **same)
     between = result("p", "777-3", "60", "10*3/uL", "2024-04-20")

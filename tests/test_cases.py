@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.domain import assessment
+from app.domain import dependence, window
 from app.domain.assessment import Paper, assess_eligibility
 from app.domain.counts import (
     Analyte,
@@ -55,7 +55,7 @@ COUNTS = {
     "leukocytes": Analyte.LEUKOCYTES,
 }
 PRODUCTS = {"red_cell_units": Product.RED_CELLS, "platelet_transfusions": Product.PLATELETS}
-DRUGS = {"filgrastim": Drug.FILGRASTIM, "pegfilgrastim": Drug.PEGFILGRASTIM}
+DRUGS = {drug.value: drug for drug in Drug if drug is not Drug.DACLIZUMAB}
 # The smallest step in which laboratories report.
 STEP = {
     Analyte.ABSOLUTE_NEUTROPHIL_COUNT: Decimal("0.1"),
@@ -209,15 +209,15 @@ NIH = PUBLISHED[0]
 def test_the_numbers_of_dependence_matter_to_some_case(
     monkeypatch: pytest.MonkeyPatch, name: str, change: int
 ) -> None:
-    monkeypatch.setattr(assessment, name, getattr(assessment, name) + change)
+    monkeypatch.setattr(dependence, name, getattr(dependence, name) + change)
     assert not all(holds(NIH, case) for case in cases_of(NIH))
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-@pytest.mark.parametrize("support", list(assessment.CONFOUNDED_DAYS), ids=lambda s: s.value)
+@pytest.mark.parametrize("support", list(window.CONFOUNDED_DAYS), ids=lambda s: s.value)
 def test_the_days_of_support_matter_to_some_case(
     monkeypatch: pytest.MonkeyPatch, support: Product | Drug, change: int
 ) -> None:
-    days = assessment.CONFOUNDED_DAYS[support] + change
-    monkeypatch.setitem(assessment.CONFOUNDED_DAYS, support, days)
+    days = window.CONFOUNDED_DAYS[support] + change
+    monkeypatch.setitem(window.CONFOUNDED_DAYS, support, days)
     assert not all(holds(NIH, case) for case in cases_of(NIH))

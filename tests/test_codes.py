@@ -14,19 +14,17 @@ from app.domain.counts import Analyte, Drug, Product
 from app.fhir.codes import (
     ANALYTE_LOINC,
     BY_LOINC,
-    DRUG_NAMES,
-    DRUGS,
     LOINC_SYSTEMS,
     MOLAR_HEMOGLOBIN_FLOOR,
     PANEL_LOINC,
     PLAUSIBLE,
     PREFERRED_LOINC,
     REJECTED_LOINC,
-    TRANSFUSIONS,
     UCUM_SYSTEMS,
     Dimension,
     looks_like_a_count,
 )
+from app.fhir.treatments import DRUG_NAMES, DRUGS, TRANSFUSIONS
 from app.fhir.units import fitting
 
 NUMBER = Dimension.NUMBER_CONCENTRATION

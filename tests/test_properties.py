@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -11,7 +10,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app import operations
@@ -37,15 +36,6 @@ from app.fhir.codes import BY_LOINC, UNITS, Dimension, UnitRow
 from app.fhir.units import fitting
 from app.fhir.writing import encode
 from app.papers import PUBLISHED
-
-settings.register_profile(
-    "here",
-    deadline=None,
-    derandomize="CI" in os.environ,
-    max_examples=150,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
-settings.load_profile("here")
 
 ANC = Analyte.ABSOLUTE_NEUTROPHIL_COUNT
 PLATELETS = Analyte.PLATELETS

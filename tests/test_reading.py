@@ -975,11 +975,6 @@ def test_leukocytes_corrected_for_nucleated_red_cells_go_before_the_plain_ones(
     assert ask(plain, earlier, percent).neutrophils == "not-met"
 
 
-def test_a_direct_neutrophil_count_wins_over_the_leukocytes_that_contradict_it() -> None:
-    answer = ask(observation(ANC, "1.5", "10*9/L"), observation(LEUKOCYTES, "0.9", "10*9/L"))
-    assert answer.neutrophils == "not-met"
-
-
 def test_a_direct_neutrophil_count_wins_over_a_derived_one() -> None:
     answer = ask(
         observation(ANC, "1.1", "10*9/L"),

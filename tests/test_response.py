@@ -387,7 +387,8 @@ def test_the_laboratorys_own_range_decides_what_is_normal() -> None:
         ([*counts(0, LOW), *counts(91, NORMAL)], {}, "No start of treatment"),
         ([*counts(0, LOW)], {"treatmentStart": day(0)}, "No counts from day 60"),
         ([*counts(0, LOW)], {"treatmentStart": day(20)}, "No counts from day 60"),
-        ([*counts(0, LOW)], {"treatmentStart": day(40)}, "there is no baseline"),
+        ([*counts(0, LOW)], {"treatmentStart": day(90)}, "No counts from day 60"),
+        ([*counts(0, LOW)], {"treatmentStart": day(91)}, "there is no baseline"),
         ([*counts(91, NORMAL)], {"treatmentStart": day(0)}, "there is no baseline"),
         (
             [*counts(0, NORMAL), *counts(91, NORMAL)],

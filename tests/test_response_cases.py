@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from app.domain import assessment, response, rules
+from app.domain import response, rules, window
 from app.domain.counts import (
     Count,
     Course,
@@ -132,7 +132,16 @@ def holds(paper: ResponsePaper, case: Case) -> bool:
         found.verdict.value == case["verdict"]
         and told(found).items() >= case.get("is", {}).items()
         and other_windows(found) == case.get("other_windows", other_windows(found))
+        and remarks(found) == set(case.get("remarks", remarks(found)))
     )
+
+
+RULED = {"above-normal", "old-baseline", "transfusion-history-unknown", "under-age"}
+
+
+def remarks(found: ResponseAssessment) -> set[str]:
+    """What the rulings on messy data ask to be said."""
+    return {remark.code for remark in found.remarks} & RULED
 
 
 def other_windows(found: ResponseAssessment) -> dict[str, str]:
@@ -154,6 +163,7 @@ def test_the_case_is_as_it_says(paper: ResponsePaper, case: Case) -> None:
     got = {name: value for name, value in told(found).items() if name in expected}
     assert (found.verdict.value, got) == (case["verdict"], expected), found.reason
     assert other_windows(found) == case.get("other_windows", other_windows(found))
+    assert remarks(found) == set(case.get("remarks", remarks(found)))
 
 
 # Every number moved
@@ -252,12 +262,12 @@ def test_the_published_transfusion_free_times_matter(
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-@pytest.mark.parametrize("support", list(assessment.CONFOUNDED_DAYS), ids=lambda s: s.value)
+@pytest.mark.parametrize("support", list(window.CONFOUNDED_DAYS), ids=lambda s: s.value)
 def test_the_days_of_support_matter(
     monkeypatch: pytest.MonkeyPatch, support: Product | Drug, change: int
 ) -> None:
-    days = assessment.CONFOUNDED_DAYS[support] + change
-    monkeypatch.setitem(assessment.CONFOUNDED_DAYS, support, days)
+    days = window.CONFOUNDED_DAYS[support] + change
+    monkeypatch.setitem(window.CONFOUNDED_DAYS, support, days)
     assert not no_case_notices()
 
 

@@ -16,7 +16,6 @@ from msgspec import Raw
 
 from app.domain.counts import Analyte
 from app.domain.derivation import PARTS, TOTALS
-from app.fhir import codes
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
 from app.fhir.reading import read_courses
@@ -24,7 +23,6 @@ from app.fhir.resources import (
     ABSENT,
     DECODE_RESOURCE,
     DECODE_TYPED,
-    Concept,
     Dated,
     DiagnosticReport,
     Entry,
@@ -39,12 +37,10 @@ from app.fhir.resources import (
 )
 from app.fhir.subjects import Subjects, literal_of
 from app.fhir.times import effective, when
+from app.fhir.treatments import drug_of, transfused
 from app.fhir.values import SetAside, meaning_of
 
 _READ_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Readable))
-_KNOWN_CODES = frozenset(
-    {code for _, code in codes.TRANSFUSIONS} | {code for _, code in codes.DRUGS}
-)
 _PLAIN: dict[Analyte, str] = {
     analyte: analyte.name for analyte in Analyte if analyte is not Analyte.BODY_WEIGHT
 }
@@ -203,7 +199,7 @@ def route(found: Readable, code_map: CodeMap | None) -> Routed | None:
 
 
 def _medication(found: Medication, name: str) -> Routed:
-    if _matters(found.code):
+    if drug_of(found.code) or transfused(found.code, is_medication=True):
         return Routed(name, name)
     # It may stand before another of its name, as in a Bundle.
     meta = bytes(found.meta) or b"null"
@@ -262,8 +258,13 @@ def _useless(
     if isinstance(found, DiagnosticReport):
         return not found.result
     if isinstance(found, Procedure):
-        return not _matters(found.code)
-    return not (found.medicationReference or _matters(found.medicationCodeableConcept))
+        return transfused(found.code) is None
+    concept = found.medicationCodeableConcept
+    return not (
+        found.medicationReference
+        or drug_of(concept)
+        or transfused(concept, is_medication=True) is not None
+    )
 
 
 def _may_count(valued: Valued, panel: bool, code_map: CodeMap | None) -> bool:
@@ -272,15 +273,6 @@ def _may_count(valued: Valued, panel: bool, code_map: CodeMap | None) -> bool:
         return meaning_of(valued, panel, code_map) is not None
     except SetAside:
         return True
-
-
-def _matters(concept: Concept | None) -> bool:
-    if concept is None:
-        return False
-    names = [text for text in (concept.text, *(c.display for c in concept.coding)) if text]
-    return any(c.code in _KNOWN_CODES for c in concept.coding) or any(
-        drug in text[:200].lower() for text in names for drug in codes.DRUG_NAMES
-    )
 
 
 def _contained(found: Readable) -> Iterator[Readable]:

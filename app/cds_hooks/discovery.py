@@ -43,10 +43,10 @@ class Service:
         # Bare codes: a '|' must be escaped in a URL, and clients disagree on who does it. Results
         # of another system's equal code are set aside when they are read.
         codes = ",".join(quote(code, safe="") for code in search.codes)
+        of_codes = f"&code={codes}" if codes else ""
         newest_first = _NEWEST_FIRST.get(search.type, "-date")
         return (
-            f"{search.type}?patient={patient_id}&code={codes}"
-            f"&_sort={newest_first}&_count={self.count}"
+            f"{search.type}?patient={patient_id}{of_codes}&_sort={newest_first}&_count={self.count}"
         )
 
 

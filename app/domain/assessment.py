@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from enum import Enum
 from functools import cache
-from operator import attrgetter
 from typing import NamedTuple
 
 from app.domain.counts import (
     Analyte,
     Count,
     Course,
-    Drug,
-    DrugGiven,
-    Interval,
     Kind,
-    NoTransfusion,
     Patient,
-    Product,
     Remark,
     Severity,
     Source,
-    Transfusion,
     When,
-    newness,
 )
 from app.domain.derivation import NEVER_ALONE
 from app.domain.effort import spend
@@ -35,7 +27,7 @@ from app.domain.rules import (
     Criterion,
     Findings,
     Limit,
-    NotLow,
+    Normal,
     OfOneAnalyte,
     OfOneProduct,
     Rule,
@@ -43,25 +35,7 @@ from app.domain.rules import (
     criteria_of,
     under_policy,
 )
-
-# Transfusion dependence: NIH NCT01891994, at least 4 units in the 8 weeks before.
-DEPENDENCE_UNITS = 4
-DEPENDENCE_DAYS = 56
-ADULT_DAYS = 6575  # 18 years
-# Our own reading, said in the answer wherever it bears on a count.
-CONFOUNDED_DAYS = {
-    Product.PLATELETS: 7,
-    Product.RED_CELLS: 28,
-    Drug.FILGRASTIM: 14,
-    Drug.PEGFILGRASTIM: 28,
-}
-
-
-_NOT_KNOWN = {Product.RED_CELLS: Truth.UNKNOWN, Product.PLATELETS: Truth.UNKNOWN}
-_INSTANT = attrgetter("when.instant")
-_STEPS = 30
-"""To judge one patient on one day, whatever the counts."""
-_TWO_DAYS = timedelta(days=2)
+from app.domain.window import Baseline, placed, places, take_baseline
 
 
 class Verdict(Enum):
@@ -103,6 +77,8 @@ class Paper:
     """Whether the wording was seen in the published source."""
     red_cell_policies: tuple[str, ...] = ()
     """Named readings of the red-cell criterion; the first is the paper's own words."""
+    least_age_years: int | None = None
+    """Whoever is known to be younger was not meant."""
 
 
 class Reading(NamedTuple):
@@ -235,7 +211,9 @@ def assess_eligibility(
         remarks=(
             *baseline.remarks,
             *_left_out(baseline, known, later, as_of, window_days),
-            *contradictions(asked.rule, findings),
+            *contradictions(asked.rule, findings, baseline),
+            *_stale(baseline, as_of, window_days),
+            *of_the_person(course, baseline.day, paper.least_age_years, baseline.counts),
         ),
     )
 
@@ -305,336 +283,87 @@ def none_low(found: Assessment) -> bool:
             if low and Analyte.HEMOGLOBIN not in counts_of:
                 return False
             continue
-        truth = NotLow(analyte).check(found.judged)
+        truth = Normal(analyte).check(found.judged)
         bound = all(count.kind is Kind.BOUND for count in counts)
         if truth is Truth.NOT_MET or (truth is Truth.UNKNOWN and not bound):
             return False
     return True
 
 
-def contradictions(rule: Rule, findings: Findings) -> Iterator[Remark]:
-    """Results of one moment that answer a rule differently, each analyte once."""
-    if max(map(len, findings.counts.values()), default=0) < 2:
-        return
+def contradictions(rule: Rule, findings: Findings, taken: Baseline) -> Iterator[Remark]:
+    """Results of one moment that answer a rule differently, each analyte once.
+
+    They are looked for among the counts as reported, before support is (ruling 6).
+    """
+    reported = findings._replace(counts=taken.chosen)
     seen = set()
     leaves = (leaf for leaf in rule.leaves() if isinstance(leaf, OfOneAnalyte))
     for leaf in leaves:
         spend(2 * len(findings.counts.get(leaf.analyte, ())))
-        if leaf.analyte not in seen and leaf.contradicted(findings):
+        if leaf.analyte in seen:
+            continue
+        if leaf.contradicted(reported):
             seen.add(leaf.analyte)
             yield Remark(
                 "contradiction",
                 Severity.WARNING,
                 f"Results of one moment stand on either side of a limit ({leaf.describe()}): "
                 f"{leaf.analyte.title} is not known. Correct or repeat the count.",
-                _places(findings.counts[leaf.analyte]),
+                places(taken.chosen[leaf.analyte]),
+            )
+        elif others := _on_the_other_side(leaf, reported, taken):
+            seen.add(leaf.analyte)
+            yield Remark(
+                "direct-before-derived",
+                Severity.WARNING,
+                f"{leaf.analyte.title} as reported stands on the other side of a limit "
+                f"({leaf.describe()}) than worked out from other results of the same moment: the "
+                "one reported was judged. Check both.",
+                places([*taken.chosen[leaf.analyte], *others]),
             )
 
 
-def _places(counts: Iterable[Count]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([s.place for count in counts for s in count.sources]))
+def _on_the_other_side(leaf: OfOneAnalyte, reported: Findings, taken: Baseline) -> list[Count]:
+    """What was worked out for the moment of a reported count, and answers the other way."""
+    others = taken.passed_over.get(leaf.analyte, ())
+    truth = leaf.check(reported) if others else Truth.UNKNOWN
+    if truth is Truth.UNKNOWN:
+        return []
+    alone = [(c, leaf.check(reported._replace(counts={leaf.analyte: (c,)}))) for c in others]
+    return [count for count, other in alone if other not in {truth, Truth.UNKNOWN}]
 
 
-class Baseline(NamedTuple):
-    """The counts of one window, and what bears on them."""
-
-    day: When | None
-    first_day: date
-    """Where the window begins."""
-    last_day: date
-    """Where it ends."""
-    counts: tuple[Count, ...]
-    findings: Findings
-    confounders: tuple[Source, ...]
-    dependence_sources: tuple[Source, ...]
-    remarks: tuple[Remark, ...]
+def _stale(baseline: Baseline, as_of: When | None, window_days: int) -> Iterator[Remark]:
+    """Counts long before the day asked for: the verdict stands, and says so (ruling 13)."""
+    if as_of and baseline.day and (as_of.first - baseline.last_day).days > window_days:
+        text = (
+            f"The newest counts judged are more than {window_days} days older than {as_of.text}, "
+            "the day judged: they may no longer hold."
+        )
+        yield Remark("stale", Severity.WARNING, text, places(baseline.counts))
 
 
-def take_baseline(
-    course: Course,
-    counts: Sequence[Count],
-    analytes: frozenset[Analyte],
-    window_days: int,
-    as_of: When | None = None,
-    independence_days: int = DEPENDENCE_DAYS,
-) -> Baseline:
-    """The newest of the counts for each analyte, none outside the window.
-
-    The course tells what bears on them; of that nothing later than `as_of` is looked at.
-    Independence is nothing transfused in `independence_days`.
-    """
-    spend(_STEPS + len(counts))
-    pools: dict[Analyte, list[Count]] = {analyte: [] for analyte in _in_order(analytes)}
-    for count in counts:
-        pool = pools.get(count.analyte)
-        if pool is not None:
-            when = count.when
-            if when.first == when.last or _placed(count, window_days):
-                pool.append(count)
-    pools = {analyte: _contenders(pool) for analyte, pool in pools.items() if pool}
-    newest = max([_last_day(_tellers(pool)) for pool in pools.values()], default=date.max)
-    start = _days_before(newest, timedelta(days=window_days))
-    chosen: dict[Analyte, tuple[Count, ...]] = {}
-    for analyte, pool in pools.items():
-        inside = [c for c in pool if start <= c.when.first and c.when.last <= newest]
-        if inside:
-            chosen[analyte] = _newest(_tellers(inside))
-    used = tuple([count for some in chosen.values() for count in some])
-    supported, confounders, remarks = _confounded(course, chosen, as_of)
-    dependent, independent, units, sources = _dependence(course, newest, as_of, independence_days)
-    last = max(used, key=newness, default=None)
-    return Baseline(
-        day=last.when if last else None,
-        first_day=start,
-        last_day=newest,
-        counts=used,
-        findings=Findings(
-            supported, dependent, independent, units, course.sex, _child(course, newest)
-        ),
-        confounders=confounders,
-        dependence_sources=sources,
-        remarks=remarks,
-    )
+def of_the_person(
+    course: Course, day: When | None, least_age_years: int | None, counts: Sequence[Count]
+) -> Iterator[Remark]:
+    """A death before the day judged, and an age that the definition leaves out (ruling 13)."""
+    if day is None:
+        return
+    if course.died and course.died.last < day.first:
+        text = f"The patient died before ({course.died.text}): check whose results these are."
+        yield Remark("after-death", Severity.WARNING, text, places(counts))
+    if least_age_years is not None and course.born:
+        born = course.born.first
+        if (day.last.year - born.year, *_in_year(day.last)) < (least_age_years, *_in_year(born)):
+            text = (
+                f"The patient was younger than {least_age_years} years, the least age of the "
+                "definition: the verdict is by counts alone."
+            )
+            yield Remark("under-age", Severity.WARNING, text, places(counts))
 
 
-@cache
-def _in_order(analytes: frozenset[Analyte]) -> tuple[Analyte, ...]:
-    return tuple(analyte for analyte in Analyte if analyte in analytes)
-
-
-def _days_before(day: date, days: timedelta) -> date:
-    return day - min(days, day - date.min)
-
-
-def _placed(count: Count, window_days: int) -> bool:
-    """Whether its date is precise enough to say that it belongs to a window."""
-    return (count.when.last - count.when.first).days <= window_days
-
-
-def _contenders(counts: list[Count]) -> list[Count]:
-    """The counts that may be of the newest moment, whatever the window."""
-    if len(counts) == 1:
-        return counts
-    exact = [
-        c.when.last for c in counts if c.when.first == c.when.last and c.kind is not Kind.BOUND
-    ]
-    if not exact:
-        return counts
-    # Civil days of one instant differ by two at the most, however far apart the zones.
-    since = _days_before(max(exact), _TWO_DAYS)
-    return [c for c in counts if c.when.last >= since]
-
-
-def _tellers(counts: list[Count]) -> list[Count]:
-    """The counts that tell of the analyte itself; mere bounds only where there are none."""
-    return [c for c in counts if c.kind is not Kind.BOUND] or counts
-
-
-def _last_day(counts: list[Count]) -> date:
-    return max([count.when.last for count in counts])
-
-
-def _newest(counts: list[Count]) -> tuple[Count, ...]:
-    """The counts of the newest moment, those that tell most: exact days, firm, measured."""
-    if len(counts) == 1:
-        return (counts[0],)
-    counts = [c for c in counts if c.when.first == c.when.last] or counts
-    last_day = _last_day(counts)
-    newest = next(c.when for c in counts if c.when.last == last_day)
-    timed = [c for c in counts if c.when.instant]
-    if timed:
-        newest_timed = max(timed, key=_INSTANT).when
-        if newest_timed.last == last_day:
-            newest = newest_timed
-    moment = [c for c in counts if c.when is newest or c.when.same_moment(newest)]
-    if len(moment) == 1:
-        return (moment[0],)
-    moment = [c for c in moment if not c.doubtful] or moment
-    measured = [c for c in moment if c.kind is Kind.MEASURED]
-    # A censored measured count does not overrule an exact one worked out from its parts.
-    if any(c.value.exact is not None for c in measured):
-        moment = measured
-    return _each_value_once(moment)
-
-
-def _each_value_once(counts: Iterable[Count]) -> tuple[Count, ...]:
-    seen: dict[tuple[Interval, bool, Kind], Count] = {}
-    for count in sorted(counts, key=lambda c: c.sources[0].reference):
-        seen.setdefault((count.value, count.manual, count.kind), count)
-    return tuple(seen.values())
-
-
-def _confounded(
-    course: Course, chosen: Mapping[Analyte, tuple[Count, ...]], as_of: When | None
-) -> tuple[dict[Analyte, tuple[Count, ...]], tuple[Source, ...], tuple[Remark, ...]]:
-    """Counts under support, as upper bounds: low still counts as low, high is no evidence."""
-    findings = dict(chosen)
-    if not (course.transfusions or course.drugs):
-        return findings, (), ()
-    sources: list[Source] = []
-    remarks: list[Remark] = []
-    for analyte, supports, code in (
-        (Analyte.HEMOGLOBIN, _transfusions(course, Product.RED_CELLS), "transfusion-window"),
-        (Analyte.PLATELETS, _transfusions(course, Product.PLATELETS), "transfusion-window"),
-        (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, _growth_factors(course), "growth-factor-window"),
-    ):
-        bounded = []
-        # Counts of one moment follow the same support, and there may be many of both.
-        before: dict[object, list[Transfusion | DrugGiven]] = {}
-        for count in chosen.get(analyte, ()):
-            moment = count.when[:3]
-            given = before.get(moment)
-            if given is None:
-                spend(len(supports))
-                given = before[moment] = [
-                    support
-                    for support, days in supports
-                    if _may_follow(count.when, support.when, days)
-                    and not (as_of and support.when.after(as_of))
-                ]
-                sources += (support.source for support in given)
-            if given:
-                remarks.append(_under_support(count, given[0], code))
-                bounded.append(count._replace(value=count.value._replace(low=None)))
-            else:
-                bounded.append(count)
-        if bounded:
-            findings[analyte] = tuple(bounded)
-    return findings, tuple(sources), tuple(remarks)
-
-
-Support = tuple[Transfusion | DrugGiven, int]
-
-
-def _transfusions(course: Course, product: Product) -> list[Support]:
-    days = CONFOUNDED_DAYS[product]
-    return [(t, days) for t in course.transfusions if t.product in {product, Product.UNKNOWN}]
-
-
-def _growth_factors(course: Course) -> list[Support]:
-    return [(d, CONFOUNDED_DAYS[d.drug]) for d in course.drugs if d.drug in CONFOUNDED_DAYS]
-
-
-def _may_follow(count: When, support: When, days: int) -> bool:
-    """Whether the count may stand within so many days after the support."""
-    if support.after(count) and support.first >= count.last:
-        return False
-    return (
-        count.last >= support.first and count.first.toordinal() - support.last.toordinal() <= days
-    )
-
-
-def _under_support(count: Count, support: Transfusion | DrugGiven, code: str) -> Remark:
-    what = (
-        f"a transfusion of {support.product.value}"
-        if isinstance(support, Transfusion)
-        else support.drug.value
-    )
-    return Remark(
-        code,
-        Severity.WARNING,
-        f"{count.analyte.title} of {count.when.text} stands shortly after {what} "
-        f"({support.when.text}): a low value still counts as low, a high one is no evidence.",
-        _places((count,)),
-    )
-
-
-def _child(course: Course, day: date) -> bool:
-    """Whether the patient may have been under 18 years old on the day."""
-    return course.born is not None and course.born.last.toordinal() > day.toordinal() - ADULT_DAYS
-
-
-def _dependence(
-    course: Course, newest: date, as_of: When | None, independence_days: int
-) -> tuple[
-    dict[Product, Truth], dict[Product, Truth], dict[Product, int | None], tuple[Source, ...]
-]:
-    """Dependence on and independence of transfusions up to the day, and the units if known.
-
-    No transfusion in the data is not "no transfusions": without evidence that covers the time
-    the answer is unknown. So it is without a count, whose day tells up to when.
-    """
-    told = course.transfusions or course.no_transfusions or course.transfusion_history_complete
-    if newest == date.max or not told:
-        return _NOT_KNOWN, _NOT_KNOWN, {}, ()
-    dependent: dict[Product, Truth] = {}
-    independent: dict[Product, Truth] = {}
-    units: dict[Product, int | None] = {}
-    longest = max(DEPENDENCE_DAYS, independence_days)
-    sources = [t.source for t in _recorded(course, newest, longest, as_of)]
-    for product in _NOT_KNOWN:
-        given = _given(course, product, newest, DEPENDENCE_DAYS, as_of)
-        within = given
-        if independence_days != DEPENDENCE_DAYS:
-            within = _given(course, product, newest, independence_days, as_of)
-        dependent[product] = given.enough(DEPENDENCE_UNITS)
-        independent[product] = within.none
-        for one in (given, within):
-            sources += (statement.source for statement in one.statements)
-        sure = len(given.sure)
-        units[product] = sure if given.covered and sure == len(given.possible) else None
-    return dependent, independent, units, tuple(dict.fromkeys(sources))
-
-
-def transfusion_independence(course: Course, newest: date, days: int) -> dict[Product, Truth]:
-    """Whether, by evidence, nothing of each product was transfused in the days up to one."""
-    return {product: _given(course, product, newest, days, None).none for product in _NOT_KNOWN}
-
-
-class _Given(NamedTuple):
-    """What is known of the transfusions of one product in a time."""
-
-    sure: list[Transfusion]
-    possible: list[Transfusion]
-    """Those that may be of the product, and may be in the time."""
-    statements: list[NoTransfusion]
-    """That none was given in all of the time."""
-    covered: bool
-    """Whether every transfusion is on record."""
-
-    def enough(self, number: int) -> Truth:
-        """Whether so many were given."""
-        if len(self.sure) >= number:
-            return Truth.MET
-        return Truth.NOT_MET if self.covered and len(self.possible) < number else Truth.UNKNOWN
-
-    @property
-    def none(self) -> Truth:
-        """Whether none was given."""
-        if self.sure:
-            return Truth.NOT_MET
-        return Truth.MET if self.covered and not self.possible else Truth.UNKNOWN
-
-
-def _given(course: Course, product: Product, newest: date, days: int, as_of: When | None) -> _Given:
-    start = _days_before(newest, timedelta(days=days))
-    recorded = _recorded(course, newest, days, as_of)
-    statements = [
-        n
-        for n in course.no_transfusions
-        if n.product in {product, None} and n.when.first <= start and n.when.last >= newest
-    ]
-    return _Given(
-        sure=[
-            t
-            for t in recorded
-            if t.product is product and start <= t.when.first and t.when.last <= newest
-        ],
-        possible=[t for t in recorded if t.product in {product, Product.UNKNOWN}],
-        statements=statements,
-        covered=bool(course.transfusion_history_complete or statements),
-    )
-
-
-def _recorded(course: Course, newest: date, days: int, as_of: When | None) -> list[Transfusion]:
-    """The transfusions that may lie in the days up to one."""
-    spend(len(course.transfusions) + len(course.no_transfusions))
-    start = _days_before(newest, timedelta(days=days))
-    return [
-        t
-        for t in course.transfusions
-        if t.when.last >= start and t.when.first <= newest and not (as_of and t.when.after(as_of))
-    ]
+def _in_year(day: date) -> tuple[int, int]:
+    return day.month, day.day
 
 
 def _left_out(
@@ -645,7 +374,7 @@ def _left_out(
     window_days: int,
 ) -> Iterator[Remark]:
     """What was not judged: for each kind of reason its places, every place under one reason."""
-    told = set(_places(baseline.counts))
+    told = set(places(baseline.counts))
     first_day = baseline.first_day if told else date.min
     left: dict[str, list[str]] = {reason: [] for reason in _REASONS}
     vague, outside = left["imprecise-date"], left["outside-window"]
@@ -654,7 +383,7 @@ def _left_out(
         if count.kind is not Kind.MEASURED or (place := count.sources[0].place) in told:
             continue
         first, last, _, _ = count.when
-        if first != last and not _placed(count, window_days):
+        if first != last and not placed(count, window_days):
             vague.append(place)
         elif first < first_day:
             outside.append(place)

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import NamedTuple
 
 # The default context rounds at 28 digits, and a rounded count can cross a limit.
+_ZERO = Decimal(0)
 EXACT = Context(prec=1000, traps=[Inexact, InvalidOperation, Overflow])
 
 
@@ -86,6 +87,26 @@ class Interval(NamedTuple):
         """The value, where it is known exactly."""
         return self.low if self.low == self.high else None
 
+    def inside(self, other: Interval) -> bool:
+        """Whether no value of this lies outside the other; cells are never fewer than none."""
+        low, least = self.low or _ZERO, other.low or _ZERO
+        if low < least or (low == least and self.low_included and not other.low_included):
+            return False
+        if self.high is None or other.high is None:
+            return other.high is None
+        if self.high == other.high:
+            return other.high_included or not self.high_included
+        return self.high < other.high
+
+    def both(self, other: Interval) -> Interval | None:
+        """What the two have in common; None where they exclude each other."""
+        low, open_low = max((i.low or _ZERO, not i.low_included) for i in (self, other))
+        highs = [(i.high, i.high_included) for i in (self, other) if i.high is not None]
+        high, high_included = min(highs, default=(None, True))
+        if high is not None and (low > high or (low == high and (open_low or not high_included))):
+            return None
+        return Interval(low, high, not open_low, high_included)
+
     def times(self, factor: Decimal) -> Interval:
         """The interval scaled by a positive factor, without rounding."""
         return Interval(
@@ -115,11 +136,26 @@ class When(NamedTuple):
             return self.instant == other.instant
         return self.first == other.first and self.last == other.last
 
+    @property
+    def lasting(self) -> bool:
+        """Whether it has begun, and no end is known."""
+        return self.last == date.max and self.first > date.min
+
+    def begins_after(self, other: When) -> bool:
+        """Whether none of this lies before the other's end; what lasts has begun before."""
+        if self.instant and other.instant:
+            return self.instant > other.instant
+        return self.first > other.last
+
     def after(self, other: When) -> bool:
         """Whether this may lie after the other; a day is compared as the source wrote it."""
         if self.instant and other.instant:
             return self.instant > other.instant
         return self.last > other.last
+
+
+UNDATED = When(date.min, date.max, None, "")
+"""Of what happened, and nobody knows when."""
 
 
 class Source(NamedTuple):
@@ -175,6 +211,8 @@ class Transfusion:
     product: Product
     when: When
     source: Source
+    standing: bool = True
+    """False where it was set aside (no date, unknown status): not counted, and yet no "none"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +229,9 @@ class Drug(Enum):
 
     DACLIZUMAB = "daclizumab"
     FILGRASTIM = "filgrastim"
+    LENOGRASTIM = "lenograstim"
     PEGFILGRASTIM = "pegfilgrastim"
+    LIPEGFILGRASTIM = "lipegfilgrastim"
 
 
 @dataclass(frozen=True, slots=True)

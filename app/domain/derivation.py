@@ -11,6 +11,8 @@ from app.domain.counts import EXACT, Analyte, Count, Interval, Kind, When, newne
 
 _HUNDREDTH = Decimal("0.01")
 _ZERO = Decimal(0)
+_ROUNDED, _A_TENTH = Decimal("1.05"), Decimal("0.1")
+_NEUTROPHILS = (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Analyte.SEGMENTED_NEUTROPHILS)
 PARTS = {
     Analyte.LEUKOCYTES,
     Analyte.ERYTHROCYTES,
@@ -43,10 +45,14 @@ def derived_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
     moment's leukocytes those corrected for nucleated red cells are taken, where there are any.
     """
     counts = list(counts)
-    counted = {c.when.text for c in counts if c.analyte is Analyte.ABSOLUTE_NEUTROPHIL_COUNT}
+    counted = {
+        c.when.text
+        for c in counts
+        if c.analyte is Analyte.ABSOLUTE_NEUTROPHIL_COUNT and c.value.exact is not None
+    }
     some = [c for c in counts if c.analyte in PARTS]
     if TOTALS.issuperset(c.analyte for c in some):
-        # Beside a count of neutrophils their mere bound by leukocytes is never judged.
+        # Beside an exact count of neutrophils their mere bound by leukocytes is never judged.
         some = [c for c in some if c.when.text not in counted]
     corrected = {_moment(c.when) for c in some if c.corrected}
     if corrected:
@@ -65,6 +71,35 @@ def derived_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
             if key not in found:
                 found[key] = _combined(analyte, kind, parts, arithmetic)
     return tuple(found.values())
+
+
+def impossible_pairs(counts: Iterable[Count]) -> tuple[tuple[Count, ...], ...]:
+    """Neutrophils that outnumber the leukocytes of their moment, with these (ruling 5).
+
+    Beyond rounding one of the two is wrong, and nothing tells which. Where several leukocyte counts
+    stand at one moment, the neutrophils must outnumber all of them.
+    """
+    groups: dict[object, Group] = {}
+    for count in counts:
+        if count.analyte in _NEUTROPHILS or count.analyte is Analyte.LEUKOCYTES:
+            group = groups.setdefault(_moment(count.when), {})
+            group.setdefault(count.analyte, []).append(count)
+    found = []
+    for group in groups.values():
+        leukocytes = group.get(Analyte.LEUKOCYTES, [])
+        highs = [c.value.high for c in leukocytes]
+        if not leukocytes or None in highs:
+            continue
+        most = EXACT.add(EXACT.multiply(max(h for h in highs if h is not None), _ROUNDED), _A_TENTH)
+        above = [
+            count
+            for analyte in _NEUTROPHILS
+            for count in group.get(analyte, ())
+            if count.value.low is not None and count.value.low > most
+        ]
+        if above:
+            found.append((*above, *leukocytes))
+    return tuple(found)
 
 
 def _groups(counts: Iterable[Count]) -> Iterator[Group]:
@@ -124,7 +159,8 @@ def _ways(group: Group) -> Iterator[Way]:
         if cells in group and percent in group:
             for pair in product(group[cells], group[percent]):
                 yield analyte, Kind.DERIVED, pair, _percent_of
-    if Analyte.NEUTROPHIL_PERCENT not in group and not _SEGMENTED.isdisjoint(group):
+    by_percent = Analyte.NEUTROPHIL_PERCENT in group and Analyte.LEUKOCYTES in group
+    if not by_percent and not _SEGMENTED.isdisjoint(group):
         yield from _neutrophils_from_parts(group)
     for leukocytes in group.get(Analyte.LEUKOCYTES, ()):
         yield Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Kind.BOUND, (leukocytes,), _at_most_the_first

@@ -5,19 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from enum import Enum
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from app.domain.assessment import (
-    DEPENDENCE_DAYS,
-    Baseline,
-    Citation,
-    contradictions,
-    transfusion_independence,
-)
+from app.domain.assessment import Citation, contradictions, of_the_person
 from app.domain.counts import (
     EXACT,
     Analyte,
@@ -32,24 +26,31 @@ from app.domain.counts import (
     Source,
     When,
 )
+from app.domain.dependence import DEPENDENCE_DAYS, transfusion_independence
 from app.domain.effort import spend
 from app.domain.rules import (
     AtBaseline,
     Criterion,
     Findings,
     OfOneAnalyte,
+    Recovered,
     Rule,
     TransfusionDependent,
     TransfusionIndependent,
     Truth,
+    above_normal,
     under_policy,
 )
 from app.domain.timeline import LAST_DAY, Timeline
+from app.domain.window import Baseline, places
 
 # Our own reading of "3 months" and "6 months", in days after the start of treatment.
 ABOUT_3_MONTHS = (60, 90, 120)
 ABOUT_6_MONTHS = (150, 180, 210)
 TWO_YEARS_DAYS = 730
+# Counts older than these before the start are doubtful as a baseline, and none (ruling 13).
+OLD_BASELINE_DAYS = 30
+BASELINE_DAYS = 90
 # The transfusion-free times that published definitions ask for, in days; 3 months is the longest
 # that three calendar months can be (our reading).
 INDEPENDENCE_WINDOWS = {
@@ -126,6 +127,8 @@ class ResponsePaper:
     also_requires: tuple[str, ...] = ()
     verified: bool = True
     red_cell_policies: tuple[str, ...] = ()
+    least_age_years: int | None = None
+    """Whoever was known to be younger at the start was not meant."""
     independence_days: int = DEPENDENCE_DAYS
     """Without a transfusion for so long, a patient is independent (IWG-2006)."""
 
@@ -258,8 +261,8 @@ def _as_known(course: Course, as_of: When | None) -> Course:
     return course._replace(
         counts=tuple(c for c in course.counts if not c.when.after(as_of)),
         derived=tuple(c for c in course.derived if not c.when.after(as_of)),
-        transfusions=tuple(t for t in course.transfusions if not t.when.after(as_of)),
-        drugs=tuple(d for d in course.drugs if not d.when.after(as_of)),
+        transfusions=tuple(t for t in course.transfusions if not t.when.begins_after(as_of)),
+        drugs=tuple(d for d in course.drugs if not d.when.begins_after(as_of)),
     )
 
 
@@ -386,12 +389,14 @@ class _Judge:
             if not c.when.after(start) and (start.precise or c.when.last <= start.first)
         ]
         days = [c.when.last for c in before if c.analyte in _COUNTED]
-        days = [d for d in days if d >= start.first - timedelta(days=self.window_days)]
+        days = [d for d in days if (start.first - d).days <= BASELINE_DAYS]
         if not days:
             return None
         known = self.course._replace(
-            transfusions=tuple(t for t in self.course.transfusions if not t.when.after(start)),
-            drugs=tuple(d for d in self.course.drugs if not d.when.after(start)),
+            transfusions=tuple(
+                t for t in self.course.transfusions if not t.when.begins_after(start)
+            ),
+            drugs=tuple(d for d in self.course.drugs if not d.when.begins_after(start)),
         )
         return self._timeline(known, before).at(max(days))
 
@@ -473,7 +478,7 @@ class _Judge:
             )
         if baseline is None or not baseline.counts:
             return (
-                f"No counts in the {self.window_days} days up to the start of treatment "
+                f"No counts in the {BASELINE_DAYS} days up to the start of treatment "
                 f"({self.start.text}): there is no baseline."
             )
         if self.paper.entry is not None:
@@ -562,9 +567,13 @@ class _Judge:
     ) -> Iterator[Remark]:
         yield from dict.fromkeys(remark for taking in takings for remark in taking.remarks)
         if judged:
-            yield from contradictions(self.response, judged.findings)
+            yield from contradictions(self.response, judged.findings, judged.taken)
+            yield from self._not_seen(judged)
+            yield from _above_normal(judged)
         if takings and self.paper.entry:
-            yield from contradictions(self.paper.entry, takings[0].findings)
+            yield from contradictions(self.paper.entry, takings[0].findings, takings[0])
+        if takings:
+            yield from self._of_the_baseline(takings[0])
         days = sorted(d.when.first for d in doses)
         gaps = [b for a, b in pairwise(days) if (b - a).days > COURSE_GAP_DAYS]
         if gaps:
@@ -587,6 +596,47 @@ class _Judge:
                 "judged, or another result of the same days was judged.",
                 rest,
             )
+
+    def _of_the_baseline(self, baseline: Baseline) -> Iterator[Remark]:
+        assert self.start is not None  # noqa: S101 a baseline has a start
+        if (self.start.first - baseline.last_day).days > OLD_BASELINE_DAYS:
+            text = (
+                f"The baseline is more than {OLD_BASELINE_DAYS} days before the start of treatment "
+                f"({self.start.text}): the counts may have changed by then."
+            )
+            yield Remark("old-baseline", Severity.WARNING, text, places(baseline.counts))
+        least = self.paper.least_age_years
+        yield from of_the_person(self.course, self.start, least, baseline.counts)
+
+    def _not_seen(self, judged: Moment) -> Iterator[Remark]:
+        """Independence that may have been gained, and could not have been seen (ruling 14)."""
+        if judged.verdict is not ResponseVerdict.NO_RESPONSE:
+            return
+        rules = (self.read(one.responded.rule) for one in self.paper.lineages)
+        products = {rule.product for rule in rules if isinstance(rule, Recovered) and rule.product}
+        for product in sorted(products, key=lambda p: p.value):
+            dependent = AtBaseline(TransfusionDependent(product)).check(judged.findings)
+            if dependent is Truth.UNKNOWN:
+                text = (
+                    f"No response by counts. Whether the patient depended on {product.value} "
+                    "transfusions before treatment is not known: independence gained could not "
+                    "have been seen. Send the transfusions, or 'transfusionHistory'."
+                )
+                yield Remark(
+                    "transfusion-history-unknown",
+                    Severity.WARNING,
+                    text,
+                    places(judged.taken.counts),
+                )
+
+
+def _above_normal(judged: Moment) -> Iterator[Remark]:
+    """Counts that are not low, and yet not within the normal range (section 4)."""
+    for analyte, counts in judged.findings.counts.items():
+        above = [count for count in counts if above_normal(count, judged.findings)]
+        if above and analyte is not Analyte.RETICULOCYTES:
+            text = f"{analyte.title} above the upper limit of normal: recovered, since not low."
+            yield Remark("above-normal", Severity.INFORMATION, text, places(above))
 
 
 def _as_reported(taken: Baseline, analyte: Analyte) -> Count | None:

@@ -225,7 +225,8 @@ class AtLeast(Limit):
 
 
 # Lower and upper limits of normal, the ends included, in the analyte's unit (clinical sources
-# agree on these; a laboratory's own range goes before them).
+# agree on these; a laboratory's own range goes before them). What is not low is normal: platelets
+# that rose from 45 to 410 have recovered.
 NORMAL = {
     Analyte.ABSOLUTE_NEUTROPHIL_COUNT: ("2.0", "7.5"),
     Analyte.PLATELETS: ("150", "400"),
@@ -235,7 +236,7 @@ NORMAL_HEMOGLOBIN = {Sex.MALE: ("13.5", "17.5"), Sex.FEMALE: ("11.5", "15.5")}
 
 @dataclass(frozen=True, slots=True)
 class Normal(OfOneAnalyte):
-    """The count is normal: by the laboratory's own range, else by the table for adults."""
+    """The count is not low: by the laboratory's own range, else by the table for adults."""
 
     def check(self, findings: Findings) -> Truth:
         truths = {_normal(count, findings) for count in findings.counts.get(self.analyte, ())}
@@ -245,48 +246,37 @@ class Normal(OfOneAnalyte):
         return f"{self.analyte.short} normal"
 
 
-@dataclass(frozen=True, slots=True)
-class NotLow(OfOneAnalyte):
-    """The count is normal or above: by the laboratory's own range, else by the table for adults."""
-
-    def check(self, findings: Findings) -> Truth:
-        counts = findings.counts.get(self.analyte, ())
-        truths = {_normal(count, findings, capped=False) for count in counts}
-        return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
-
-    def describe(self) -> str:
-        return f"{self.analyte.short} not low"
-
-
-def _normal(count: Count, findings: Findings, capped: bool = True) -> Truth:
-    """Whether a count is within the normal limits; without the upper one unless `capped`."""
-    if count.normal is not None:
-        return _within(count.value, count.normal.low, count.normal.high if capped else None)
+def _normal(count: Count, findings: Findings) -> Truth:
+    """Whether a count is at or above the lower limit of normal."""
+    if count.normal is not None and count.normal.low is not None:
+        return negation(_below(count.value, count.normal.low))
     if findings.child:
         return Truth.UNKNOWN
     if count.analyte in NORMAL:
-        return _between(count.value, *NORMAL[count.analyte], capped)
+        return _not_below(count.value, NORMAL[count.analyte])
     if findings.sex:
-        return _between(count.value, *NORMAL_HEMOGLOBIN[findings.sex], capped)
+        return _not_below(count.value, NORMAL_HEMOGLOBIN[findings.sex])
     # Sex unknown: normal from the men's limit up, not normal below the women's.
-    men_low, men_high = NORMAL_HEMOGLOBIN[Sex.MALE]
-    women_low, _ = NORMAL_HEMOGLOBIN[Sex.FEMALE]
-    if _between(count.value, men_low, men_high, capped) is Truth.MET:
+    if _not_below(count.value, NORMAL_HEMOGLOBIN[Sex.MALE]) is Truth.MET:
         return Truth.MET
-    either = _between(count.value, women_low, men_high, capped)
-    return Truth.NOT_MET if either is Truth.NOT_MET else Truth.UNKNOWN
+    for_women = _not_below(count.value, NORMAL_HEMOGLOBIN[Sex.FEMALE])
+    return Truth.NOT_MET if for_women is Truth.NOT_MET else Truth.UNKNOWN
 
 
-def _between(interval: Interval, low: str, high: str, capped: bool = True) -> Truth:
-    return _within(interval, _number(low), _number(high) if capped else None)
+def _not_below(interval: Interval, limits: tuple[str, str]) -> Truth:
+    return negation(_below(interval, _number(limits[0])))
 
 
-def _within(interval: Interval, low: Decimal | None, high: Decimal | None) -> Truth:
-    above = Truth.MET if low is None else negation(_below(interval, low))
-    below = Truth.MET if high is None else _at_most(interval, high)
-    if Truth.NOT_MET in (above, below):
-        return Truth.NOT_MET
-    return Truth.MET if above is below is Truth.MET else Truth.UNKNOWN
+def above_normal(count: Count, findings: Findings) -> bool:
+    """Whether a count is for sure above the upper limit of normal; no rule of a paper asks it."""
+    if count.normal is not None:
+        high = count.normal.high
+    elif findings.child:
+        high = None
+    else:
+        for_the_sex = NORMAL_HEMOGLOBIN[findings.sex or Sex.MALE]
+        high = _number(NORMAL.get(count.analyte, for_the_sex)[1])
+    return high is not None and _at_most(count.value, high) is Truth.NOT_MET
 
 
 @dataclass(frozen=True, slots=True)

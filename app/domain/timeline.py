@@ -5,17 +5,18 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
+from functools import partial
 from itertools import accumulate
 from operator import attrgetter, itemgetter
 from typing import Generic, TypeVar
 
-from app.domain.assessment import CONFOUNDED_DAYS, Baseline, take_baseline
-from app.domain.counts import Analyte, Count, Course, DrugGiven, Kind, Transfusion
+from app.domain.counts import Analyte, Count, Course, DrugGiven, Transfusion
 from app.domain.effort import spend
+from app.domain.window import APART_DAYS, CONFOUNDED_DAYS, TELLING, Baseline, take_baseline
 
 Support = TypeVar("Support", bound=Transfusion | DrugGiven)
 LAST_DAY = attrgetter("when.last")
-_TWO_DAYS = timedelta(days=2)
+_APART = timedelta(days=APART_DAYS)
 _CONFOUNDED = timedelta(days=max(CONFOUNDED_DAYS.values()))
 # What was given over a longer time is looked at for every day.
 _LONG = timedelta(days=60)
@@ -95,6 +96,10 @@ class _Given(Generic[Support]):
         return tuple([given for _, given in sorted(found, key=itemgetter(0))])
 
 
+def _of_a_day(tells: Callable[[Count], bool], count: Count) -> bool:
+    return count.when.precise and tells(count)
+
+
 def _span(given: Transfusion | DrugGiven) -> timedelta:
     return given.when.last - given.when.first
 
@@ -105,24 +110,21 @@ class _Series:
     def __init__(self, counts: list[Count]) -> None:
         self._counts = counts
         self.days = [count.when.last for count in counts]
-        self._tells = _newest_yet(counts, lambda c: c.kind is not Kind.BOUND)
-        self._tells_of_a_day = _newest_yet(
-            counts, lambda c: c.kind is not Kind.BOUND and c.when.precise
-        )
-        self._of_a_day = _newest_yet(counts, lambda c: c.when.precise)
+        self._newest = [
+            (_newest_yet(counts, tells), _newest_yet(counts, partial(_of_a_day, tells)))
+            for tells in TELLING
+        ]
 
     def contenders(self, since: date, until: date) -> list[Count]:
         """The counts of these days that may be judged: without those that a newer one outdoes."""
         first, end = bisect_left(self.days, since), bisect_right(self.days, until)
         if first == end:
             return []
-        newest = self._tells_of_a_day[end - 1]
-        if newest < first and self._tells[end - 1] < first:
-            # Nothing but bounds.
-            newest = self._of_a_day[end - 1]
+        newest = next(
+            of_a_day[end - 1] for told, of_a_day in self._newest if told[end - 1] >= first
+        )
         if newest >= first:
-            # Civil days of one instant differ by two at the most, however far apart the zones.
-            first = max(first, bisect_left(self.days, self.days[newest] - _TWO_DAYS))
+            first = max(first, bisect_left(self.days, self.days[newest] - _APART))
         return self._counts[first:end]
 
 

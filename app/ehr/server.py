@@ -242,7 +242,9 @@ class FhirServer:
     async def _search_of_patient(
         self, search: Search, patient_id: str, budget: _Budget
     ) -> list[_Entry]:
-        fields = [("patient", patient_id), ("code", ",".join(search.tokens))]
+        fields = [("patient", patient_id)]
+        if search.tokens:
+            fields.append(("code", ",".join(search.tokens)))
         if search.type in _SORTED_BY:
             fields.append(("_sort", _SORTED_BY[search.type]))
         return await self._searches(self._asks(search.type, fields), search.type, budget)

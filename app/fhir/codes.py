@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 from unicodedata import normalize
 
-from app.domain.counts import Analyte, Drug, Product
+from app.domain.counts import Analyte
 
 
 class Dimension(Enum):
@@ -411,41 +411,6 @@ PLAUSIBLE: Final[dict[Analyte, tuple[Decimal, Decimal]]] = {
 
 MOLAR_HEMOGLOBIN_FLOOR: Final = Decimal("3")
 """In mmol/L. Below, the laboratory may have counted tetramers, a fourth of the monomers."""
-
-_SNOMED: Final = "http://snomed.info/sct"
-_CPT: Final = "http://www.ama-assn.org/go/cpt"
-_RXNORM: Final = "http://www.nlm.nih.gov/research/umls/rxnorm"
-_ATC: Final = "http://www.whocc.no/atc"
-
-TRANSFUSIONS: Final[dict[tuple[str, str], Product]] = {
-    (_SNOMED, "116859006"): Product.UNKNOWN,
-    (_SNOMED, "116863004"): Product.RED_CELLS,
-    (_SNOMED, "71493000"): Product.RED_CELLS,
-    (_SNOMED, "12719002"): Product.PLATELETS,
-    (_SNOMED, "180207008"): Product.UNKNOWN,
-    (_CPT, "36430"): Product.UNKNOWN,
-}
-"""By system and code; unknown where the code does not say what was given."""
-
-DRUGS: Final[dict[tuple[str, str], Drug]] = {
-    (_RXNORM, "190353"): Drug.DACLIZUMAB,
-    (_RXNORM, "68442"): Drug.FILGRASTIM,
-    (_RXNORM, "338036"): Drug.PEGFILGRASTIM,
-    (_ATC, "L04AC01"): Drug.DACLIZUMAB,
-    (_ATC, "L03AA02"): Drug.FILGRASTIM,
-}
-
-# The longer name comes first: a text with pegfilgrastim in it also holds filgrastim.
-DRUG_NAMES: Final[dict[str, Drug]] = {
-    "pegfilgrastim": Drug.PEGFILGRASTIM,
-    "neulasta": Drug.PEGFILGRASTIM,
-    "filgrastim": Drug.FILGRASTIM,
-    "neupogen": Drug.FILGRASTIM,
-    "daclizumab": Drug.DACLIZUMAB,
-    "zenapax": Drug.DACLIZUMAB,
-    "zinbryta": Drug.DACLIZUMAB,
-}
-"""Lower-case names to search a text for, in this order; the first found is meant."""
 
 _LONGEST_LABEL: Final = 500
 

@@ -14,14 +14,9 @@ from functools import cache
 from importlib.resources import files
 from textwrap import indent, wrap
 
-from app.domain.assessment import (
-    CONFOUNDED_DAYS,
-    DEPENDENCE_DAYS,
-    DEPENDENCE_UNITS,
-    Paper,
-    reading,
-)
+from app.domain.assessment import Paper, reading
 from app.domain.counts import Analyte, Drug, Product
+from app.domain.dependence import DEPENDENCE_DAYS, DEPENDENCE_UNITS
 from app.domain.rules import (
     Above,
     AtLeast,
@@ -37,8 +32,10 @@ from app.domain.rules import (
     TransfusionsNeeded,
     criteria_of,
 )
+from app.domain.window import CONFOUNDED_DAYS
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow
+from app.fhir.treatments import DRUG_NAMES, DRUGS, HCPCS_TRANSFUSIONS, TRANSFUSIONS
 from app.papers import PUBLISHED
 
 COUNTS = "maa-counts"
@@ -292,15 +289,14 @@ def _tables() -> str:
         "Rejected LOINC codes": [_text(code) for code in codes.REJECTED_LOINC],
         "Transfusions by code": [
             _tuple(system=_text(system), code=_text(code), product=_text(product.value))
-            for (system, code), product in codes.TRANSFUSIONS.items()
+            for (system, code), product in (TRANSFUSIONS | HCPCS_TRANSFUSIONS).items()
         ],
         "Drugs by code": [
             _tuple(system=_text(system), code=_text(code), drug=_text(drug.value))
-            for (system, code), drug in codes.DRUGS.items()
+            for (system, code), drug in DRUGS.items()
         ],
         "Drugs by name": [
-            _tuple(name=_text(name), drug=_text(drug.value))
-            for name, drug in codes.DRUG_NAMES.items()
+            _tuple(name=_text(name), drug=_text(drug.value)) for name, drug in DRUG_NAMES.items()
         ],
         "Confounding": list(_confounding()),
     }
@@ -356,7 +352,9 @@ _CONFOUNDED: Mapping[Enum, Analyte] = {
     Product.PLATELETS: Analyte.PLATELETS,
     Product.RED_CELLS: Analyte.HEMOGLOBIN,
     Drug.FILGRASTIM: Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
+    Drug.LENOGRASTIM: Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
     Drug.PEGFILGRASTIM: Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
+    Drug.LIPEGFILGRASTIM: Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
 }
 
 

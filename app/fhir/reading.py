@@ -6,14 +6,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from functools import cached_property
-from typing import TypeVar, get_args
+from typing import NamedTuple, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from app.domain.counts import (
+    UNDATED,
     Analyte,
     Count,
     Course,
@@ -30,9 +32,9 @@ from app.domain.counts import (
     Transfusion,
     When,
 )
-from app.domain.derivation import derived_counts
+from app.domain.derivation import derived_counts, impossible_pairs
 from app.domain.effort import spend
-from app.fhir import codes
+from app.domain.window import places
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
@@ -43,16 +45,16 @@ from app.fhir.resources import (
     DECODE_RESOURCE,
     DECODE_TYPED,
     Body,
-    Concept,
     Dated,
     DiagnosticReport,
     Entries,
+    Identifier,
     Medicated,
     Medication,
     MedicationAdministration,
-    MedicationStatement,
     Observation,
     PatientResource,
+    Period,
     Procedure,
     Readable,
     ReadBody,
@@ -60,8 +62,9 @@ from app.fhir.resources import (
     Valued,
     told_by,
 )
-from app.fhir.subjects import Subjects, server_of
+from app.fhir.subjects import Subjects, replaces, server_of
 from app.fhir.times import effective, of_period, when
+from app.fhir.treatments import Transfused, drug_of, transfused
 from app.fhir.values import (
     BY_MAPS,
     Meaning,
@@ -125,14 +128,14 @@ def read_courses(
     orphans: list[Remark] = []
     found: list[Item] = []
     _collect(entries, place, found, orphans, 0)
-    items = _newest_versions(found, orphans)
+    items, contradicted = _each_once(found, orphans)
     if not any(isinstance(item.resource, Observation) for item in items):
         raise RequestError(
             422,
             Fault("not-found", "There is no Observation to assess in the data.", place),
             remarks=orphans,
         )
-    reader = _Reader(items, subject, normal_ranges, code_map)
+    reader = _Reader(items, contradicted, subject, normal_ranges, code_map)
     reader.read()
     courses = reader.courses(transfusion_history_complete)
     orphans += reader.orphans
@@ -242,33 +245,53 @@ def _type_name(raw: bytes | Raw) -> str | None:
         return None
 
 
-def _newest_versions(items: list[Item], orphans: list[Remark]) -> list[Item]:
-    """Of several versions of one resource (a history Bundle) the newest."""
-    versioned = [
-        item for item in items if item.resource.meta and item.resource.id and item.container is None
-    ]
-    if len({(item.reference, item.full_url) for item in versioned}) == len(versioned):
-        return items
+def _each_once(items: list[Item], orphans: list[Remark]) -> tuple[list[Item], set[str]]:
+    """Each resource once (rulings 2 and 7), and the places of those that contradict themselves.
+
+    Of several versions (a history Bundle) the newest stands. One that was sent twice is one. One
+    id with two statuses, and nothing that tells which is the later, is used in neither.
+    """
     named: dict[tuple[str, str | None], list[Item]] = defaultdict(list)
-    for item in versioned:
-        named[item.reference, item.full_url].append(item)
-    passed_over = {id(o) for same in named.values() if len(same) > 1 for o in _older(same, orphans)}
-    return [item for item in items if id(item) not in passed_over] if passed_over else items
+    for item in items:
+        if item.reference and item.container is None:
+            named[item.reference, item.full_url].append(item)
+    if len(named) == sum(map(len, named.values())):
+        return items, set()
+    passed_over: set[int] = set()
+    contradicted: set[str] = set()
+    for same in named.values():
+        if len(same) > 1:
+            passed_over |= {id(item) for item in _older(same, orphans)}
+            standing = [item for item in same if id(item) not in passed_over]
+            if _contradict(standing):
+                contradicted |= {item.place for item in standing}
+    return [item for item in items if id(item) not in passed_over], contradicted
 
 
 def _older(items: Iterable[Item], orphans: list[Remark]) -> Iterator[Item]:
-    """All but the newest version of one resource, and the newest once where it was sent twice."""
-    versions = [(version, item) for item in items if (version := _version(item))]
-    newest = max((version for version, _ in versions), default=None)
+    """All but the newest version of one resource, and whatever of it was sent a second time."""
+    versions = [(_version(item), item) for item in items]
+    newest = max((version for version, _ in versions if version), default=None)
     kept: set[bytes] = set()
     for version, item in versions:
-        if version != newest:
+        written = msgspec.json.encode(item.resource)
+        if version and version != newest:
             orphans.append(_older_version(item))
             yield item
-        elif (written := msgspec.json.encode(item.resource)) in kept:
+        elif written in kept:
             yield item
         else:
             kept.add(written)
+
+
+# A result is corrected after it was final, and final after it was preliminary.
+_ORDERED = {"registered", "preliminary", "final", "amended", "corrected"}
+
+
+def _contradict(versions: list[Item]) -> bool:
+    """Whether one resource has statuses of which none is known to be the later."""
+    statuses = {item.resource.status for item in versions}
+    return len(statuses) > 1 and not statuses <= _ORDERED
 
 
 def _version(item: Item) -> tuple[str, int, str] | None:
@@ -313,6 +336,9 @@ _NOBODY = _Person()
 class _Chart:
     """What has been read of one patient."""
 
+    treatments: set[object] = field(default_factory=set)
+    """What each record of a transfusion or drug is known by, so that each counts once."""
+
     counts: list[Count] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
     """What each count was read from."""
@@ -337,8 +363,8 @@ class _Chart:
     def all_remarks(self) -> Iterator[Remark]:
         """Every remark; of what a map made of many results, one."""
         yield from self.remarks
-        for (code, text, name), places in self.by_maps.items():
-            yield Remark(code, Severity.INFORMATION, f"{text} '{name}'.", tuple(places))
+        for (code, text, name), where in self.by_maps.items():
+            yield Remark(code, Severity.INFORMATION, f"{text} '{name}'.", tuple(where))
 
 
 class _Result(msgspec.Struct, frozen=True, gc=False):
@@ -358,11 +384,14 @@ class _Reader:
     def __init__(
         self,
         items: list[Item],
+        contradicted: set[str],
         named: Reference | None,
         normal_ranges: bool,
         code_map: CodeMap | None,
     ) -> None:
         self.orphans: list[Remark] = []
+        self._contradicted = contradicted
+        self._ambiguous: dict[str, bool] = {}
         self._normal_ranges = normal_ranges
         self._code_map = code_map
         self._items = items
@@ -388,6 +417,8 @@ class _Reader:
         self._subjects = Subjects(people, subjects, named)
         self._named = self._subjects.key(named, "", None) if named else None
         self._charts: dict[str, _Chart] = defaultdict(_Chart)
+        # Of two who are one, the one who stands tells last.
+        people.sort(key=lambda one: all(link.type != "replaced-by" for link in one[0].link))
         self._people = {
             self._subjects.key_of_patient(person, url): _person(person) for person, url in people
         }
@@ -421,11 +452,14 @@ class _Reader:
     ) -> dict[str, Item]:
         """For each result the report or panel that names or contains it, the report first."""
         lenders: dict[str, Item] = {}
+        self._rivals: dict[str, list[Item]] = {}
         for _, lender, references in sorted(named, key=lambda n: (n[0], n[1].reference)):
             for reference in references:
                 member = self._resolve(reference, lender)
                 if member is not None and member is not lender:
-                    lenders.setdefault(member.place, lender)
+                    first = lenders.setdefault(member.place, lender)
+                    if first is not lender:
+                        self._rivals.setdefault(member.place, [first]).append(lender)
         for item in self._items:
             if item.container is not None:
                 lenders.setdefault(item.place, item.container)
@@ -451,7 +485,13 @@ class _Reader:
                 self._observation(item, resource)
             elif isinstance(resource, PatientResource) and item.container is None:
                 key = self._subjects.key_of_patient(resource, item.full_url)
-                self._charts[key]  # a patient without any result is still answered
+                chart = self._charts[key]  # a patient without any result is still answered
+                if any(map(replaces, resource.link)):
+                    text = "Linked as one person with another Patient: their data are one's."
+                    place = f"{item.place}.link"
+                    chart.remarks.append(
+                        Remark("merged-patient", Severity.INFORMATION, text, (place,))
+                    )
             elif isinstance(resource, Procedure):
                 self._aside_or(item, self._procedure, resource)
             elif isinstance(resource, Medicated):
@@ -472,16 +512,30 @@ class _Reader:
         (self._charts[key].remarks if key else self.orphans).append(remark)
 
     def _patient(self, lending: Sequence[Item]) -> tuple[str | None, Item]:
-        """The patient's key, and the resource that names the patient."""
+        """The patient's key, and the resource that names the patient.
+
+        The key is empty where reports of several patients name the result (ruling 8).
+        """
         for lender in lending:
             subject: Reference | None = getattr(lender.resource, "subject", None)
             if subject is None:
+                if lender.place in self._rivals and self._is_ambiguous(lender.place):
+                    return "", lender
                 continue
             if key := self._subjects.key(subject, lender.server, lender.resource):
                 return key, lender
             if subject.reference or subject.identifier:
                 return None, lender
         return self._named, lending[0]
+
+    def _is_ambiguous(self, place: str) -> bool:
+        """Whether the reports that name what stands here are of several patients."""
+        found = self._ambiguous.get(place)
+        if found is None:
+            self._ambiguous[place] = False  # for reports that name each other
+            patients = {self._patient(self._lending(one))[0] for one in self._rivals[place]}
+            found = self._ambiguous[place] = len(patients) > 1
+        return found
 
     # Observations
 
@@ -534,8 +588,10 @@ class _Reader:
             or observation.modifierExtension
             or valued.modifierExtension
             or observation.implicitRules
+            or observation.focus
+            or item.place in self._contradicted
         ):
-            _refuse_what_does_not_stand(item, observation, valued)
+            self._refuse_what_does_not_stand(item, observation, valued, owner[0])
         interval, repairs = value_of(valued, row, by.unit if by else "")
         text = observation.effectiveDateTime
         moment = when(text) if text else None
@@ -543,12 +599,8 @@ class _Reader:
         if moment is None:
             moment, dating = _date(lending)
         key, lender = owner
-        if key is None:
-            raise SetAside(
-                "no-subject",
-                "The result names no patient: fill Observation.subject, or name the patient with "
-                "the parameter 'subject'.",
-            )
+        if not key:
+            raise _nobodys(key)
         place = item.place + path
         lenders = () if lender is dating is item else _lenders_of(item, lender, dating)
         # NamedTuple's own way is a call in Python: two thirds of the time, for every result.
@@ -603,43 +655,36 @@ class _Reader:
             normal = interval
         return normal
 
+    def _refuse_what_does_not_stand(
+        self, item: Item, observation: Observation, valued: Valued, owner: str | None
+    ) -> None:
+        if item.place in self._contradicted:
+            raise _two_statuses()
+        _refuse_status(item, observation, valued)
+        if observation.modifierExtension or valued.modifierExtension or observation.implicitRules:
+            raise SetAside(
+                "modifier-extension",
+                "A modifier extension or implicit rules may change the meaning: not understood.",
+            )
+        for focus in observation.focus:
+            # A result about a donor or a fetus is none of the patient's (ruling 8).
+            if owner is None or self._subjects.key(focus, item.server, observation) != owner:
+                text = "The result is about someone or something else than the patient: not used."
+                raise SetAside("other-focus", text, ".focus")
+
     # Transfusions and drugs
 
     def _owner(self, item: Item) -> str:
         key, _ = self._patient(self._lending(item))
-        if key is None:
-            raise SetAside("no-subject", "The record names no patient: fill its subject.")
+        if not key:
+            raise _nobodys(key)
         return key
 
     def _procedure(self, item: Item, procedure: Procedure) -> None:
-        product = _product(procedure.code)
-        if product is None:
-            return
-        if procedure.modifierExtension:
-            raise SetAside("modifier-extension", "A modifier extension is not understood.")
-        if procedure.status not in {"completed", "in-progress", "not-done", "stopped"}:
-            raise SetAside(
-                "status-excluded",
-                f"A transfusion of status '{short(procedure.status)}' is not counted.",
-                ".status",
-            )
-        period = procedure.performedPeriod
-        moment = (
-            of_period(period)
-            if period
-            else when(procedure.performedDateTime)
-            if procedure.performedDateTime
-            else None
-        )
-        if moment is None:
-            raise SetAside("no-date", "The transfusion has no date that can be used.")
-        chart = self._charts[self._owner(item)]
-        source = Source(item.reference, item.place)
-        if procedure.status == "not-done":
-            nothing = None if product is Product.UNKNOWN else product
-            chart.no_transfusions.append(NoTransfusion(nothing, moment, source))
-        else:
-            chart.transfusions.append(Transfusion(product, moment, source))
+        given = transfused(procedure.code)
+        if given is not None:
+            times = _Times(procedure.performedDateTime, procedure.performedPeriod)
+            self._transfusion(item, procedure, given, times)
 
     def _medication(self, item: Item, given: Medicated) -> None:
         concept = given.medicationCodeableConcept
@@ -647,41 +692,89 @@ class _Reader:
             medication = self._resolve(given.medicationReference, item)
             if medication and isinstance(medication.resource, Medication):
                 concept = medication.resource.code
-        drug = _drug(concept)
-        if drug is None:
+        times = _Times(given.effectiveDateTime, given.effectivePeriod)
+        if drug := drug_of(concept):
+            self._drug(item, given, drug, times)
+        elif product := transfused(concept, is_medication=True):
+            self._transfusion(item, given, product, times)
+
+    def _transfusion(
+        self, item: Item, record: Procedure | Medicated, given: Transfused, times: _Times
+    ) -> None:
+        """One transfusion; one that cannot be counted is kept, since it is no "none" (ruling 1)."""
+        if given.product is None:
+            text = "A transfusion of neither red cells nor platelets: it bears on no count judged."
+            self._remark(item, Remark("other-product", Severity.INFORMATION, text, (item.place,)))
             return
-        if given.modifierExtension:
-            raise SetAside("modifier-extension", "A modifier extension is not understood.")
-        if given.status not in {"completed", "in-progress", "on-hold", "stopped", "active"}:
-            if given.status in {"not-done", "not-taken", "intended"}:
-                return
-            raise SetAside(
-                "status-excluded",
-                f"An administration of status '{short(given.status)}' is not counted.",
-                ".status",
-            )
-        moment = (
-            of_period(given.effectivePeriod)
-            if given.effectivePeriod
-            else when(given.effectiveDateTime)
-            if given.effectiveDateTime
-            else None
-        )
-        if moment is None:
-            raise SetAside("no-date", "The administration has no date that can be used.")
+        chart = self._charts[self._owner(item)]
         source = Source(item.reference, item.place)
-        dose = (
-            given.dosage.dose
-            if isinstance(given, MedicationAdministration) and given.dosage
-            else None
-        )
-        milligrams, per_kg = dose_of(dose) if dose else (None, None)
-        stated = isinstance(given, MedicationStatement)
-        period = given.effectivePeriod
-        began = when(period.start) if period and period.start else None
-        self._charts[self._owner(item)].drugs.append(
-            DrugGiven(drug, moment, source, milligrams, per_kg, stated, began)
-        )
+        try:
+            if record.status in _NOT_GIVEN:
+                chart.no_transfusions += self._none_given(record, given.product, times, source)
+                return
+            self._refuse_record(item, record)
+            moment = times.when(running=record.status in _RUNNING)
+        except SetAside:
+            if record.status not in _WITHDRAWN:
+                dated = times.when(running=False, say=False) or UNDATED
+                chart.transfusions.append(Transfusion(given.product, dated, source, standing=False))
+            raise
+        if self._is_new(chart, item, record, moment, given.product):
+            chart.transfusions.append(Transfusion(given.product, moment, source))
+
+    def _none_given(
+        self, record: Procedure | Medicated, product: Product, times: _Times, source: Source
+    ) -> tuple[NoTransfusion, ...]:
+        """The statement that nothing was given; a plan or a drug not taken is none."""
+        if record.status != "not-done":
+            return ()
+        _refuse_modified(record)
+        nothing = None if product is Product.UNKNOWN else product
+        return (NoTransfusion(nothing, times.when(running=False), source),)
+
+    def _drug(self, item: Item, given: Medicated, drug: Drug, times: _Times) -> None:
+        if given.status in _NOT_GIVEN:
+            return
+        chart = self._charts[self._owner(item)]
+        source = Source(item.reference, item.place)
+        growth_factor = drug is not Drug.DACLIZUMAB
+        try:
+            self._refuse_record(item, given)
+        except SetAside:
+            # It may have been given: what it may have lifted is no evidence.
+            moment = times.when(running=False, say=False)
+            if growth_factor and moment and given.status not in _WITHDRAWN:
+                chart.drugs.append(DrugGiven(drug, moment, source))
+            raise
+        moment = times.when(growth_factor and (times.open or given.status in _RUNNING))
+        if not self._is_new(chart, item, given, moment, drug):
+            return
+        administration = given if isinstance(given, MedicationAdministration) else None
+        dosage = administration.dosage if administration else None
+        milligrams, per_kg = dose_of(dosage.dose) if dosage and dosage.dose else (None, None)
+        stated = administration is None
+        chart.drugs.append(DrugGiven(drug, moment, source, milligrams, per_kg, stated, times.began))
+
+    def _refuse_record(self, item: Item, record: Procedure | Medicated) -> None:
+        _refuse_modified(record)
+        if item.place in self._contradicted:
+            raise _two_statuses()
+        if record.status not in _GIVEN:
+            status = f"of status '{short(record.status)}'" if record.status else "without a status"
+            raise SetAside("status-excluded", f"A record {status} is not counted.", ".status")
+
+    def _is_new(
+        self, chart: _Chart, item: Item, record: Procedure | Medicated, moment: When, what: object
+    ) -> bool:
+        """Whether the record was not sent before under an identifier, or without any name."""
+        names: list[object] = [
+            (item.server, one.system, one.value, what, moment) for one in _identifiers(record)
+        ]
+        if not item.reference and not names and moment.instant:
+            names = [(item.server, msgspec.json.encode(record))]
+        known = not chart.treatments.isdisjoint(names)
+        chart.treatments.update(names)
+        return not known
 
     # The end
 
@@ -700,6 +793,9 @@ class _Reader:
         if chart.corrected:
             results = list(map(_Result, chart.counts, chart.observations))
             standing, replaced = _standing(results)
+        if impossible := impossible_pairs(standing):
+            standing = _without(standing, impossible)
+            replaced += map(_contradiction, impossible)
         weights = tuple([c for c in standing if c.analyte is Analyte.BODY_WEIGHT])
         counts = standing
         if weights:
@@ -720,6 +816,19 @@ class _Reader:
             died=person.died,
             remarks=(*chart.all_remarks(), *replaced),
         )
+
+
+def _without(counts: Iterable[Count], pairs: Iterable[Iterable[Count]]) -> tuple[Count, ...]:
+    refused = {id(count) for pair in pairs for count in pair}
+    return tuple(count for count in counts if id(count) not in refused)
+
+
+def _contradiction(pair: Iterable[Count]) -> Remark:
+    text = (
+        "More neutrophils than leukocytes of the same moment: one of the counts is wrong, and "
+        "neither is used. Correct or repeat them."
+    )
+    return Remark("contradiction", Severity.WARNING, text, places(pair))
 
 
 def _lenders_of(item: Item, *lenders: Item) -> tuple[str, ...]:
@@ -796,18 +905,81 @@ def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:
 
 
 def _keys(result: _Result) -> Iterator[object]:
-    """What a correction and the result it corrects share."""
+    """What a correction and the result it corrects share: the draw (ruling 7).
+
+    An order's identifier alone does not do: an older draw may be amended after a newer is final.
+    """
     count = result.count
-    raw = result.observation.identifier
-    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        for identifier in (DECODE_IDENTIFIERS(raw) if raw else None) or ():
-            if identifier.value:
-                yield count.analyte, (identifier.system, identifier.value)
+    if count.specimen:
+        for one in _identifiers(result.observation):
+            yield count.analyte, count.specimen, one.system, one.value
     moment = count.when.instant or (count.when.first, count.when.last)
     yield count.analyte, moment
 
 
-def _refuse_what_does_not_stand(item: Item, observation: Observation, valued: Valued) -> None:
+_GIVEN = {"completed", "in-progress", "on-hold", "stopped", "active"}
+_NOT_GIVEN = {"not-done", "not-taken", "intended"}
+_RUNNING = {"in-progress", "active"}
+
+
+class _Times(NamedTuple):
+    """When something was given, as its record tells."""
+
+    moment: str | None
+    period: Period | None
+
+    @property
+    def open(self) -> bool:
+        """Whether it has begun, and no end is told."""
+        return bool(self.period and self.period.start and not self.period.end)
+
+    @property
+    def began(self) -> When | None:
+        """The first moment of a period in which it was given."""
+        return when(self.period.start) if self.period and self.period.start else None
+
+    def when(self, running: bool, say: bool = True) -> When:
+        """The moment, or the days; what is `running` lasts on (section 3).
+
+        Raises SetAside where no date can be used; with `say` false nothing is, and UNDATED is.
+        """
+        found = of_period(self.period) if self.period else when(self.moment or "")
+        if found is None:
+            if say:
+                raise SetAside("no-date", "The record has no date that can be used.")
+            return UNDATED
+        if running and (self.open or not self.period):
+            return When(found.first, date.max, None, f"{found.text}/")
+        return found
+
+
+def _nobodys(key: str | None) -> SetAside:
+    if key is None:
+        text = "It names no patient: fill its subject, or name the patient with 'subject'."
+        return SetAside("no-subject", text)
+    text = "It names no patient, and reports of several patients name it: fill its subject."
+    return SetAside("ambiguous-subject", text)
+
+
+def _two_statuses() -> SetAside:
+    text = "Sent twice under one id with two statuses, and nothing tells which is the later."
+    return SetAside("contradiction", text, ".status")
+
+
+def _refuse_modified(record: Procedure | Medicated) -> None:
+    if record.modifierExtension or record.implicitRules:
+        raise SetAside("modifier-extension", "A modifier extension is not understood.")
+
+
+def _identifiers(resource: Observation | Procedure | Medicated) -> Iterator[Identifier]:
+    raw = resource.identifier
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        for identifier in (DECODE_IDENTIFIERS(raw) if raw else None) or ():
+            if identifier.value:
+                yield identifier
+
+
+def _refuse_status(item: Item, observation: Observation, valued: Valued) -> None:
     if observation.status not in _COUNTING:
         raise SetAside(
             "status-excluded",
@@ -818,35 +990,3 @@ def _refuse_what_does_not_stand(item: Item, observation: Observation, valued: Va
     container = item.container.resource if item.container else None
     if container is not None and container.status in _WITHDRAWN:
         raise SetAside("status-excluded", "Stands in a resource that was entered in error.")
-    if observation.modifierExtension or valued.modifierExtension or observation.implicitRules:
-        raise SetAside(
-            "modifier-extension",
-            "A modifier extension or implicit rules may change the meaning: not understood.",
-        )
-
-
-def _codings(concept: Concept | None) -> list[tuple[str, str]]:
-    return [(c.system or "", c.code or "") for c in concept.coding] if concept else []
-
-
-def _product(concept: Concept | None) -> Product | None:
-    products = {
-        codes.TRANSFUSIONS[coding] for coding in _codings(concept) if coding in codes.TRANSFUSIONS
-    }
-    known = products - {Product.UNKNOWN}
-    if len(known) == 1:
-        return known.pop()
-    return Product.UNKNOWN if products else None
-
-
-def _drug(concept: Concept | None) -> Drug | None:
-    for coding in _codings(concept):
-        if coding in codes.DRUGS:
-            return codes.DRUGS[coding]
-    if concept is None:
-        return None
-    for text in (concept.text, *(c.display for c in concept.coding)):
-        for name, drug in codes.DRUG_NAMES.items():
-            if text and name in text[:200].lower():
-                return drug
-    return None

@@ -126,6 +126,7 @@ class Component(Valued):
 
 class Observation(Valued, kw_only=True, tag="Observation", tag_field="resourceType"):
     identifier: Raw = ABSENT
+    focus: tuple[Reference, ...] = ()
     specimen: Reference | None = None
     hasMember: tuple[Reference, ...] = ()
     component: tuple[Component, ...] = ()
@@ -135,16 +136,28 @@ class DiagnosticReport(Dated, kw_only=True, tag="DiagnosticReport", tag_field="r
     result: tuple[Reference, ...] = ()
 
 
+class PatientLink(Element):
+    other: Reference | None = None
+    type: str | None = None
+
+
 class PatientResource(Resource, kw_only=True, tag="Patient", tag_field="resourceType"):
     identifier: tuple[Identifier, ...] = ()
+    link: tuple[PatientLink, ...] = ()
     gender: str | None = None
     birthDate: str | None = None
     deceasedDateTime: str | None = None
 
 
-class Procedure(Resource, kw_only=True, tag="Procedure", tag_field="resourceType"):
-    code: Concept | None = None
+class Treatment(Resource, kw_only=True):
+    """What was done to a subject: a procedure, or a drug given."""
+
+    identifier: Raw = ABSENT
     subject: Reference | None = None
+
+
+class Procedure(Treatment, kw_only=True, tag="Procedure", tag_field="resourceType"):
+    code: Concept | None = None
     performedDateTime: str | None = None
     performedPeriod: Period | None = None
 
@@ -153,10 +166,9 @@ class Dosage(Element):
     dose: Quantity | None = None
 
 
-class Medicated(Resource, kw_only=True):
+class Medicated(Treatment, kw_only=True):
     """What the records of a drug share."""
 
-    subject: Reference | None = None
     medicationCodeableConcept: Concept | None = None
     medicationReference: Reference | None = None
     effectiveDateTime: str | None = None

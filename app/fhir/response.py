@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
-from app.domain.assessment import DEPENDENCE_DAYS
 from app.domain.counts import Count, Product, Remark, Severity
+from app.domain.dependence import DEPENDENCE_DAYS
 from app.domain.response import (
     INDEPENDENCE_WINDOWS,
     Exposure,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from app.domain.counts import Analyte
-from app.fhir.codes import ANALYTE_LOINC, BY_LOINC, DRUGS, PANEL_LOINC, TRANSFUSIONS
+from app.fhir.codes import ANALYTE_LOINC, BY_LOINC, PANEL_LOINC
 from app.fhir.maps import CodeMap
 
 _LOINC = "http://loinc.org"
@@ -40,11 +39,14 @@ _TOKEN = re.compile(r"(?:\\.|[^\\,])+", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search by patient: the resource type and the codes, each with its system."""
+    """One search by patient: the resource type and the codes, each with its system.
+
+    Without codes it finds every resource of the type: what is written in words has none.
+    """
 
     name: str
     type: str
-    codings: tuple[tuple[str, str], ...]
+    codings: tuple[tuple[str, str], ...] = ()
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -75,15 +77,11 @@ def _counts(name: str) -> Search:
     return Search(name, "Observation", tuple((_LOINC, row.code) for row in rows))
 
 
-def _coded(name: str, type_: str, codes: Iterable[tuple[str, str]]) -> Search:
-    return Search(name, type_, tuple(codes))
-
-
 SEARCHES: tuple[Search, ...] = (
     *map(_counts, _ANALYTES),
-    _coded("panels", "Observation", ((_LOINC, code) for code in sorted(PANEL_LOINC))),
-    _coded("transfusions", "Procedure", TRANSFUSIONS),
-    _coded("drugs", "MedicationAdministration", DRUGS),
+    Search("panels", "Observation", tuple((_LOINC, code) for code in sorted(PANEL_LOINC))),
+    Search("transfusions", "Procedure"),
+    Search("drugs", "MedicationAdministration"),
 )
 """Every analyte stands in one of them; a panel is searched for the components it may hold."""
 

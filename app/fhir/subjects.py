@@ -11,7 +11,14 @@ import msgspec
 
 from app.domain.counts import Patient
 from app.domain.effort import spend
-from app.fhir.resources import DECODE_RESOURCE, Identifier, PatientResource, Reference, Resource
+from app.fhir.resources import (
+    DECODE_RESOURCE,
+    Identifier,
+    PatientLink,
+    PatientResource,
+    Reference,
+    Resource,
+)
 
 _LITERAL = re.compile(r"(?:(.*)/)?(Patient/[A-Za-z0-9\-.]{1,64})", re.ASCII | re.DOTALL)
 _TYPE_ON_SERVER = re.compile(r"(https?://.*)/[A-Z][A-Za-z]+", re.ASCII | re.DOTALL)
@@ -33,6 +40,7 @@ class Subjects:
 
     A relative reference stands for the absolute one on its entry's own server; the same id on
     two servers is two patients; a Patient entry joins its fullUrl, its id and its identifiers.
+    Patients of whom one replaces the other are one (ruling 8).
     """
 
     def __init__(
@@ -47,6 +55,9 @@ class Subjects:
         self._spellings: dict[str, set[str]] = defaultdict(set)
         self._identifiers: dict[str, Identifier] = {}
         self._held: dict[int, tuple[Resource, dict[str, PatientResource]]] = {}
+        self._replaced: dict[str, str] = {}
+        self.keys: dict[tuple[str, str], str] = {}
+        """The key of every plain reference, by its text and its entry's server."""
         texts = set(subjects)
         texts |= {(f"Patient/{person.id}", server_of(url)) for person, url in people if person.id}
         if named and named.reference:
@@ -57,6 +68,8 @@ class Subjects:
                 self._servers[literal].add(server)
         for person, url in people:
             self._join(person, url)
+        for person, url in people:
+            self._merge(person, url)
         for text, own in texts:
             self._spellings[self._literal_key(text, own)].add(text)
         self.keys = {
@@ -64,7 +77,6 @@ class Subjects:
             for text, own in texts
             if text[0] != "#" and (key := self._key_of_text(text, own))
         }
-        """The key of every plain reference, by its text and its entry's server."""
 
     def _join(self, person: PatientResource, url: str | None) -> None:
         key = self.key_of_patient(person, url)
@@ -74,22 +86,40 @@ class Subjects:
             if identifier.value:
                 self._aliases.setdefault(_logical(identifier), key)
 
+    def _merge(self, person: PatientResource, url: str | None) -> None:
+        for link in person.link:
+            other = self.key(link.other, server_of(url), person) if link.other else None
+            own = self.key_of_patient(person, url)
+            if other and replaces(link) and own != other:
+                old, new = (own, other) if link.type == "replaced-by" else (other, own)
+                self._replaced[old] = new
+
+    def _standing(self, key: str) -> str:
+        """The key of the patient who stands for this one, at the end of whatever chain."""
+        passed = []
+        while key in self._replaced:
+            passed.append(key)
+            key = self._replaced[key]
+        for one in passed:
+            self._replaced[one] = key
+        return key
+
     def key_of_patient(self, person: PatientResource, url: str | None) -> str:
         """The key of a Patient resource."""
         if person.id:
             return self._literal_key(f"Patient/{person.id}", server_of(url))
-        return url or "Patient"
+        return self._standing(url or "Patient")
 
     def _literal_key(self, text: str, own_server: str) -> str:
         text = text.split("/_history/", maxsplit=1)[0]
         if text in self._aliases:
-            return self._aliases[text]
+            return self._standing(self._aliases[text])
         server, literal = _split(text, own_server)
         if literal is None:
-            return text
+            return self._standing(text)
         if server and len(self._servers[literal]) > 1:
-            return f"{server}/{literal}"
-        return literal
+            return self._standing(f"{server}/{literal}")
+        return self._standing(literal)
 
     def key(self, reference: Reference, own_server: str, holder: Resource | None) -> str | None:
         """The patient whom a reference in a resource of that server names; None: it names none.
@@ -133,18 +163,24 @@ class Subjects:
             return None
         logical = _logical(identifier)
         self._identifiers[logical] = identifier
-        return self._aliases.get(logical, logical)
+        return self._standing(self._aliases.get(logical, logical))
 
     def patient(self, key: str) -> Patient:
         """How the answer names the patient: as the data do, a relative reference first."""
         if key in self._identifiers:
             identifier = self._identifiers[key]
             return Patient(system=identifier.system or "", value=identifier.value or "")
-        spellings = sorted(self._spellings[key] or {key})
+        # Of patients who are one, the one who stands.
+        spellings = sorted(self._spellings[key] or {key}, key=lambda text: (text != key, text))
         relative = [text for text in spellings if text.startswith("Patient/")]
         if key.startswith("http"):
             return Patient(reference=key)
         return Patient(reference=(relative or spellings)[0])
+
+
+def replaces(link: PatientLink) -> bool:
+    """Whether a link makes one patient of two."""
+    return link.type in {"replaced-by", "replaces"}
 
 
 def literal_of(text: str) -> str:

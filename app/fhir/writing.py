@@ -30,6 +30,7 @@ from app.domain.rules import Criterion, Truth
 from app.fhir import codes
 from app.fhir.narrative import AID, UNVERIFIED, missing, narrative, rule_text
 from app.fhir.outcome import BASE, operation_outcome
+from app.fhir.treatments import TRANSFUSIONS
 
 Json = dict[str, Any]
 
@@ -405,7 +406,7 @@ def data_requirements(needs: Iterable[Analyte], transfusions: Collection[Product
     ]
     wanted += (
         ("Procedure", {"system": system, "code": code})
-        for (system, code), product in codes.TRANSFUSIONS.items()
+        for (system, code), product in TRANSFUSIONS.items()
         if product in transfusions
     )
     return [

@@ -88,6 +88,7 @@ PAPER = Paper(
         "active chemotherapy",
     ),
     red_cell_policies=("both", "reticulocytes-when-transfused", "reticulocytes-only"),
+    least_age_years=2,
 )
 
 _NEUTROPHIL_RESPONSE = Criterion(
@@ -154,4 +155,5 @@ RESPONSE = ResponsePaper(
         "descent may have neutrophils near 1.0 x 10^9/L (Duffy-null)",
     ),
     red_cell_policies=PAPER.red_cell_policies,
+    least_age_years=PAPER.least_age_years,
 )

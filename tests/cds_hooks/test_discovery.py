@@ -7,7 +7,7 @@ import re
 import httpx
 from cds_calls import KEYS, require_valid
 
-from app.fhir.codes import ANALYTE_LOINC, DRUGS, PANEL_LOINC, TRANSFUSIONS
+from app.fhir.codes import ANALYTE_LOINC, PANEL_LOINC
 
 
 def test_discovery_is_valid_and_names_both_services(http: httpx.Client) -> None:
@@ -22,7 +22,13 @@ def test_discovery_is_valid_and_names_both_services(http: httpx.Client) -> None:
     assert set(services["maa-response"]["prefetch"]) == {*KEYS, "weight"}
 
 
-def test_the_queries_ask_for_every_code_that_is_read_and_no_other(http: httpx.Client) -> None:
+def test_transfusions_and_drugs_are_asked_for_whatever_their_code(http: httpx.Client) -> None:
+    """What is written in words alone has none to be searched by."""
+    prefetch = http.get("/cds-services").json()["services"][0]["prefetch"]
+    assert "code=" not in prefetch["transfusions"] + prefetch["drugs"]
+
+
+def test_the_queries_ask_for_every_code_of_a_count_and_no_other(http: httpx.Client) -> None:
     prefetch = http.get("/cds-services").json()["services"][1]["prefetch"]
     asked = [
         code
@@ -31,7 +37,6 @@ def test_the_queries_ask_for_every_code_that_is_read_and_no_other(http: httpx.Cl
         for code in code.split(",")
     ]
     read = {row.code for row in ANALYTE_LOINC} | PANEL_LOINC
-    read |= {code for _, code in (*TRANSFUSIONS, *DRUGS)}
     assert set(asked) == read
     assert len(asked) == len(read)
 

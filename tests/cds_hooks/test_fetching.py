@@ -62,8 +62,10 @@ class Ehr:
             found = [r for r in CHART if r["resourceType"] == kind and r["id"] == name]
             return (200, found[0]) if found else (404, {"resourceType": "OperationOutcome"})
         query = parse_qs(parts.query)
-        codes = query["code"][0].split(",")
-        matches = [r for r in CHART if r["resourceType"] == kind and code_of(r) in codes]
+        codes = query["code"][0].split(",") if "code" in query else None
+        matches = [
+            r for r in CHART if r["resourceType"] == kind and (codes is None or code_of(r) in codes)
+        ]
         matches.sort(key=lambda r: r["effectiveDateTime"], reverse=True)
         at = int(query.get("_page", ["0"])[0])
         page = searchset(*matches[at : at + PAGE])

@@ -1,0 +1,252 @@
+"""Transfusions and drugs as hospitals write them: codes and words, and what each stands for.
+
+A transfusion that goes unseen makes a responder of a patient who is still transfused, so words
+count beside codes (ruling 1), and what says "transfusion" without saying of what may be of any
+product.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+from unicodedata import normalize
+
+from app.domain.counts import Drug, Product
+from app.fhir.resources import Concept
+
+_SNOMED: Final = "http://snomed.info/sct"
+_CPT: Final = "http://www.ama-assn.org/go/cpt"
+_HCPCS: Final = "https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets"
+_ICD_10_PCS: Final = "http://www.cms.gov/Medicare/Coding/ICD10"
+_RXNORM: Final = "http://www.nlm.nih.gov/research/umls/rxnorm"
+_ATC: Final = "http://www.whocc.no/atc"
+
+# What systems are also called: by OID, over https, by addresses of older releases of FHIR.
+_SYSTEMS: Final[dict[str, str]] = {
+    **dict.fromkeys(("snomed.info/sct", "urn:oid:2.16.840.1.113883.6.96"), _SNOMED),
+    **dict.fromkeys(("www.ama-assn.org/go/cpt", "urn:oid:2.16.840.1.113883.6.12"), _CPT),
+    **dict.fromkeys(
+        (
+            "www.cms.gov/medicare/coding/hcpcsreleasecodesets",
+            "terminology.hl7.org/codesystem/hcpcs",
+            "bluebutton.cms.gov/resources/codesystem/hcpcs",
+            "urn:oid:2.16.840.1.113883.6.285",
+        ),
+        _HCPCS,
+    ),
+    **dict.fromkeys(
+        (
+            "www.cms.gov/medicare/coding/icd10",
+            "hl7.org/fhir/sid/icd-10-pcs",
+            "www.icd10data.com/icd10pcs",
+            "urn:oid:2.16.840.1.113883.6.4",
+        ),
+        _ICD_10_PCS,
+    ),
+    **dict.fromkeys(
+        ("www.nlm.nih.gov/research/umls/rxnorm", "urn:oid:2.16.840.1.113883.6.88"), _RXNORM
+    ),
+    **dict.fromkeys(
+        (
+            "www.whocc.no/atc",
+            "fhir.de/codesystem/bfarm/atc",
+            "fhir.de/codesystem/dimdi/atc",
+            "urn:oid:2.16.840.1.113883.6.73",
+        ),
+        _ATC,
+    ),
+}
+
+TRANSFUSIONS: Final[dict[tuple[str, str], Product]] = {
+    (_SNOMED, "116859006"): Product.UNKNOWN,
+    (_SNOMED, "116863004"): Product.RED_CELLS,
+    (_SNOMED, "71493000"): Product.RED_CELLS,
+    (_SNOMED, "12719002"): Product.PLATELETS,
+    (_SNOMED, "180207008"): Product.UNKNOWN,
+    (_CPT, "36430"): Product.UNKNOWN,
+}
+"""Procedures by system and code; unknown where the code does not say what was given."""
+
+HCPCS_TRANSFUSIONS: Final[dict[tuple[str, str], Product]] = {
+    (_HCPCS, code): product
+    for product, codes in (
+        # Whole blood, and what has no name of its own.
+        (Product.UNKNOWN, "P9010 P9011 P9056 P9099"),
+        (
+            Product.RED_CELLS,
+            "P9016 P9021 P9022 P9038 P9039 P9040 P9051 P9054 P9057 P9058",
+        ),
+        (
+            Product.PLATELETS,
+            "P9019 P9031 P9032 P9033 P9034 P9035 P9036 P9037 P9052 P9053 P9055 P9072 P9073",
+        ),
+    )
+    for code in codes.split()
+}
+"""Blood products as they are charged in the United States, a unit each."""
+
+# ICD-10-PCS: administration, circulatory, transfusion, then where and how, the sixth character
+# what: N and P red cells, H whole blood, R platelets. Unverified: the table was not at hand.
+_PCS: Final = re.compile(r"302[0-9A-Z]{2}([A-Z])[0-9A-Z]?")
+_PCS_PRODUCTS: Final = {
+    "H": Product.UNKNOWN,
+    "N": Product.RED_CELLS,
+    "P": Product.RED_CELLS,
+    "R": Product.PLATELETS,
+}
+
+DRUGS: Final[dict[tuple[str, str], Drug]] = {
+    (_RXNORM, "190353"): Drug.DACLIZUMAB,
+    (_RXNORM, "68442"): Drug.FILGRASTIM,
+    (_RXNORM, "338036"): Drug.PEGFILGRASTIM,
+    (_ATC, "L04AC01"): Drug.DACLIZUMAB,
+    (_ATC, "L03AA02"): Drug.FILGRASTIM,
+    (_ATC, "L03AA10"): Drug.LENOGRASTIM,
+    (_ATC, "L03AA13"): Drug.PEGFILGRASTIM,
+    (_ATC, "L03AA14"): Drug.LIPEGFILGRASTIM,
+}
+
+# The longer name comes first: a text with pegfilgrastim in it also holds filgrastim.
+DRUG_NAMES: Final[dict[str, Drug]] = {
+    name: drug
+    for drug, names in (
+        (Drug.LIPEGFILGRASTIM, "lipegfilgrastim, lonquex"),
+        (
+            Drug.PEGFILGRASTIM,
+            "pegfilgrastim, neulasta, fulphila, udenyca, ziextenzo, nyvepria, fylnetra, stimufend, "
+            "pelgraz, pelmeg, cegfila, grasustek, neupopeg, g-lasta",
+        ),
+        (Drug.LENOGRASTIM, "lenograstim, granocyte, neutrogin"),
+        (
+            Drug.FILGRASTIM,
+            "filgrastim, neupogen, zarxio, zarzio, nivestym, nivestim, releuko, nypozi, granix, "
+            "tevagrastim, ratiograstim, biograstim, accofil, grastofil, "
+            "g-csf, gcsf, granulocyte colony, granulocyte-colony",
+        ),
+        (Drug.DACLIZUMAB, "daclizumab, zenapax, zinbryta"),
+    )
+    for name in names.split(", ")
+}
+"""Lower-case names to search a text for, in this order; the first found is meant (ruling 16)."""
+
+_LONGEST_NAME: Final = 200
+
+_TRANSFUSION: Final = re.compile(r"trans?fu[sz]|trasfu[sz]|輸血|输血")
+_RED_CELLS: Final = re.compile(
+    r"red (?:blood )?cell|(?<![a-z])p?rbcs?(?![a-z])|(?<![a-z])lprbc|packed (?:blood )?cell"
+    r"|[eé]rythro[cz]yt|er[iy]tro[cs][iy]t|globules? rouges?|hemat[ií]es|hem[aá]cias|emazie"
+    r"|gl[oó]bulos (?:rojos|vermelhos)|krwinek czerwonych|赤血球|红细胞|紅血球"
+)
+_PLATELETS: Final = re.compile(
+    r"platelet|thrombo[cz]yt|trombo[cs][iy]t|plaquet|piastrin|krwinek płytkowych|血小板"
+)
+_OTHER_PRODUCT: Final = re.compile(
+    r"plasma|(?<![a-z])ffp(?![a-z])|cryoprec|albumin|globulin|granulo[cz]yt|leu[ck]o[cz]yt"
+    r"|lympho[cz]yt|stem cell|fibrinogen|(?<![a-z])factor (?:[vix]+|concentrate)"
+)
+# A product's name is a product given where it is a concentrate, a bag or a unit of it.
+_AS_A_PRODUCT: Final = re.compile(
+    r"[ck]on[cz]entr|packed|apheres|aferes|aférès|leu[ck]o\w*.?(?:re|de)|pooled|irradiated|washed"
+    r"|(?<![a-z])units?(?![a-z])|(?<![a-z])p?rbcs?(?![a-z])|infusion|administration"
+)
+_NO_TRANSFUSION: Final = re.compile(
+    r"reaction|cross.?match|consent|consult|counsel|refus|declin|histor|compatib|thaw"
+    r"|pre.?transfusion|before transfusion|request|order for|prescri"
+)
+_NO_PRODUCT: Final = re.compile(
+    r"count|antibod|antigen|anti.?platelet|anti.?thrombo|inhibit|aggregat|function|sediment|morpholog"
+    r"|rich plasma|folate|smear|enzyme|survival|scan|label|fragil|distribution|width|volume|mean"
+    r"|collection|donation|donor apheresis|growth factor|erythropoie|exchange of plasma"
+    r"|[cz]ytop[eoé]n|[cz]ytos|[cz]yth?emi|erythrodermi"
+)
+
+
+class Transfused(NamedTuple):
+    """What a concept says was transfused."""
+
+    product: Product | None
+    """None for a product that bears on none of the counts judged, such as plasma."""
+
+
+def transfused(concept: Concept | None, is_medication: bool = False) -> Transfused | None:
+    """What was transfused, by codes and then by words; None where it is no transfusion.
+
+    A medication's name is a product given; a procedure's must speak of a transfusion or of a
+    concentrate, since "platelet count" is a procedure too.
+    """
+    if concept is None:
+        return None
+    by_code = {found for pair in _codings(concept) if (found := _by_code(*pair))}
+    known = by_code - {Product.UNKNOWN}
+    if len(known) == 1:
+        return Transfused(known.pop())
+    if len(known) > 1:
+        return Transfused(Product.UNKNOWN)
+    words = [one for text in _names(concept) if (one := _by_words(text, is_medication))]
+    named = {one.product for one in words} - {None, Product.UNKNOWN}
+    if len(named) == 1:
+        return Transfused(named.pop())
+    if named or by_code:
+        return Transfused(Product.UNKNOWN)
+    return next((w for w in words if w.product is None), words[0]) if words else None
+
+
+def _by_code(system: str, code: str) -> Product | None:
+    known = _SYSTEMS.get(_plain(system))
+    if known == _ICD_10_PCS:
+        match = _PCS.fullmatch(code.replace(".", "").upper())
+        return _PCS_PRODUCTS.get(match.group(1)) if match else None
+    if known is None:
+        return None
+    return TRANSFUSIONS.get((known, code)) or HCPCS_TRANSFUSIONS.get((known, code))
+
+
+def _by_words(text: str, is_medication: bool) -> Transfused | None:
+    said = bool(_TRANSFUSION.search(text))
+    if said and _NO_TRANSFUSION.search(text):
+        return None
+    if not said and _NO_PRODUCT.search(text):
+        return None
+    red, platelets = bool(_RED_CELLS.search(text)), bool(_PLATELETS.search(text))
+    if not said and not ((red or platelets) and (is_medication or _AS_A_PRODUCT.search(text))):
+        whole = "whole blood" in text and is_medication
+        return Transfused(Product.UNKNOWN) if whole else None
+    if red != platelets:
+        return Transfused(Product.RED_CELLS if red else Product.PLATELETS)
+    if not red and _OTHER_PRODUCT.search(text):
+        return Transfused(None)
+    return Transfused(Product.UNKNOWN)
+
+
+def drug_of(concept: Concept | None) -> Drug | None:
+    """The drug a concept names, by code and then by name; None for one that bears on no count."""
+    if concept is None:
+        return None
+    for system, code in _codings(concept):
+        drug = DRUGS.get((_SYSTEMS.get(_plain(system), ""), code))
+        if drug:
+            return drug
+    for text in _names(concept):
+        for name, drug in DRUG_NAMES.items():
+            if name in text:
+                return drug
+    return None
+
+
+def _codings(concept: Concept) -> Iterator[tuple[str, str]]:
+    for coding in concept.coding:
+        if coding.system and coding.code:
+            yield coding.system, coding.code.strip()
+
+
+def _plain(system: str) -> str:
+    """A system's address without what is said of it in many ways; a version of it is the same."""
+    text = system.strip().lower().removeprefix("https://").removeprefix("http://").rstrip("/")
+    return "snomed.info/sct" if text.startswith("snomed.info/sct/") else text
+
+
+def _names(concept: Concept) -> Iterator[str]:
+    for text in (concept.text, *(coding.display for coding in concept.coding)):
+        if text:
+            yield normalize("NFKC", text[:_LONGEST_NAME]).lower()
