@@ -26,7 +26,8 @@ from app.body import Room
 from app.cds_hooks import routes as cds_hooks
 from app.cds_hooks.remembered import Remembered, shared_store
 from app.ehr.authorization import Authorization, BackendServices, Bearer, PrivateKey
-from app.ehr.server import FhirServer, Limits
+from app.ehr.probe import Probe
+from app.ehr.server import FhirServer, Limits, Told
 from app.evaluation import Bounds, Evaluator
 from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
 from app.fhir.outcome import RequestError
@@ -47,8 +48,8 @@ def _code_map(settings: Settings) -> CodeMap | None:
         raise SettingsError(f"MAA_CODE_MAPS: {error}") from None
 
 
-def _fhir_server(settings: Settings) -> FhirServer | None:
-    """The FHIR server that the settings name; None where they name none."""
+def fhir_server_of(settings: Settings, told: Told | None = None) -> FhirServer | None:
+    """The FHIR server that the settings name, None where they name none; `told` as FhirServer's."""
     if settings.fhir_server is None:
         return None
     authorization: Authorization = Bearer(
@@ -74,6 +75,7 @@ def _fhir_server(settings: Settings) -> FhirServer | None:
         limits,
         settings.fhir_search_by_post,
         settings.fhir_token_url,
+        told=told,
     )
 
 
@@ -89,7 +91,7 @@ def _private_key(file: Path, key_id: str | None) -> PrivateKey:
         raise SettingsError(f"MAA_FHIR_PRIVATE_KEY_FILE: {error}") from None
 
 
-def _fhir_server_of_call(settings: Settings, base: str, token: str) -> FhirServer:
+def _fhir_server_of_call(settings: Settings, told: Told, base: str, token: str) -> FhirServer:
     """The FHIR server that a CDS Hooks call names: a clinician waits, so it is asked once."""
     limits = Limits(
         timeout_seconds=min(settings.fhir_timeout_seconds, _PATIENCE_SECONDS),
@@ -97,7 +99,7 @@ def _fhir_server_of_call(settings: Settings, base: str, token: str) -> FhirServe
         attempts=1,
         bytes=settings.fhir_max_bytes,
     )
-    return FhirServer(base, Bearer(token), limits)
+    return FhirServer(base, Bearer(token), limits, told=told)
 
 
 @asynccontextmanager
@@ -118,6 +120,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await store.aclose()
     if app.state.fhir_server:
         await app.state.fhir_server.aclose()
+        await app.state.probe.aclose()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -148,12 +151,16 @@ def _application(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
         # Not by include_router, which matches every request three times over.
         routes=[*routes.ROUTES, *definitions.router.routes, *cds_hooks.router.routes],
+        servers=[{"url": settings.public_url}] if settings.public_url else None,
+        root_path_in_servers=settings.public_url is None,
     )
     silence_the_talkative()
     app.state.settings = settings
     app.state.code_map = code_map = _code_map(settings)
     app.state.concept_maps = concept_maps(code_map)
-    app.state.fhir_server = _fhir_server(settings)
+    app.state.metrics = metrics = Metrics()
+    app.state.fhir_server = fhir_server_of(settings, metrics.asked)
+    app.state.probe = Probe(settings.fhir_server) if settings.fhir_server else None
     app.state.room = Room(settings.max_bytes_at_once)
     app.state.evaluator = Evaluator(
         Bounds(
@@ -165,12 +172,11 @@ def _application(settings: Settings) -> FastAPI:
             waiting=settings.evaluations_waiting,
         )
     )
-    app.state.metrics = Metrics()
     app.state.store = shared_store(settings)
     app.state.cds_hooks = cds_hooks.CdsHooks(
         settings,
-        app.state.metrics.registry,
-        partial(_fhir_server_of_call, settings),
+        metrics.registry,
+        partial(_fhir_server_of_call, settings, metrics.asked),
         code_map,
         app.state.store,
     )
@@ -185,7 +191,9 @@ def _application(settings: Settings) -> FastAPI:
         minimum_size=1000,
         compresslevel=3,
     )
-    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, hosts=settings.hosts)
+    app.add_middleware(
+        RequestMiddleware, metrics=metrics, hosts=settings.hosts, prefix=settings.prefix
+    )
     app.add_middleware(
         WhenAsked,
         header=b"origin",

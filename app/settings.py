@@ -218,6 +218,15 @@ class Settings(BaseSettings):
         return self.fhir_server is not None
 
     @property
+    def prefix(self) -> str:
+        """The path below which others know the service, without a slash at the end."""
+        return urlsplit(self.public_url or "").path.rstrip("/")
+
+    def address(self, called: str) -> str:
+        """Where others reach the service, without a slash at the end; `called` is a base URL."""
+        return (self.public_url or called).rstrip("/")
+
+    @property
     def origins(self) -> tuple[str, ...]:
         """The web origins whose scripts may call."""
         if self.cors_origins is None:

@@ -1,13 +1,19 @@
-"""Who may read patients through the service's own credentials: no page of another's."""
+"""Who reaches the service and whom it reaches: hosts, origins, prefixes, its FHIR server."""
 
 from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
 
 import httpx
 import pytest
 
+from app.ehr.probe import Probe
 from app.settings import Settings
 from tests.conftest import FHIR_JSON, OPERATION, ROOT
-from tests.test_ehr import ELIGIBILITY, calling, ordinary, service, serving
+from tests.test_ehr import ELIGIBILITY, Asked, Reply, calling, ordinary, service, serving
 
 ELIGIBLE = (ROOT / "fixtures/anc-below-0-5/request.json").read_bytes()
 ELSEWHERE = {"origin": "https://attacker.example.org"}
@@ -96,3 +102,91 @@ def test_what_tells_of_a_patient_is_kept_by_no_cache_and_taken_for_nothing_else(
         assert response.headers["x-content-type-options"] == "nosniff"
     definition = http.get("/fhir/ValueSet/platelets")
     assert definition.headers["cache-control"] == "no-cache"
+
+
+def test_behind_a_prefix_every_address_of_ours_is_the_public_one() -> None:
+    settings = Settings(public_url="https://maa.example.org/blood/")
+    with calling(settings) as client:
+        # A proxy may take the prefix off, or not.
+        for prefix in ("", "/blood"):
+            metadata = client.get(f"{prefix}/fhir/metadata").json()
+            found = client.get(f"{prefix}/fhir/ValueSet?_id=platelets").json()
+            docs = client.get(f"{prefix}/docs").text
+            home = client.get(f"{prefix}/").text
+            document = client.get(f"{prefix}/openapi.json").json()
+            base = "https://maa.example.org/blood"
+            assert metadata["implementation"]["url"] == f"{base}/fhir"
+            assert found["link"][0]["url"] == f"{base}/fhir/ValueSet?_id=platelets"
+            assert found["entry"][0]["fullUrl"] == f"{base}/fhir/ValueSet/platelets"
+            assert document["servers"] == [{"url": f"{base}/"}]
+            loaded = re.findall(r"(?:href|src)=\"([^\"]+)\"|url: '([^']+)'", docs + home)
+            addresses = {one or other for one, other in loaded}
+            assert {"/blood/docs", "/blood/openapi.json", "/blood/fhir/metadata"} <= addresses
+            for address in addresses:
+                assert address.startswith("/blood/")
+                assert client.get(address.removeprefix("/blood")).status_code == 200
+
+
+def answering(status: int) -> Callable[[Asked], Reply]:
+    return lambda asked: (status, {}, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (200, None),
+        (401, None),
+        (403, None),
+        (404, "it answered 404 to metadata"),
+        (503, "it answered 503 to metadata"),
+    ],
+)
+def test_readiness_says_what_is_not_ready(status: int, said: str | None) -> None:
+    with serving(answering(status)) as stub, service(stub) as client:
+        ready = [client.get("/health/ready") for _ in range(3)]
+        assert client.get("/health/live").status_code == 200
+    assert [one.path.rsplit("/", 1)[1] for one in stub.asked] == ["metadata"], "asked once"
+    assert {one.status_code for one in ready} == {503 if said else 200}
+    assert ready[0].json().get("reasons") == ({"fhir-server": said} if said else None)
+
+
+def test_a_server_that_does_not_answer_or_is_gone_is_not_ready() -> None:
+    def asleep(asked: Asked) -> Reply:
+        time.sleep(3)
+        return 200, {}, b"{}"
+
+    with serving(asleep) as stub, service(stub) as client:
+        slow = client.get("/health/ready").json()["reasons"]
+    with calling(Settings(fhir_server=stub.base)) as client:
+        gone = client.get("/health/ready").json()["reasons"]
+    assert slow == {"fhir-server": "it did not answer within 2 seconds"}
+    assert gone == {"fhir-server": "it cannot be reached"}
+
+
+def test_a_server_that_is_back_is_ready_again() -> None:
+    now, status = [0.0], [503]
+
+    async def ask(probe: Probe) -> list[str]:
+        said = [await probe.fault()]
+        status[0], now[0] = 200, now[0] + 9
+        said.append(await probe.fault())
+        now[0] += 2
+        said.append(await probe.fault())
+        await probe.aclose()
+        return said
+
+    with serving(lambda asked: (status[0], {}, b"{}")) as stub:
+        said = asyncio.run(ask(Probe(stub.base, lambda: now[0])))
+    assert said == ["it answered 503 to metadata", "it answered 503 to metadata", ""]
+
+
+def test_requests_to_the_fhir_server_are_counted_by_how_they_ended() -> None:
+    with serving(ordinary) as stub, service(stub) as client:
+        client.get(ELIGIBILITY)
+        asked = len(stub.asked)
+        text = client.get("/metrics").text
+    assert f'maa_fhir_request_seconds_count{{outcome="ok"}} {asked:.1f}' in text
+    with serving(answering(500)) as stub, service(stub) as client:
+        client.get(ELIGIBILITY)
+        text = client.get("/metrics").text
+    assert f'maa_fhir_request_seconds_count{{outcome="outage"}} {len(stub.asked):.1f}' in text

@@ -404,7 +404,7 @@ def test_a_server_that_cannot_be_reached_is_left_alone_after_a_while() -> None:
         gone = stub.base
     settings = Settings(fhir_server=gone, fhir_timeout_seconds=0.3)
     with calling(settings) as client:
-        assert client.get("/health/ready").status_code == 200
+        assert client.get("/health/live").status_code == 200
         said = [client.get(ELIGIBILITY).json()["issue"][0]["diagnostics"] for _ in range(6)]
         assert "cannot be reached" in said[0]
         assert "left alone" in said[-1]

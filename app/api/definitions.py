@@ -36,7 +36,9 @@ _EVERYWHERE = {"_format", "_pretty", "_summary", "_elements"}
 async def metadata(request: Request) -> Response:
     """The CapabilityStatement."""
     require_json_accepted(request)
-    return cacheable(request, _partial(request, capability_statement(_base(request))))
+    scripts_may_call = bool(request.app.state.settings.origins)
+    statement = capability_statement(_base(request), scripts_may_call)
+    return cacheable(request, _partial(request, statement))
 
 
 def _offer(kind: str) -> None:
@@ -105,7 +107,8 @@ def _published(request: Request) -> Mapping[tuple[str, str], Json]:
 
 
 def _base(request: Request) -> str:
-    return str(request.base_url).rstrip("/")
+    address: str = request.app.state.settings.address(str(request.base_url))
+    return address
 
 
 def _partial(request: Request, resource: Json) -> Json:

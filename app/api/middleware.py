@@ -74,27 +74,31 @@ def _may_be_called(host: str, hosts: tuple[str, ...] | None) -> bool:
 class RequestMiddleware:
     """Echoes or assigns X-Request-Id, counts the request, turns a bug into a 500.
 
-    Refuses a call under a name that is not one of `hosts` (None: none is refused). Nothing of an
-    answer is kept by a cache that was not told how, nor taken for another type than it says.
+    Stands below `prefix`. Refuses a call under a name that is not one of `hosts` (None: none is
+    refused). Nothing of an answer is kept by a cache that was not told how, nor taken for another
+    type than it says.
     The log holds the id, the route, the status, the time and the verdicts: never a body, a query or
     a path parameter.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, hosts: tuple[str, ...] | None = None
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        hosts: tuple[str, ...] | None = None,
+        prefix: str = "",
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._hosts = hosts
+        self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        if method == "HEAD":
-            # Answered as GET; the server, which holds the scope as it came, sends no body.
-            scope = {**scope, "method": "GET"}
+        scope = self._answered_as(scope)
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.fullmatch(given) else _new_id()
@@ -133,6 +137,18 @@ class RequestMiddleware:
                 await bug()(scope, receive, send_with_id)
         finally:
             self._told(scope, method, status or _CALLER_WENT, started, request_id, tally)
+
+    def _answered_as(self, scope: Scope) -> Scope:
+        """The scope as the application is to see it."""
+        if scope["method"] == "HEAD":
+            # Answered as GET; the server, which holds the scope as it came, sends no body.
+            scope = {**scope, "method": "GET"}
+        if self._prefix:
+            # As ASGI has it, whether or not a proxy took the prefix off.
+            path = scope["path"]
+            whole = path if f"{path}/".startswith(f"{self._prefix}/") else self._prefix + path
+            scope = {**scope, "root_path": self._prefix, "path": whole}
+        return scope
 
     def _told(
         self, scope: Scope, method: str, status: int, started: float, request_id: str, tally: Tally

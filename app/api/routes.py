@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from functools import partial
@@ -171,10 +172,16 @@ async def live() -> JSONResponse:
 
 @_router.get("/health/ready", operation_id="ready", summary="Can it take requests?")
 async def ready(request: Request) -> JSONResponse:
-    """Ready from the start, unless a configured FHIR server failed repeatedly just now."""
+    """Ready from the start, unless a configured FHIR server is not there."""
     server: FhirServer | None = request.app.state.fhir_server
-    if server is not None and server.resting:
-        return JSONResponse({"status": "not ready", "notReady": ["fhir-server"]}, 503)
+    fault = await request.app.state.probe.fault() if server else ""
+    if server and server.resting:
+        fault = "it failed repeatedly and is left alone for a while"
+    if fault:
+        reasons = {"fhir-server": fault}
+        return JSONResponse(
+            {"status": "not ready", "notReady": [*reasons], "reasons": reasons}, 503
+        )
     return JSONResponse({"status": "ok", "notReady": []})
 
 
@@ -192,9 +199,10 @@ async def read_metrics(request: Request) -> Response:
 
 
 @_router.get("/", include_in_schema=False)
-async def home() -> HTMLResponse:
+async def home(request: Request) -> HTMLResponse:
     """What this is, and where to go on."""
-    return HTMLResponse(HOME_PAGE)
+    prefix: str = request.scope.get("root_path", "")
+    return HTMLResponse(HOME_PAGE.replace('href="', f'href="{html.escape(prefix)}'))
 
 
 ROUTES = [*_operations.routes, *_router.routes]

@@ -52,7 +52,7 @@ class CdsHooks:
 
     def address(self, request: Request) -> str:
         """Where this service is reached, without a slash at the end."""
-        return (self.settings.public_url or str(request.base_url)).rstrip("/")
+        return self.settings.address(str(request.base_url))
 
     async def require_trusted(self, request: Request) -> None:
         """RequestError 401 or 403 unless the call comes from a client that is trusted."""

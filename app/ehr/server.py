@@ -6,8 +6,9 @@ import asyncio
 import codecs
 import math
 import re
+import time
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,6 +48,11 @@ _LONGEST_URL = 2000
 _LEGIBLE = ":/,"
 _AT_ONCE = 4
 _BACK_OFF = wait_random_exponential(multiplier=0.2, max=5)
+
+
+Told = Callable[[str, float], None]
+"""Hears of each request how it ended (`ok`, `refused`, `other`, `timeout`, `outage`, `wrong`,
+`cancelled`) and how many seconds it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +158,8 @@ class FhirServer:
     """One FHIR server as a source of a patient's data; no request leaves for another host.
 
     The one exception is `token_url`, where it is given. `search_by_post` searches by
-    `POST [type]/_search`. A `client` that is given is shared, and left open by `aclose`.
+    `POST [type]/_search`. A `client` that is given is shared, and left open by `aclose`. `told`
+    hears of every request.
     """
 
     def __init__(
@@ -163,6 +170,7 @@ class FhirServer:
         search_by_post: bool = False,
         token_url: str | None = None,
         client: httpx.AsyncClient | None = None,
+        told: Told | None = None,
     ) -> None:
         self._base = httpx.URL(base.rstrip("/"))
         self._token_url = token_url
@@ -173,6 +181,7 @@ class FhirServer:
         self._breaker = CircuitBreaker(
             self._limits.failures_to_open, self._limits.open_seconds, _OutageError
         )
+        self._told = told or (lambda _outcome, _seconds: None)
         self._shared = client is not None
         self._client = client or connections()
 
@@ -374,6 +383,22 @@ class FhirServer:
         return await retrying(self._once, ask, token, budget)
 
     async def _once(self, ask: _Ask, token: str | None, budget: _Budget) -> tuple[int, bytes]:
+        """One request, and how it ended told."""
+        started, outcome = time.perf_counter(), "cancelled"
+        try:
+            answer = await self._sent(ask, token, budget)
+            outcome = {200: "ok", 401: "refused", 403: "refused"}.get(answer[0], "other")
+            return answer
+        except _OutageError as error:
+            outcome = "timeout" if error.status == 504 else "outage"
+            raise
+        except RequestError:
+            outcome = "wrong"
+            raise
+        finally:
+            self._told(outcome, time.perf_counter() - started)
+
+    async def _sent(self, ask: _Ask, token: str | None, budget: _Budget) -> tuple[int, bytes]:
         headers = {"accept": "application/fhir+json, application/json;q=0.9"}
         headers |= {"accept-encoding": "gzip", "user-agent": "maa-assess"}
         content = None

@@ -438,8 +438,8 @@ def _study() -> Json:
     }
 
 
-def capability_statement(server: str) -> Json:
-    """The CapabilityStatement: exactly what answers at this server."""
+def capability_statement(server: str, cors: bool = True) -> Json:
+    """The CapabilityStatement: exactly what answers at this server, and whether to scripts."""
     resources = [
         {
             "type": kind,
@@ -471,7 +471,7 @@ def capability_statement(server: str) -> Json:
         "rest": [
             {
                 "mode": "server",
-                "security": {"cors": True},
+                "security": {"cors": cors},
                 "resource": sorted(resources, key=lambda one: str(one["type"])),
                 "operation": assessments,
             }
