@@ -34,7 +34,7 @@ from app.fhir.response import (
     transfusions_text,
     window_remarks,
 )
-from app.fhir.writing import encode
+from app.fhir.writing import encode, judgement_remarks
 
 # Characters that steer a terminal: control characters and those that turn its writing direction.
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -363,7 +363,8 @@ def _print_eligibility(body: bytes, query: list[tuple[str, str]], code_map: Code
         console.print(
             _harmless(f"{headline(assessment.judgement)} {missing(assessment.judgement)}".rstrip())
         )
-        _print_remarks(console, (*remarks[assessment.patient], *assessment.remarks))
+        own = (*assessment.remarks, *judgement_remarks(assessment.judgement))
+        _print_remarks(console, (*remarks[assessment.patient], *own))
         console.print()
     _print_remarks(console, reading.remarks)
     console.print(AID, style="dim")

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from app.domain import dependence, window
-from app.domain.assessment import Paper, assess_eligibility
+from app.domain import assessment, dependence, window
+from app.domain.assessment import Assessment, Paper, assess_eligibility
 from app.domain.counts import (
     Analyte,
     Count,
@@ -29,6 +29,7 @@ from app.domain.counts import (
 )
 from app.domain.derivation import derived_counts
 from app.domain.rules import (
+    SEVERE_RETICULOCYTES,
     Above,
     AtBaseline,
     AtLeast,
@@ -42,6 +43,7 @@ from app.domain.rules import (
     Recovered,
     Rise,
     Rule,
+    Truth,
 )
 from app.papers import PUBLISHED
 
@@ -123,7 +125,17 @@ def holds(paper: Paper, case: Case) -> bool:
     return (
         found.verdict.value == case["verdict"]
         and truths.items() >= case.get("criteria", {}).items()
+        and severe_limits(found) == case.get("severe_limits", severe_limits(found))
     )
+
+
+def severe_limits(found: Assessment) -> dict[str, str]:
+    """What other published limits of severe disease would make of it."""
+    severe = {Truth.MET: ", not severe by counts", Truth.NOT_MET: ", severe by counts", None: ""}
+    return {
+        one.number: one.verdict.value + severe.get(one.not_severe, ", severity not known")
+        for one in found.judgement.severe_limits
+    }
 
 
 EVERY_CASE = [
@@ -138,6 +150,7 @@ def test_the_case_is_as_it_says(paper: Paper, case: Case) -> None:
     assert holds(paper, case)
     found = assess_eligibility(paper, course(case), policy=case.get("policy"))
     assert [analyte.name for analyte in found.needs] == case.get("needs", [])
+    assert severe_limits(found) == case.get("severe_limits", severe_limits(found))
 
 
 def moved(rule: Limit | Rise | FewerUnits) -> Iterator[Rule]:
@@ -211,6 +224,28 @@ def test_the_numbers_of_dependence_matter_to_some_case(
 ) -> None:
     monkeypatch.setattr(dependence, name, getattr(dependence, name) + change)
     assert not all(holds(NIH, case) for case in cases_of(NIH))
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+@pytest.mark.parametrize("number", SEVERE_RETICULOCYTES)
+def test_the_published_limits_of_severe_disease_matter_to_some_case(
+    monkeypatch: pytest.MonkeyPatch, number: str, change: int
+) -> None:
+    monkeypatch.setattr(assessment, "_judgements", {})
+    monkeypatch.delitem(SEVERE_RETICULOCYTES, number)
+    monkeypatch.setitem(SEVERE_RETICULOCYTES, str(int(number) + change), "")
+    assessment._leaves.cache_clear()
+    assert not all(holds(NIH, case) for case in cases_of(NIH))
+    assessment._leaves.cache_clear()
+
+
+def test_no_definition_counts_severe_disease_from_a_limit_nobody_published() -> None:
+    limits = [leaf for paper in PUBLISHED for leaf in paper.eligibility.leaves()]
+    disputed = [leaf for leaf in limits if isinstance(leaf, Limit) and leaf.disputed]
+    assert {number for leaf in disputed for number in (leaf.number, leaf.manual) if number} <= set(
+        SEVERE_RETICULOCYTES
+    )
+    assert {leaf.analyte for leaf in disputed} == {Analyte.RETICULOCYTES}
 
 
 @pytest.mark.parametrize("change", [-1, 1])

@@ -142,6 +142,8 @@ def charts(path: Path) -> list[Chart]:
             data = parameter["resource"]
         elif parameter["name"] == "asOf":
             parameters["As of"] = parameter["valueDate"]
+        elif parameter["name"] == "codeMap":
+            return []  # the CQL reads LOINC: a map is applied before it
         elif parameter["name"] == "transfusionHistory":
             parameters["Transfusion history complete"] = parameter["valueCode"] == "complete"
         else:

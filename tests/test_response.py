@@ -313,6 +313,45 @@ def test_a_duration_that_is_none_or_is_beyond_two_years_is_refused(
     assert issue["expression"] == ["Parameters.parameter.where(name='independenceWindow')"]
 
 
+@pytest.mark.parametrize(
+    ("paper", "before", "after", "expected", "said"),
+    [
+        (
+            "nih-daclizumab-2003",
+            {"anc": 0.4, "platelets": 50, "hemoglobin": 8, "arc": 45},
+            NORMAL,
+            "not-evaluable",
+            "below 20 (CIBMTR, AAMDS), entry by the baseline met; "
+            "below 40, entry by the baseline met.",
+        ),
+        (
+            "nih-daclizumab-2003",
+            {"anc": 0.4, "platelets": 50, "hemoglobin": 8, "arc": 10},
+            NORMAL,
+            "not-evaluable",
+            "",
+        ),
+        (
+            "nih-severe",
+            {"anc": 0.3, "platelets": 10, "hemoglobin": 7, "arc": 10},
+            {"anc": 1.0, "platelets": 15, "hemoglobin": 7, "arc": 30},
+            "no-response",
+            f"below 20 (CIBMTR, AAMDS), response on {day(90)} met.",
+        ),
+    ],
+)
+def test_a_response_that_hangs_on_the_disputed_limit_of_severe_disease_says_so(
+    paper: str, before: dict[str, float], after: dict[str, float], expected: str, said: str
+) -> None:
+    body = bundle(*counts(0, before), *counts(90, after))
+    query = {"criteria": paper, "treatmentStart": day(0)}
+    found = assessed(body, **query)
+    assert verdict(found) == expected
+    told = issues(body, **query).get("severe-limit-disputed", {}).get("diagnostics", "")
+    assert told.endswith(said) if said else told == ""
+    assert told in found["text"]["div"]
+
+
 def test_the_product_whose_transfusions_are_not_known_is_asked_for() -> None:
     units = [transfusion(PLATELETS, number) for number in (-40, -30, -20, -10)]
     body = bundle(*counts(0, LOW), *counts(91, LOW), *units)

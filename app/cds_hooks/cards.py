@@ -33,7 +33,7 @@ from app.fhir.response import (
     window_remarks,
 )
 from app.fhir.terminology import OVERRIDE_REASONS
-from app.fhir.writing import LOINC, Json, encode
+from app.fhir.writing import LOINC, Json, encode, judgement_remarks
 
 OVERRIDE_SYSTEM = f"{BASE}/CodeSystem/override-reason"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, f"{BASE}/cds-services")
@@ -95,10 +95,7 @@ def eligibility_card(
         ),
         _said("To settle it", missing(found.judgement).removeprefix("To settle it: ")),
         *_doubts([*remarks, *found.remarks], setting),
-        *(
-            f"Under the red-cell policy '{_plain(policy)}' the answer would be {verdict.value}."
-            for policy, verdict in found.other_policies
-        ),
+        *(_plain(remark.text) for remark in judgement_remarks(found.judgement)),
         _said("Counts cannot tell", "; ".join(found.paper.also_requires) + "."),
         _said("Definition", found.paper.citation.text),
         AID,

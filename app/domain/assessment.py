@@ -24,6 +24,7 @@ from app.domain.derivation import NEVER_ALONE
 from app.domain.effort import spend
 from app.domain.needs import counted_by_hand, counts_needed
 from app.domain.rules import (
+    SEVERE_RETICULOCYTES,
     Criterion,
     Findings,
     Limit,
@@ -33,7 +34,9 @@ from app.domain.rules import (
     Rule,
     Truth,
     criteria_of,
+    in_dispute,
     under_policy,
+    with_severe_limit,
 )
 from app.domain.window import Baseline, placed, places, take_baseline
 
@@ -115,6 +118,15 @@ class Finding(NamedTuple):
     truth: Truth
 
 
+class SevereLimit(NamedTuple):
+    """What the answer would be with another published limit of reticulocytes for severe disease."""
+
+    number: str
+    verdict: Verdict
+    not_severe: Truth | None
+    """None where the definition does not exclude severe disease."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Judgement:
     """What a paper makes of the answers to its limits; the same answers give the same object."""
@@ -128,6 +140,8 @@ class Judgement:
     needs_transfusion_history: bool
     other_policies: tuple[tuple[str, Verdict], ...]
     """Policies under which the verdict would be another."""
+    severe_limits: tuple[SevereLimit, ...]
+    """Other published limits of severe disease under which the answer would be another."""
 
 
 class Assessment(NamedTuple):
@@ -234,10 +248,17 @@ def _judgement(paper: Paper, policy: str | None, findings: Findings) -> Judgemen
 
 @cache
 def _leaves(paper: Paper) -> tuple[Rule, ...]:
-    """Every limit of the paper, under whatever policy."""
+    """Every limit of the paper, under whatever policy, and the published ones in their place."""
     policies = paper.red_cell_policies or (None,)
     rules = (reading(paper, policy).rule for policy in policies)
-    return tuple(dict.fromkeys(leaf for rule in rules for leaf in rule.leaves()))
+    leaves = dict.fromkeys(leaf for rule in rules for leaf in rule.leaves())
+    others = (
+        with_severe_limit(leaf, number)
+        for leaf in leaves
+        if in_dispute(leaf)
+        for number in SEVERE_RETICULOCYTES
+    )
+    return tuple(dict.fromkeys([*leaves, *others]))
 
 
 def _worked_out(paper: Paper, policy: str | None, findings: Findings) -> Judgement:
@@ -253,6 +274,7 @@ def _worked_out(paper: Paper, policy: str | None, findings: Findings) -> Judgeme
         needs=counts_needed(rule, findings) if undecided else (),
         needs_transfusion_history=any(isinstance(leaf, OfOneProduct) for leaf in undecided),
         other_policies=_other_policies(paper, policy, truth, findings),
+        severe_limits=_severe_limits(paper, policy, findings),
     )
 
 
@@ -265,6 +287,29 @@ def _other_policies(
         if other != policy
     )
     return tuple((other, _VERDICTS[found]) for other, found in verdicts if found is not truth)
+
+
+def _severe_limits(paper: Paper, policy: str | None, findings: Findings) -> tuple[SevereLimit, ...]:
+    """The published limits of severe disease that would change the verdict, or severity."""
+    rule = reading(paper, policy).rule
+    if not in_dispute(rule):
+        return ()
+    own = _severity(rule, findings)
+    others = {
+        number: _severity(with_severe_limit(rule, number), findings)
+        for number in SEVERE_RETICULOCYTES
+    }
+    return tuple(
+        SevereLimit(number, _VERDICTS[truth], not_severe)
+        for number, (truth, not_severe) in others.items()
+        if (truth, not_severe) != own
+    )
+
+
+def _severity(rule: Rule, findings: Findings) -> tuple[Truth, Truth | None]:
+    """What the rule comes to, and its exclusion of severe disease."""
+    exclusion = next((one for one in criteria_of(rule) if one.code == "not-severe"), None)
+    return rule.check(findings), exclusion.check(findings) if exclusion else None
 
 
 def none_low(found: Assessment) -> bool:

@@ -29,6 +29,7 @@ from app.domain.counts import (
 from app.domain.dependence import DEPENDENCE_DAYS, transfusion_independence
 from app.domain.effort import spend
 from app.domain.rules import (
+    SEVERE_RETICULOCYTES,
     AtBaseline,
     Criterion,
     Findings,
@@ -39,7 +40,10 @@ from app.domain.rules import (
     TransfusionIndependent,
     Truth,
     above_normal,
+    in_dispute,
+    severe_limit_text,
     under_policy,
+    with_severe_limit,
 )
 from app.domain.timeline import LAST_DAY, Timeline
 from app.domain.window import Baseline, places
@@ -557,6 +561,29 @@ class _Judge:
             _why(lineage, affected, truth, judged.taken),
         )
 
+    def _severe_limits(self, baseline: Baseline, judged: Moment | None) -> Iterator[Remark]:
+        """Where another published limit of severe disease would change entry or verdict."""
+        said = []
+        entry = self.read(self.paper.entry) if self.paper.entry else None
+        for number in SEVERE_RETICULOCYTES:
+            limit = severe_limit_text(number)
+            if entry and in_dispute(entry):
+                truth = with_severe_limit(entry, number).check(baseline.findings)
+                if truth is not entry.check(baseline.findings):
+                    said.append(f"{limit}, entry by the baseline {truth.value}")
+            if judged and in_dispute(self.response):
+                response = with_severe_limit(self.response, number).check(judged.findings)
+                if response is not self.response.check(judged.findings):
+                    said.append(f"{limit}, response on {judged.day} {response.value}")
+        if said:
+            yield Remark(
+                "severe-limit-disputed",
+                Severity.INFORMATION,
+                "The limit of reticulocytes for severe disease is in dispute, and the answer hangs "
+                f"on it. With another published one (10*9/L): {'; '.join(said)}.",
+                (),
+            )
+
     def _remarks(
         self,
         takings: list[Baseline],
@@ -566,14 +593,15 @@ class _Judge:
         judged: Moment | None,
     ) -> Iterator[Remark]:
         yield from dict.fromkeys(remark for taking in takings for remark in taking.remarks)
+        if takings:
+            yield from self._of_the_baseline(takings[0])
+            yield from self._severe_limits(takings[0], judged)
         if judged:
             yield from contradictions(self.response, judged.findings, judged.taken)
             yield from self._not_seen(judged)
             yield from _above_normal(judged)
         if takings and self.paper.entry:
             yield from contradictions(self.paper.entry, takings[0].findings, takings[0])
-        if takings:
-            yield from self._of_the_baseline(takings[0])
         days = sorted(d.when.first for d in doses)
         gaps = [b for a, b in pairwise(days) if (b - a).days > COURSE_GAP_DAYS]
         if gaps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
@@ -99,15 +99,26 @@ class OfOneAnalyte(Rule):
         return {Truth.MET, Truth.NOT_MET} <= {self.check(one) for one in alone}
 
 
+# The limits of reticulocytes below which severe disease is counted, in 10*9/L, and whose they are.
+SEVERE_RETICULOCYTES = {
+    "20": "CIBMTR, AAMDS",
+    "40": "",
+    "50": "ASH 2010",
+    "60": "BSH automated, NIH",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Limit(OfOneAnalyte):
     """One analyte against one published number, in the analyte's own unit.
 
-    `manual` is the number that holds instead for cells counted by hand.
+    `manual` is the number that holds instead for cells counted by hand. `disputed`: it is the limit
+    of severe disease for which the sources print other numbers (SEVERE_RETICULOCYTES).
     """
 
     number: str
     manual: str | None = None
+    disputed: bool = False
 
     symbol = ""
 
@@ -537,13 +548,46 @@ def criteria_of(rule: Rule) -> tuple[Criterion, ...]:
 
 def under_policy(rule: Rule, policy: str) -> Rule:
     """The rule with every criterion read under the named policy, where it knows one."""
-    if isinstance(rule, Criterion):
-        reading = dict(rule.policies).get(policy, rule.rule)
-        return replace(rule, rule=under_policy(reading, policy))
+    return _rewritten(
+        rule,
+        lambda one: (
+            replace(one, rule=dict(one.policies).get(policy, one.rule))
+            if isinstance(one, Criterion)
+            else one
+        ),
+    )
+
+
+def in_dispute(rule: Rule) -> bool:
+    """Whether it asks for a limit of severe disease on which the sources differ."""
+    return any(isinstance(leaf, Limit) and leaf.disputed for leaf in rule.leaves())
+
+
+def severe_limit_text(number: str) -> str:
+    """For example: below 20 (CIBMTR, AAMDS)."""
+    whose = SEVERE_RETICULOCYTES[number]
+    return f"below {number} ({whose})" if whose else f"below {number}"
+
+
+def with_severe_limit(rule: Rule, number: str) -> Rule:
+    """The rule with another of the published limits in dispute, however the cells were counted."""
+    return _rewritten(
+        rule,
+        lambda one: (
+            replace(one, number=number, manual=None)
+            if isinstance(one, Limit) and one.disputed
+            else one
+        ),
+    )
+
+
+def _rewritten(rule: Rule, change: Callable[[Rule], Rule]) -> Rule:
+    """The rule and all within it changed, from the top down."""
+    rule = change(rule)
     if isinstance(rule, AtLeastOf):
-        return replace(rule, rules=tuple(under_policy(part, policy) for part in rule.rules))
-    if isinstance(rule, Not | AtBaseline):
-        return replace(rule, rule=under_policy(rule.rule, policy))
+        return replace(rule, rules=tuple(_rewritten(part, change) for part in rule.rules))
+    if isinstance(rule, Criterion | Not | AtBaseline):
+        return replace(rule, rule=_rewritten(rule.rule, change))
     if isinstance(rule, Recovered):
-        return replace(rule, depressed=under_policy(rule.depressed, policy))
+        return replace(rule, depressed=_rewritten(rule.depressed, change))
     return rule

@@ -315,6 +315,7 @@ def _notes(found: ResponseAssessment) -> list[str]:
             f"definition's is {_weeks(paper.independence_days)}."
         )
     notes += (remark.text for remark in window_remarks(found))
+    notes += (one.text for one in found.remarks if one.code == "severe-limit-disputed")
     return notes
 
 

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from app.domain.assessment import Assessment, Judgement, Paper, Verdict, analytes_of
+from app.domain.assessment import (
+    Assessment,
+    Judgement,
+    Paper,
+    SevereLimit,
+    Verdict,
+    analytes_of,
+)
 from app.domain.counts import (
     Analyte,
     Count,
@@ -26,7 +33,7 @@ from app.domain.counts import (
 )
 from app.domain.effort import spend, tell
 from app.domain.response import ResponseAssessment, ResponsePaper
-from app.domain.rules import Criterion, Truth
+from app.domain.rules import Criterion, Truth, severe_limit_text
 from app.fhir import codes
 from app.fhir.narrative import AID, UNVERIFIED, missing, narrative, rule_text
 from app.fhir.outcome import BASE, operation_outcome
@@ -100,7 +107,7 @@ def _words(judgement: Judgement) -> _Words:
     paper = judgement.paper
     is_open = judgement.verdict is Verdict.INDETERMINATE
     history = (Product.RED_CELLS,) if judgement.needs_transfusion_history else ()
-    remarks = _policy_remarks(judgement)
+    remarks = judgement_remarks(judgement)
     return _Words(
         canonical=canonical(paper),
         note=missing(judgement) if is_open else "",
@@ -307,8 +314,9 @@ def _notes(judgement: Judgement, remarks: Iterable[Remark]) -> tuple[str, ...]:
     return (*notes, *(remark.text for remark in remarks))
 
 
-def _policy_remarks(judgement: Judgement) -> tuple[Remark, ...]:
-    return tuple(
+def judgement_remarks(judgement: Judgement) -> tuple[Remark, ...]:
+    """The readings of the same words, and the published limits, that would change the answer."""
+    remarks = [
         Remark(
             "policy-disagreement",
             Severity.INFORMATION,
@@ -316,7 +324,29 @@ def _policy_remarks(judgement: Judgement) -> tuple[Remark, ...]:
             (),
         )
         for policy, verdict in judgement.other_policies
-    )
+    ]
+    if judgement.severe_limits:
+        said = "; ".join(_severe_limit(one) for one in judgement.severe_limits)
+        text = (
+            "The limit of reticulocytes for severe disease is in dispute, and the answer hangs on "
+            f"it. With another published one (10*9/L) it would be: {said}."
+        )
+        remarks.append(Remark("severe-limit-disputed", Severity.INFORMATION, text, ()))
+    return tuple(remarks)
+
+
+_NOT_SEVERE = {
+    Truth.MET: ", not severe by counts",
+    Truth.NOT_MET: ", severe by counts",
+    Truth.UNKNOWN: ", severity not known",
+    None: "",
+}
+
+
+def _severe_limit(other: SevereLimit) -> str:
+    """For example: below 20 (CIBMTR, AAMDS) eligible, not severe by counts."""
+    limit = severe_limit_text(other.number)
+    return f"{limit} {other.verdict.value}{_NOT_SEVERE[other.not_severe]}"
 
 
 def _criterion(criterion: Criterion, truth: Truth) -> Json:

@@ -28,7 +28,7 @@ PLATELETS = Criterion(
 RETICULOCYTES = Criterion(
     code="reticulocytes-depressed",
     title="Reticulocytes depressed",
-    rule=Below(Analyte.RETICULOCYTES, "60", manual="20"),
+    rule=Below(Analyte.RETICULOCYTES, "60", manual="20", disputed=True),
     wording="reticulocytes < 20 x 10^9/L counted by hand, < 60 x 10^9/L automated",
     source=_SOURCE,
 )

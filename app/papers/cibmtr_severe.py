@@ -35,7 +35,7 @@ PAPER = Paper(
         Criterion(
             code="reticulocytes-depressed",
             title="Reticulocytes depressed",
-            rule=Below(Analyte.RETICULOCYTES, "20"),
+            rule=Below(Analyte.RETICULOCYTES, "20", disputed=True),
             wording="reticulocyte count < 20 000/uL, by hand or automated (no method is named)",
             source=_SOURCE,
         ),

@@ -50,7 +50,7 @@ PAPER = Paper(
                     2,
                     Below(_NEUTROPHILS, "0.5"),
                     Below(Analyte.PLATELETS, "20"),
-                    Below(Analyte.RETICULOCYTES, "20"),
+                    Below(Analyte.RETICULOCYTES, "20", disputed=True),
                 )
             ),
             wording="not two of: neutrophils < 0.5, platelets < 20, reticulocytes < 20 G/L",

@@ -36,7 +36,7 @@ PAPER = Paper(
         Criterion(
             code="reticulocytes-depressed",
             title="Reticulocytes depressed",
-            rule=Below(Analyte.RETICULOCYTES, "60"),
+            rule=Below(Analyte.RETICULOCYTES, "60", disputed=True),
             wording="absolute reticulocyte count < 60 000/uL",
             source=_SOURCE,
         ),
