@@ -66,6 +66,7 @@ def fhir_server_of(settings: Settings, told: Told | None = None) -> FhirServer |
     limits = Limits(
         timeout_seconds=settings.fhir_timeout_seconds,
         deadline_seconds=settings.fhir_deadline_seconds,
+        connections=settings.fhir_connections,
         page_count=settings.fhir_page_count,
         bytes=settings.fhir_max_bytes,
     )

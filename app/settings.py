@@ -177,6 +177,8 @@ class Settings(BaseSettings):
     """To connect to the FHIR server, and between two pieces of its answer."""
     fhir_deadline_seconds: float = Field(default=30, gt=0)
     """For all that one patient needs, retries too."""
+    fhir_connections: int = Field(default=32, ge=4)
+    """The most requests to the FHIR server at one time, at most four of them for one patient."""
     fhir_max_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     """The most that is read for one patient."""
 

@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
+from datetime import date
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -18,11 +20,16 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
 from app import operations
 from app.api.strict import check_strictly
 from app.body import Room, body_of
+from app.domain.counts import Analyte, Count, Interval, When
+from app.domain.rules import Findings, Rise, Truth
+from app.ehr.server import FhirServer, Limits
 from app.evaluation import Bounds, BugError, Evaluator
 from app.fhir import subjects
 from app.fhir.outcome import RequestError
@@ -88,6 +95,44 @@ def test_a_contained_patient_is_decoded_once_however_often_it_is_pointed_to(
     monkeypatch.setattr(subjects, "DECODE_RESOURCE", counting)
     operations.eligibility(shapes.contained_patients(50))
     assert decoded == 50
+
+
+_ENDS = st.one_of(st.none(), st.sampled_from([Decimal(n) / 2 for n in range(6)]))
+
+
+@st.composite
+def _intervals(draw: st.DrawFn) -> Interval:
+    low, high = draw(_ENDS), draw(_ENDS)
+    if low is not None and high is not None and low > high:
+        low, high = high, low
+    same = low == high and low is not None
+    closed = st.just(True) if same else st.booleans()
+    return Interval(low, high, draw(closed), draw(closed))
+
+
+def _findings(values: list[Interval], baseline: Findings | None = None) -> Findings:
+    day = When(date(2020, 1, 1), date(2020, 1, 1), None, "2020-01-01")
+    counts = tuple(Count(Analyte.HEMOGLOBIN, value, day, ()) for value in values)
+    return Findings({Analyte.HEMOGLOBIN: counts}, {}, baseline=baseline)
+
+
+@given(
+    old=st.lists(_intervals(), max_size=4),
+    new=st.lists(_intervals(), max_size=4),
+    rule=st.builds(
+        Rise,
+        st.just(Analyte.HEMOGLOBIN),
+        st.sampled_from(["0", "0.5", "1"]),
+        st.booleans(),
+        st.sampled_from([1, 2]),
+    ),
+)
+def test_a_rise_between_many_counts_is_what_it_is_between_each_two(
+    old: list[Interval], new: list[Interval], rule: Rise
+) -> None:
+    pairs = {rule.check(_findings([n], _findings([o]))) for o in old for n in new}
+    expected = pairs.pop() if len(pairs) == 1 else Truth.UNKNOWN
+    assert rule.check(_findings(new, _findings(old))) is expected
 
 
 # Evaluations in processes of their own
@@ -433,6 +478,60 @@ def test_who_does_not_read_an_answer_is_cut_off(hasty: tuple[str, int]) -> None:
             while chunk := client.recv(65536):
                 read += len(chunk)
     assert read < 10_000_000
+
+
+# The FHIR server
+
+
+def _server(slow: asyncio.Event, limits: Limits) -> tuple[FhirServer, list[str]]:
+    """A FHIR server on which the patients `slow-...` have their data when the event is set."""
+    asked: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        if "slow" in str(request.url):
+            await slow.wait()
+        name = request.url.path.rpartition("/")[2]
+        found = {"resourceType": "Bundle", "type": "searchset"}
+        if "Patient/" in request.url.path:
+            found = {"resourceType": "Patient", "id": name}
+        return httpx.Response(200, content=_pieces(json.dumps(found).encode()))
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    return FhirServer("http://localhost/fhir", limits=limits, client=client), asked
+
+
+def test_slow_patients_keep_no_other_waiting() -> None:
+    async def beside() -> bytes:
+        released = asyncio.Event()
+        server, _ = _server(released, Limits())
+        slow = [asyncio.ensure_future(server.patient_data(f"slow-{i}")) for i in range(7)]
+        await asyncio.sleep(0)
+        found = await server.patient_data("healthy")
+        assert not any(one.done() for one in slow)
+        released.set()
+        await asyncio.gather(*slow)
+        return found
+
+    assert b"healthy" in asyncio.run(beside())
+
+
+def test_who_would_wait_long_for_a_busy_fhir_server_is_asked_to_come_again() -> None:
+    async def beside() -> RequestError:
+        released = asyncio.Event()
+        server, asked = _server(released, Limits(connections=4, wait_seconds=0.01))
+        slow = [asyncio.ensure_future(server.patient_data(f"slow-{i}")) for i in range(4)]
+        while len(asked) < 4:
+            await asyncio.sleep(0)
+        with pytest.raises(RequestError) as refused:
+            await server.patient_data("healthy")
+        released.set()
+        await asyncio.gather(*slow, return_exceptions=True)
+        assert not server.resting
+        return refused.value
+
+    refused = asyncio.run(beside())
+    assert (refused.status, refused.retry_after) == (503, 2)
 
 
 def test_no_process_is_left_when_the_service_is_killed(tmp_path: Path) -> None:

@@ -300,22 +300,44 @@ class Rise(OfOneAnalyte):
 
     def check(self, findings: Findings) -> Truth:
         before = findings.baseline.counts.get(self.analyte, ()) if findings.baseline else ()
+        old = [count.value for count in before]
+        new = [count.value for count in findings.counts.get(self.analyte, ())]
+        if not (old and new):
+            return Truth.UNKNOWN
+        # Of all pairs the least rise and the greatest: between them lie the others.
+        if self._of(min(new, key=_lower_end), max(old, key=_upper_end)) is Truth.MET:
+            return Truth.MET
+        greatest = self._of(max(new, key=_upper_end), min(old, key=_lower_end))
+        return Truth.NOT_MET if greatest is Truth.NOT_MET else Truth.UNKNOWN
+
+    def _of(self, new: Interval, old: Interval) -> Truth:
+        rise = _difference(new, old.times(Decimal(self.times)))
         limit = _number(self.number)
-        truths = set()
-        for old in before:
-            for new in findings.counts.get(self.analyte, ()):
-                rise = _difference(new.value, old.value.times(Decimal(self.times)))
-                short = _at_most(rise, limit) if self.more_than else _below(rise, limit)
-                if self.times > 1 and _no_rise(new.value, old.value):
-                    short = Truth.MET  # twice nothing is nothing
-                truths.add(negation(short))
-        return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
+        short = _at_most(rise, limit) if self.more_than else _below(rise, limit)
+        if self.times > 1 and _no_rise(new, old):
+            short = Truth.MET  # twice nothing is nothing
+        return negation(short)
 
     def describe(self) -> str:
         sign = ">" if self.more_than else ">="
         if self.times > 1:
             return f"{self.analyte.short} at least {self.times} times the baseline"
         return f"{self.analyte.short} {sign} {self.number} {self.analyte.unit} over the baseline"
+
+
+def _lower_end(value: Interval) -> tuple[bool, Decimal, bool, tuple[bool, Decimal, bool]]:
+    """Orders intervals by where they begin, then by where they end."""
+    low, _, included, _ = value
+    return low is not None, low or Decimal(0), not included, _end(value)
+
+
+def _upper_end(value: Interval) -> tuple[tuple[bool, Decimal, bool], bool, Decimal]:
+    """Orders intervals by where they end, then by where they begin."""
+    return _end(value), value.low is not None, value.low or Decimal(0)
+
+
+def _end(value: Interval) -> tuple[bool, Decimal, bool]:
+    return value.high is None, value.high or Decimal(0), value.high_included
 
 
 def _no_rise(new: Interval, old: Interval) -> bool:

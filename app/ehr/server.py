@@ -46,7 +46,9 @@ _SORTED_BY = {
 _TRY_AGAIN = {429, 500, 502, 503, 504}
 _LONGEST_URL = 2000
 _LEGIBLE = ":/,"
+# For one patient; a slow one leaves room for others.
 _AT_ONCE = 4
+_RETRY_AFTER_SECONDS = 2
 _BACK_OFF = wait_random_exponential(multiplier=0.2, max=5)
 
 
@@ -63,6 +65,10 @@ class Limits:
     """To connect, and between two pieces of an answer."""
     deadline_seconds: float = 30
     """For everything one call of ours needs, retries and pauses too."""
+    connections: int = 32
+    """The most requests to the server at one time."""
+    wait_seconds: float = 5
+    """To wait for one of them to end, before somebody is asked to come again."""
     attempts: int = 3
     page_count: int = 200
     pages: int = 100
@@ -136,6 +142,7 @@ class _Budget:
 
     bytes: int
     ends: float
+    slots: asyncio.Semaphore
 
     def spend(self, size: int) -> None:
         """RequestError when more has been read than may be."""
@@ -177,7 +184,7 @@ class FhirServer:
         self._authorization: Authorization = authorization or Bearer()
         self._limits = limits or Limits()
         self._search_by_post = search_by_post
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(self._limits.connections)
         self._breaker = CircuitBreaker(
             self._limits.failures_to_open, self._limits.open_seconds, _OutageError
         )
@@ -243,7 +250,8 @@ class FhirServer:
         with self._breaker:
             try:
                 async with asyncio.timeout(self._limits.deadline_seconds) as deadline:
-                    yield _Budget(self._limits.bytes, deadline.when() or math.inf)
+                    ends = deadline.when() or math.inf
+                    yield _Budget(self._limits.bytes, ends, asyncio.Semaphore(_AT_ONCE))
             except TimeoutError:
                 text = "It did not answer within the time given (MAA_FHIR_DEADLINE_SECONDS)."
                 raise _OutageError(text, 504) from None
@@ -382,6 +390,21 @@ class FhirServer:
         )
         return await retrying(self._once, ask, token, budget)
 
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """One of the requests to the server; RequestError 503 where there are too many for long."""
+        try:
+            async with asyncio.timeout(self._limits.wait_seconds):
+                await self._slots.acquire()
+        except TimeoutError:
+            text = "The FHIR server is busy with other patients (MAA_FHIR_CONNECTIONS)."
+            fault = Fault("throttled", text)
+            raise RequestError(503, fault, retry_after=_RETRY_AFTER_SECONDS) from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
     async def _once(self, ask: _Ask, token: str | None, budget: _Budget) -> tuple[int, bytes]:
         """One request, and how it ended told."""
         started, outcome = time.perf_counter(), "cancelled"
@@ -415,7 +438,7 @@ class FhirServer:
             timeout=self._limits.timeout_seconds,
         )
         try:
-            async with self._slots:
+            async with budget.slots, self._slot():
                 response = await self._client.send(request, stream=True, follow_redirects=False)
                 try:
                     return response.status_code, await _body(response, ask, budget)
