@@ -119,6 +119,10 @@ def _parser() -> argparse.ArgumentParser:
         help="processes that answer (1, or WEB_CONCURRENCY)",
     )
     serve.set_defaults(run=_serve)
+    checking = commands.add_parser(
+        "check", help="tell whether what the settings name works: 0 all of it, 1 not all"
+    )
+    checking.set_defaults(run=_check)
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.set_defaults(run=_openapi)
     return parser
@@ -403,6 +407,19 @@ def _serve(options: argparse.Namespace) -> int:
     except SettingsError as error:
         return _bad_usage(*error.lines)
     return 0
+
+
+def _check(_options: argparse.Namespace) -> int:
+    from app.checking import check  # noqa: PLC0415 as above
+    from app.settings import SettingsError  # noqa: PLC0415
+
+    try:
+        findings = check()
+    except SettingsError as error:
+        return _bad_usage(*error.lines)
+    for finding in findings:
+        sys.stdout.write(_harmless(str(finding)) + "\n")
+    return 1 if any(finding.fault for finding in findings) else 0
 
 
 def _bad_usage(*lines: str) -> int:

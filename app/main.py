@@ -40,7 +40,7 @@ _PATIENCE_SECONDS = 5.0
 _CANNOT_START = 3
 
 
-def _code_map(settings: Settings) -> CodeMap | None:
+def code_map_of(settings: Settings) -> CodeMap | None:
     """The hospital's own codes; SettingsError says in a line which file and row do not hold."""
     try:
         return read_code_maps(settings.code_maps)
@@ -157,7 +157,7 @@ def _application(settings: Settings) -> FastAPI:
     )
     silence_the_talkative()
     app.state.settings = settings
-    app.state.code_map = code_map = _code_map(settings)
+    app.state.code_map = code_map = code_map_of(settings)
     app.state.concept_maps = concept_maps(code_map)
     app.state.metrics = metrics = Metrics()
     app.state.fhir_server = fhir_server_of(settings, metrics.asked)

@@ -150,24 +150,30 @@ class Settings(BaseSettings):
     graceful_shutdown_seconds: int = Field(default=20, ge=1)
     """How long `maa-assess serve` answers what it has begun after SIGTERM; then it breaks off."""
 
-    fhir_server: str | None = None
+    fhir_server: str | None = Field(
+        default=None, title="an https URL", examples=["https://fhir.example.org/r4"]
+    )
     """The base URL of the FHIR server that the patient-level operations read from."""
     fhir_allow_http: bool = False
     """Whether a FHIR server that is not on loopback may be asked without TLS."""
-    fhir_token: SecretStr | None = None
+    fhir_token: SecretStr | None = Field(default=None, examples=["eyJhbGciOi..."])
     """A bearer token for the FHIR server."""
-    fhir_client_id: str | None = None
+    fhir_client_id: str | None = Field(default=None, examples=["maa-assess"])
     """The client's id for SMART Backend Services; goes with the private key."""
-    fhir_private_key_file: Path | None = None
+    fhir_private_key_file: Path | None = Field(
+        default=None, title="the path of a file", examples=["/run/secrets/key.pem"]
+    )
     """PEM or JWK file: RSA signs RS384, EC P-384 signs ES384."""
-    fhir_key_id: str | None = None
+    fhir_key_id: str | None = Field(default=None, examples=["key-2026"])
     """The `kid` under which the key is registered; a JWK brings its own."""
     fhir_scope: str = (
         "system/Patient.rs system/Observation.rs system/Procedure.rs "
         "system/MedicationAdministration.rs"
     )
     """The scopes asked for; older servers want `.read` in place of `.rs`."""
-    fhir_token_url: str | None = None
+    fhir_token_url: str | None = Field(
+        default=None, title="an https URL", examples=["https://auth.example.org/token"]
+    )
     """Where tokens are had; by default what the server's SMART configuration says."""
     fhir_search_by_post: bool = False
     """Search by `POST [type]/_search`, which keeps patient ids out of access logs."""
@@ -206,13 +212,13 @@ class Settings(BaseSettings):
     cds_newest_within_days: int = Field(default=90, ge=0, le=36_500)
     """No card where the newest count judged is older than this at the call; 0: of any age."""
     cds_require_jwt: bool = False
-    """Whether every CDS Hooks request needs a JWT of one of the `cds_clients`."""
+    """Whether every CDS Hooks request needs a JWT of one of MAA_CDS_CLIENTS."""
     cds_clients: Annotated[tuple[CdsClient, ...], NoDecode, BeforeValidator(_listed)] = Field(
         default=(),
         title="a JSON list of objects with iss, jku and, if there is one, tenant",
         examples=['[{"iss": "https://ehr.example.org", "jku": "https://ehr.example.org/jwks"}]'],
     )
-    """The CDS Hooks clients trusted, as a JSON list of iss, jku and, if there is one, tenant."""
+    """The CDS Hooks clients whose tokens are trusted."""
 
     @property
     def reads_patients(self) -> bool:
@@ -389,7 +395,7 @@ def _shape(text: str) -> str:
 def takes(name: str) -> str:
     """What a setting takes, in words, with an example."""
     field = Settings.model_fields[name]
-    example = (field.examples or [field.default])[0]
+    example = (field.examples or [str(field.default).lower()])[0]
     return f"{field.title or _kind(field)}, such as {example}"
 
 

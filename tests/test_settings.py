@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from app.settings import Settings, SettingsError, read_settings
+from app.settings import Settings, SettingsError, read_settings, takes
 from tests.conftest import ROOT, environment, free_port
 
 SECRET = "s3cr3t-t0ken"
+OPERATIONS = ROOT / "docs/operations.md"
+TABLE = re.compile(r"(?<=<!-- settings: )(.*?-->\n).*?(?=<!-- end of settings)", re.DOTALL)
 
 
 def refused(**given: str) -> tuple[str, ...]:
@@ -24,6 +28,38 @@ def refused(**given: str) -> tuple[str, ...]:
         with pytest.raises(SettingsError) as error:
             read_settings()
     return error.value.lines
+
+
+def table() -> str:
+    """Every setting, as docs/operations.md lists them."""
+    rows = ["| name | default | effect | takes |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        variable = f"MAA_{name.upper()}"
+        secret = " (a secret)" if SecretStr in get_args(field.annotation) else ""
+        default = field.default
+        shown = "none" if default in (None, ()) else f"`{str(default).lower()}`"
+        if isinstance(default, str):
+            shown = f"`{default}`"
+        effect = " ".join((field.description or "").split())
+        words, _, example = takes(name).partition(", such as ")
+        rows.append(f"| `{variable}`{secret} | {shown} | {effect} | {words}, such as `{example}` |")
+    return "\n".join(rows) + "\n"
+
+
+def test_every_setting_is_in_the_table_as_the_code_has_it() -> None:
+    """`python -m tests.test_settings --rewrite` writes the table anew."""
+    text = OPERATIONS.read_text(encoding="utf-8")
+    assert TABLE.sub(lambda found: found[1] + table(), text) == text
+
+
+def test_every_example_and_default_in_the_table_can_be_set() -> None:
+    for name, field in Settings.model_fields.items():
+        for example in field.examples or ():
+            pair = {"fhir_client_id": "a", "fhir_private_key_file": "b"}
+            beside = pair if name in pair else {}
+            Settings(**beside | {name: example})
+        assert field.description, name
+        assert takes(name)
 
 
 def ended(command: Sequence[str], **settings: str) -> subprocess.CompletedProcess[str]:
@@ -165,3 +201,8 @@ def test_it_does_not_listen_beyond_loopback_without_being_told(host: str) -> Non
     (line,) = done.stderr.splitlines()
     assert host in line
     assert "MAA_INSECURE=true" in line
+
+
+if __name__ == "__main__" and "--rewrite" in sys.argv:
+    written = OPERATIONS.read_text(encoding="utf-8")
+    OPERATIONS.write_text(TABLE.sub(lambda found: found[1] + table(), written), encoding="utf-8")

@@ -1,0 +1,112 @@
+"""`maa-assess check`: whether what the settings name works, before anybody relies on it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import msgspec
+
+from app.cds_hooks.remembered import shared_store
+from app.cds_hooks.trust import KeysUnreadableError, fetch_keys
+from app.ehr.probe import Probe
+from app.fhir.outcome import RequestError
+from app.main import code_map_of, fhir_server_of
+from app.settings import Settings, SettingsError, read_settings
+
+# A search as ours, that finds no more than a number.
+_SEARCH = "Observation?code=http://loinc.org|718-7&_summary=count"
+
+
+class Finding(NamedTuple):
+    """What was looked at, and what is wrong with it: nothing, or why."""
+
+    what: str
+    fault: str = ""
+
+    def __str__(self) -> str:
+        return f"FAILED {self.what}: {self.fault}" if self.fault else f"ok     {self.what}"
+
+
+def check() -> list[Finding]:
+    """Everything that the settings of the environment name; SettingsError where they are none."""
+    return asyncio.run(_checked(read_settings()))
+
+
+async def _checked(settings: Settings) -> list[Finding]:
+    return [finding async for finding in _findings(settings)]
+
+
+async def _findings(settings: Settings) -> AsyncIterator[Finding]:
+    yield Finding(f"settings: {len(settings.model_fields_set)} are set")
+    if settings.code_maps:
+        yield _code_maps(settings)
+    if settings.fhir_server:
+        async for finding in _fhir_server(settings):
+            yield finding
+    for client in settings.cds_clients:
+        yield await _keys(client.iss, client.jku)
+    if settings.shared_store:
+        yield await _store(settings)
+
+
+def _code_maps(settings: Settings) -> Finding:
+    try:
+        code_map_of(settings)
+    except SettingsError as error:
+        return Finding("code maps", " ".join(error.lines))
+    return Finding(f"code maps: {len(settings.code_maps)} files")
+
+
+async def _fhir_server(settings: Settings) -> AsyncIterator[Finding]:
+    probe = Probe(settings.fhir_server or "")
+    fault = await probe.fault()
+    await probe.aclose()
+    yield Finding("FHIR server: metadata", fault)
+    if not fault:
+        yield await _search(settings)
+
+
+async def _search(settings: Settings) -> Finding:
+    what = "FHIR server: a search of Observation with our credentials"
+    try:
+        server = fhir_server_of(settings)
+        assert server  # noqa: S101 the settings name one
+        try:
+            await server.fetch(_SEARCH)
+        finally:
+            await server.aclose()
+    except SettingsError as error:
+        return Finding(what, " ".join(error.lines))
+    except RequestError as error:
+        return Finding(what, error.faults[0].text)
+    return Finding(what)
+
+
+async def _keys(issuer: str, url: str) -> Finding:
+    what = f"keys of the CDS Hooks client {issuer}"
+    try:
+        keys = msgspec.json.decode(await fetch_keys(url), type=dict[str, list[dict[str, object]]])
+    except KeysUnreadableError as error:
+        return Finding(what, str(error))
+    except msgspec.DecodeError:
+        return Finding(what, "it is not a JSON Web Key Set")
+    return Finding(what, "" if keys.get("keys") else "there is none in its key set")
+
+
+async def _store(settings: Settings) -> Finding:
+    what = "shared store"
+    try:
+        store = shared_store(settings)
+        assert store  # noqa: S101 the settings name one
+        try:
+            await store.is_new(b"maa-assess check", time.time() + 1)
+        finally:
+            await store.aclose()
+    except SettingsError as error:
+        return Finding(what, " ".join(error.lines))
+    except RequestError as error:
+        return Finding(what, error.faults[0].text)
+    return Finding(what)
