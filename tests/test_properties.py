@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import operator
 import random
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import product
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from app import operations
 from app.domain.assessment import Assessment, Verdict, assess_eligibility, reading
 from app.domain.counts import (
+    UNDATED,
     Analyte,
     Count,
     Course,
@@ -36,6 +38,7 @@ from app.fhir.codes import BY_LOINC, UNITS, Dimension, UnitRow
 from app.fhir.units import fitting
 from app.fhir.writing import encode
 from app.papers import PUBLISHED
+from tests.naive import Naive
 
 ANC = Analyte.ABSOLUTE_NEUTROPHIL_COUNT
 PLATELETS = Analyte.PLATELETS
@@ -95,12 +98,22 @@ def moments(draw: st.DrawFn, of: st.SearchStrategy[date] = days) -> When:
         length = min(draw(st.sampled_from([1, 4, 30, 31, 400])), (date.max - first).days)
         last = first + timedelta(days=length)
         return When(first, last, None, f"{first}/{last}")
-    instant = (
-        datetime(first.year, first.month, first.day, draw(hours), tzinfo=UTC)
-        if kind == "instant"
-        else None
-    )
-    return When(first, first, instant, str(instant or first))
+    if kind == "day":
+        return When(first, first, None, str(first))
+    # Zones that write another civil day than Greenwich does.
+    ahead = draw(st.sampled_from([0, 0, 8, 14, -12])) if 1900 < first.year < 2100 else 0
+    zone = timezone(timedelta(hours=ahead))
+    local = datetime(first.year, first.month, first.day, draw(hours), tzinfo=zone)
+    return When(first, first, local.astimezone(UTC), local.isoformat())
+
+
+@st.composite
+def given_moments(draw: st.DrawFn, of: st.SearchStrategy[date] = days) -> When:
+    """When something was given: a moment, or a course that runs on."""
+    moment = draw(moments(of))
+    if draw(st.sampled_from([False, False, False, True])):
+        return When(moment.first, date.max, None, f"{moment.first}/")
+    return moment
 
 
 @st.composite
@@ -146,14 +159,16 @@ def courses(draw: st.DrawFn, of: st.SearchStrategy[date] | None = None) -> Cours
     if of is None:
         of = draw(st.sampled_from([days, near]))
     some = draw(st.lists(one_count(of), max_size=9))
-    when = moments(of)
+    when = given_moments(of)
+    transfusion = st.builds(Transfusion, st.sampled_from(Product), when, sources, st.booleans())
+    undated = st.builds(
+        Transfusion, st.sampled_from(Product), st.just(UNDATED), sources, st.just(False)
+    )
     return Course(
         Patient("Patient/1"),
         counts=tuple(some),
         derived=derived_counts(some),
-        transfusions=tuple(
-            draw(st.lists(st.builds(Transfusion, st.sampled_from(Product), when, sources)))
-        ),
+        transfusions=tuple(draw(st.lists(st.one_of(transfusion, transfusion, undated)))),
         no_transfusions=tuple(
             draw(
                 st.lists(
@@ -380,6 +395,35 @@ def test_a_verdict_is_what_every_completion_of_the_unknown_comes_to(
     found = assess_eligibility(paper, course_of(known, by_hand, complete), policy=policy)
     expected = outcomes(which, known, by_hand and known[RETICULOCYTES] is not None, units)
     assert found.verdict is VERDICTS[frozenset(expected)]
+
+
+@settings(max_examples=600)
+@given(courses(near), readings, st.sampled_from([1, 14, 30, 60]))
+def test_every_limit_is_answered_as_a_slow_judge_answers_it(
+    course: Course, which: Any, window: int
+) -> None:
+    """Which counts are judged, what bounds leave of them and what support does to them."""
+    paper, policy = which
+    rule, _, analytes, _ = reading(paper, policy)
+    limits = [leaf for leaf in rule.leaves() if isinstance(leaf, Limit)]
+    numbers = {Decimal(n) for leaf in limits for n in (leaf.number, leaf.manual) if n}
+    slow = Naive(course, analytes, window, numbers)
+    found = assess_eligibility(paper, course, window_days=window, policy=policy)
+    for leaf in limits:
+
+        def meets(value: Decimal, by_hand: bool, leaf: Limit = leaf) -> bool:
+            number = Decimal(leaf.manual if by_hand and leaf.manual else leaf.number)
+            return SIGNS[leaf.symbol](value, number)
+
+        assert leaf.check(found.judged).value == slow.truth(leaf.analyte, meets), leaf
+
+
+SIGNS: dict[str, Callable[[Decimal, Decimal], bool]] = {
+    "<=": operator.le,
+    "<": operator.lt,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
 
 
 supports = st.lists(
@@ -635,7 +679,7 @@ def told_twice(draw: st.DrawFn) -> tuple[list[str], list[str]]:
             sign = draw(st.sampled_from(["", "", "<", "<=", ">", ">="]))
             unit = draw(st.sampled_from(spellings_of(code)))
             written = draw(st.sampled_from(ways_to_write(Decimal(value) / unit.factor)))
-            coded = unit.ucum and draw(st.booleans())
+            coded = unit in UNITS and draw(st.booleans())
             plain.append(
                 observation(code, code, "2024-03-05", quantity(value, HELD_IN[code], sign))
             )
@@ -710,6 +754,8 @@ WHENS = [
     "2024-03-05",
     "2024-03-05T08:00:00Z",
     "2024-03-05T09:00:00+01:00",
+    "2024-03-05T06:30:00+08:00",
+    "2024-03-04T23:45:00Z",
     "2024-03-04",
     "2024-02-20",
     "2024-02-04",
@@ -739,17 +785,26 @@ def charts(draw: st.DrawFn) -> list[str]:
     resources += (draw(results(f"o{index}")) for index in range(draw(st.integers(1, 9))))
     for index in range(draw(st.integers(0, 6))):
         code = draw(st.sampled_from(["116863004", "12719002", "116859006"]))
-        when = draw(st.sampled_from(GIVEN))
-        resources.append(procedure(f"p{index}", code, performedDateTime=when))
+        when = draw(st.sampled_from([*GIVEN, "", "the day before"]))
+        dated = {"performedDateTime": when} if when else {}
+        status = draw(st.sampled_from(["completed", "completed", "completed", "unknown"]))
+        given_ = json.loads(procedure(f"p{index}", code, status, **dated))
+        if draw(st.booleans()):
+            given_["code"] = {"text": draw(st.sampled_from(IN_WORDS))}
+        resources.append(json.dumps(given_))
     if draw(st.booleans()):
         start, end = draw(st.sampled_from(PERIODS))
         code = draw(st.sampled_from(["116863004", "116859006"]))
         period = {"start": start, "end": end}
         resources.append(procedure("none", code, "not-done", performedPeriod=period))
     for index in range(draw(st.integers(0, 2))):
-        drug = draw(st.sampled_from(["filgrastim", "pegfilgrastim"]))
-        resources.append(administration(f"d{index}", drug, draw(st.sampled_from(GIVEN))))
+        drug = draw(st.sampled_from(["filgrastim", "pegfilgrastim", "Packed red cells"]))
+        status = draw(st.sampled_from(["completed", "completed", "in-progress", "unknown"]))
+        resources.append(administration(f"d{index}", drug, draw(st.sampled_from(GIVEN)), status))
     return resources
+
+
+IN_WORDS = ["Packed red cell transfusion", "Thrombozytenkonzentrat", "Blood transfusion"]
 
 
 @st.composite
@@ -824,12 +879,11 @@ def test_the_answers_own_evidence_is_enough(
 
 
 @given(charts(), readings, st.randoms(use_true_random=False))
-def test_the_order_of_entries_and_a_repeated_result_change_no_verdict(
+def test_the_order_of_entries_and_a_repeated_resource_change_no_verdict(
     chart: list[str], which: Any, shuffler: random.Random
 ) -> None:
-    """A Bundle is no list: neither order nor a result twice (with its id) says anything."""
-    repeated = [text for text in chart if '"Observation"' in text][:2]
-    other = [*chart, *repeated]
+    """A Bundle is no list: neither order nor a resource twice (with its id) says anything."""
+    other = [*chart, *shuffler.sample(chart, min(3, len(chart)))]
     shuffler.shuffle(other)
     asked = parameters_of(which)
     assert verdict_of(ask(chart, **asked)) == verdict_of(ask(other, **asked))
