@@ -175,7 +175,7 @@ def _require_json(content_type: str) -> None:
         text = f"Send Content-Type {FHIR_JSON} (or application/json), not '{named}'."
         raise RequestError(415, Fault("not-supported", text))
     if fhir_version(parameters) not in _VERSIONS_READ:
-        text = "FHIR R4 (fhirVersion=4.0) is read; R4B and R5 where the elements are the same."
+        text = "FHIR R4, R4B and R5 are read: fhirVersion=4.0, 4.3 or 5.0."
         raise RequestError(415, Fault("not-supported", text))
 
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.fhir_json import media_type
-from app.api.strict import asks_strict, check_strictly
+from app.api.strict import asks_strict, check_strictly, require_checkable
 from app.body import AT_ONCE_BYTES, Body, elsewhere_if_large
 from app.domain.effort import tell
 from app.fhir.requests import with_data
@@ -42,6 +42,8 @@ async def answered(
         pretty=request.query_params.get("_pretty") == "true",
         zipped="gzip" in request.headers.get("accept-encoding", ""),
     )
+    if asked.strict:
+        require_checkable(request)
     call = partial(_content, judge, body, data, asked)
     if asked.strict or len(data or b"") > AT_ONCE_BYTES:
         content, zipped = await request.app.state.evaluator.run(request, call)

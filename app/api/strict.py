@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
+from app.body import fhir_version
 from app.domain.effort import spend
 from app.fhir.outcome import Fault, RequestError
 
@@ -42,6 +43,16 @@ def asks_strict(request: Request) -> bool:
         re.search(r"(?:^|[,;])\s*handling\s*=\s*\"?strict\b", preference.lower())
         for preference in request.headers.getlist("prefer")
     )
+
+
+def require_checkable(request: Request) -> None:
+    """RequestError 415 where the body says that it is of a version that is not checked."""
+    if fhir_version(request.headers.get("content-type", "").lower().split(";")[1:])[0] == "5":
+        text = (
+            "Prefer: handling=strict checks against FHIR R4; R5 is read, and not checked: send R4, "
+            "or leave the preference out."
+        )
+        raise RequestError(415, Fault("not-supported", text))
 
 
 class _Object(dict[str, Any]):

@@ -73,6 +73,8 @@ class _Result(msgspec.Struct):
     effectiveDateTime: str | None = None
     effectiveInstant: str | None = None
     performedDateTime: str | None = None
+    # As R5 names it.
+    occurrenceDateTime: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,12 @@ def _newest_first(entries: Iterable[_Entry]) -> bool:
     for entry in entries:
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             dated = msgspec.json.decode(entry.resource, type=_Result)
-            text = dated.effectiveDateTime or dated.effectiveInstant or dated.performedDateTime
+            text = (
+                dated.effectiveDateTime
+                or dated.effectiveInstant
+                or dated.performedDateTime
+                or dated.occurrenceDateTime
+            )
             moment = when(text) if text else None
             if moment:
                 days.append(moment.last)

@@ -45,6 +45,7 @@ from app.fhir.resources import (
     DECODE_RESOURCE,
     DECODE_TYPED,
     Body,
+    Concept,
     Dated,
     DiagnosticReport,
     Entries,
@@ -212,7 +213,7 @@ def _decoded(
             )
         _collect(decode_body(raw, place).entry, place, found, orphans, depth + 1)
     elif kind is None or kind in _READ_TYPES:
-        text = f"Not a FHIR R4 {kind or 'resource'} ({words}): set aside."
+        text = f"Not a FHIR {kind or 'resource'} ({words}): set aside."
         orphans.append(Remark("not-fhir", Severity.WARNING, text, (place + path,)))
     return UNSET
 
@@ -687,16 +688,22 @@ class _Reader:
             self._transfusion(item, procedure, given, times)
 
     def _medication(self, item: Item, given: Medicated) -> None:
-        concept = given.medicationCodeableConcept
-        if concept is None and given.medicationReference is not None:
+        times = _Times(given.effectiveDateTime, given.effectivePeriod)
+        for concept in self._medicines(item, given):
+            if drug := drug_of(concept):
+                self._drug(item, given, drug, times)
+                break
+            if product := transfused(concept, is_medication=True):
+                self._transfusion(item, given, product, times)
+                break
+
+    def _medicines(self, item: Item, given: Medicated) -> Iterator[Concept | None]:
+        """The medication's names: those on the record, then those of what it refers to."""
+        yield given.medicationCodeableConcept
+        if given.medicationReference is not None:
             medication = self._resolve(given.medicationReference, item)
             if medication and isinstance(medication.resource, Medication):
-                concept = medication.resource.code
-        times = _Times(given.effectiveDateTime, given.effectivePeriod)
-        if drug := drug_of(concept):
-            self._drug(item, given, drug, times)
-        elif product := transfused(concept, is_medication=True):
-            self._transfusion(item, given, product, times)
+                yield medication.resource.code
 
     def _transfusion(
         self, item: Item, record: Procedure | Medicated, given: Transfused, times: _Times

@@ -1,4 +1,6 @@
-"""The elements we read of FHIR R4 resources, as lean structs; every other element is passed over.
+"""The elements we read of FHIR resources, as lean structs; every other element is passed over.
+
+They have the names of FHIR R4 (R4B has the same); what R5 names otherwise is put under those.
 
 A quantity's value stays raw bytes until it is needed: a decimal is then exact, and a string that
 stands in a number's place is seen as such.
@@ -69,6 +71,19 @@ class Period(Element):
 
 class Timing(Element):
     event: tuple[str, ...] = ()
+
+
+class CodeableReference(Element):
+    """R5's CodeableConcept, Reference or both."""
+
+    concept: Concept | None = None
+    reference: Reference | None = None
+
+
+class Adherence(Element):
+    """Whether a drug is taken, which R5 no longer tells by a status."""
+
+    code: Concept | None = None
 
 
 class Meta(Element):
@@ -156,10 +171,46 @@ class Treatment(Resource, kw_only=True):
     subject: Reference | None = None
 
 
+R5_NAMES: dict[str, dict[str, str]] = {
+    "Procedure": {
+        "occurrenceDateTime": "performedDateTime",
+        "occurrencePeriod": "performedPeriod",
+        "occurrenceTiming": "performedDateTime",
+    },
+    "MedicationAdministration": {
+        # So it is spelled.
+        "occurenceDateTime": "effectiveDateTime",
+        "occurencePeriod": "effectivePeriod",
+        "occurenceTiming": "effectiveDateTime",
+    },
+    "MedicationStatement": {"effectiveTiming": "effectiveDateTime"},
+}
+"""By type: each time that R5 names otherwise than R4, or has anew, and as which it is read."""
+
+_ADHERENCE = {
+    "taking": "active",
+    "taking-as-directed": "active",
+    "taking-not-as-directed": "active",
+    "on-hold": "on-hold",
+    "on-hold-as-directed": "on-hold",
+    "on-hold-not-as-directed": "on-hold",
+    "stopped": "stopped",
+    "stopped-as-directed": "stopped",
+    "stopped-not-as-directed": "stopped",
+}
+"""R5 tells apart that a drug was recorded and whether it is taken: R4's statuses for both."""
+
+
 class Procedure(Treatment, kw_only=True, tag="Procedure", tag_field="resourceType"):
     code: Concept | None = None
     performedDateTime: str | None = None
     performedPeriod: Period | None = None
+    occurrenceDateTime: str | None = None
+    occurrencePeriod: Period | None = None
+    occurrenceTiming: Timing | None = None
+
+    def __post_init__(self) -> None:
+        _name_as_r4(self, R5_NAMES["Procedure"])
 
 
 class Dosage(Element):
@@ -171,24 +222,73 @@ class Medicated(Treatment, kw_only=True):
 
     medicationCodeableConcept: Concept | None = None
     medicationReference: Reference | None = None
+    medication: CodeableReference | None = None
     effectiveDateTime: str | None = None
     effectivePeriod: Period | None = None
+
+    def __post_init__(self) -> None:
+        own = CodeableReference(self.medicationCodeableConcept, self.medicationReference)
+        if self.medication is not None and self.medication != own:
+            if own != CodeableReference():
+                raise ValueError("it names one medication as FHIR R4 does, and another as R5 does")
+            self.medicationCodeableConcept = self.medication.concept
+            self.medicationReference = self.medication.reference
+        self.medication = None
+        _name_as_r4(self, R5_NAMES[str(self.__struct_config__.tag)])
 
 
 class MedicationAdministration(
     Medicated, kw_only=True, tag="MedicationAdministration", tag_field="resourceType"
 ):
     dosage: Dosage | None = None
+    occurenceDateTime: str | None = None
+    occurencePeriod: Period | None = None
+    occurenceTiming: Timing | None = None
 
 
 class MedicationStatement(
     Medicated, kw_only=True, tag="MedicationStatement", tag_field="resourceType"
 ):
-    pass
+    effectiveTiming: Timing | None = None
+    adherence: Adherence | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.status == "recorded":
+            self.status = _status_of(self.adherence)
 
 
 class Medication(Resource, kw_only=True, tag="Medication", tag_field="resourceType"):
     code: Concept | None = None
+
+
+def _name_as_r4(record: Procedure | Medicated, names: dict[str, str]) -> None:
+    """Puts the times that are named as in R5 under R4's names.
+
+    One that is told twice, and not the same, is emptied: no date that can be used.
+    """
+    for name, own in names.items():
+        found = getattr(record, name)
+        if found is None:
+            continue
+        if isinstance(found, Timing):
+            found = found.event[0] if len(found.event) == 1 else ""
+        if getattr(record, own) not in (None, found):
+            found = type(found)()
+        setattr(record, own, found)
+        setattr(record, name, None)
+
+
+def _status_of(adherence: Adherence | None) -> str:
+    """R4's status of what is recorded; where it has none for it, the code that was given.
+
+    What nobody says has ended may still be taken. What is not being taken may have been before.
+    """
+    if adherence is None:
+        return "active"
+    coding = adherence.code.coding if adherence.code else ()
+    code = next((one.code for one in coding if one.code), "recorded")
+    return _ADHERENCE.get(code, code)
 
 
 Readable = (

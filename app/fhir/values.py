@@ -185,7 +185,7 @@ def _read(decode: Callable[[bytes], T], raw: bytes, element: str) -> T | None:
         return decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         words, path = told_by(error)
-        text = f"Not a FHIR R4 Observation ({words}): set aside."
+        text = f"Not a FHIR Observation ({words}): set aside."
         raise SetAside("not-fhir", text, element + path) from None
 
 
