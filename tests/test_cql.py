@@ -182,7 +182,19 @@ def walk(value: Any) -> Iterator[Json]:
 
 
 # Stories that the CQL does not follow, and why.
-NOT_STATED = {"hospital-codes": "a map of a hospital's own codes"}
+NOT_STATED = {
+    "hospital-codes": "a map of a hospital's own codes",
+    "transfusion-in-words": "a transfusion that has no code",
+    "filgrastim-running": "a course that runs on",
+    "leukocytes-of-today": "a newer bound against an older count",
+    "two-time-zones": "the newest by the instant",
+    "contradiction-under-transfusion": "contradictions before support",
+    "more-neutrophils-than-leukocytes": "an impossible pair",
+    "donor-result": "Observation.focus",
+    "reports-of-two-patients": "what reports lend",
+    "merged-patient": "Patient.link",
+    "amended-older-draw": "what replaces what",
+}
 
 
 def outside(chart: Chart) -> str:
