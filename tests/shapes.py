@@ -126,6 +126,28 @@ def many_days(n: int) -> bytes:
     return bundle(dose(0), *(result(PLATELETS, 20, day(i)) for i in range(n)))
 
 
+def identifiers_of_a_corrected_panel(n: int) -> bytes:
+    """A corrected panel of many parts, under as many identifiers."""
+    parts = [
+        {
+            name: value
+            for name, value in result(PLATELETS, 20 + i).items()
+            if name in {"code", "valueQuantity"}
+        }
+        for i in range(n)
+    ]
+    names = [{"value": f"{i}"} for i in range(n)]
+    panel = result(
+        PLATELETS,
+        20,
+        component=parts,
+        identifier=names,
+        status="corrected",
+        specimen={"reference": "Specimen/s"},
+    )
+    return bundle(panel)
+
+
 def many_reports(n: int) -> bytes:
     """Reports that all name one result, and one that names many."""
     reports = [
@@ -192,6 +214,7 @@ SHAPES: tuple[Callable[[int], bytes], ...] = (
     doses_and_weights,
     contradictions_before_and_after,
     many_days,
+    identifiers_of_a_corrected_panel,
     many_reports,
     patients_with_identifiers,
     patients,

@@ -135,6 +135,34 @@ def test_a_rise_between_many_counts_is_what_it_is_between_each_two(
     assert rule.check(_findings(new, _findings(old))) is expected
 
 
+_SHARED = {"system": "urn:mrn", "value": "1"}
+_TWINS = (
+    {"resourceType": "Patient", "id": "one", "identifier": [_SHARED]},
+    {"resourceType": "Patient", "id": "two", "identifier": [_SHARED]},
+)
+
+
+def test_an_identifier_of_two_patients_names_neither() -> None:
+    alone = shapes.result(shapes.PLATELETS, 20, subject={"identifier": _SHARED})
+    by_reference = shapes.result(shapes.PLATELETS, 20, subject={"reference": "Patient/one"})
+    body = shapes.bundle(*_TWINS, alone, by_reference)
+    _, reading, assessed = operations.assess(body)
+    counted = {one.patient.reference: len(one.counts) for one in assessed}
+    assert counted == {"Patient/one": 1, "Patient/two": 0}
+    (said,) = [remark for remark in reading.remarks if remark.code == "ambiguous-subject"]
+    assert said.places == ("Bundle.entry[2].resource",)
+    with pytest.raises(RequestError) as refused:
+        operations.assess(body, [("subject", "Patient?identifier=urn:mrn|1")])
+    assert refused.value.status == 422
+
+
+def test_an_identifier_of_a_patient_and_whom_he_replaces_names_him() -> None:
+    old = _TWINS[0] | {"link": [{"type": "replaced-by", "other": {"reference": "Patient/two"}}]}
+    alone = shapes.result(shapes.PLATELETS, 20, subject={"identifier": _SHARED})
+    _, _, assessed = operations.assess(shapes.bundle(old, _TWINS[1], alone))
+    assert [(one.patient.reference, len(one.counts)) for one in assessed] == [("Patient/two", 1)]
+
+
 # Evaluations in processes of their own
 
 BOUNDS = Bounds(

@@ -22,7 +22,7 @@ ISSUES: Final[dict[str, tuple[str, str]]] = {
     "after-death": ("conflict", "The patient had died before the day judged."),
     "ambiguous-code": ("code-invalid", "Codes that name different analytes: set aside."),
     "code-mapped": ("informational", "Read by a map of the hospital's own codes."),
-    "ambiguous-subject": ("incomplete", "Named by reports of two patients: it belongs to neither."),
+    "ambiguous-subject": ("incomplete", "Two patients may be meant: it belongs to neither."),
     "comparator": ("informational", "The laboratory gave a bound, not a value."),
     "contradiction": ("conflict", "Results of one moment on either side of a limit."),
     "date-repaired": ("informational", "A date that is not FHIR's form, read all the same."),

@@ -63,7 +63,7 @@ from app.fhir.resources import (
     Valued,
     told_by,
 )
-from app.fhir.subjects import Subjects, replaces, server_of
+from app.fhir.subjects import AMBIGUOUS, Subjects, replaces, server_of
 from app.fhir.times import effective, of_period, when
 from app.fhir.treatments import Transfused, drug_of, transfused
 from app.fhir.values import (
@@ -376,6 +376,11 @@ class _Result(msgspec.Struct, frozen=True, gc=False):
     def issued(self) -> str:
         return self.observation.issued or ""
 
+    @property
+    def alike(self) -> tuple[int, Analyte]:
+        """The same for results that the same correction replaces."""
+        return id(self.observation), self.count.analyte
+
 
 Owner = tuple[str | None, Item]
 """A patient's key, and the resource that names the patient."""
@@ -417,6 +422,9 @@ class _Reader:
                 subjects.add((subject.reference, item.server))
         self._subjects = Subjects(people, subjects, named)
         self._named = self._subjects.key(named, "", None) if named else None
+        if self._named == AMBIGUOUS:
+            text = "More than one Patient has the identifier in 'subject': name one by a reference."
+            raise RequestError(422, Fault("multiple-matches", text))
         self._charts: dict[str, _Chart] = defaultdict(_Chart)
         # Of two who are one, the one who stands tells last.
         people.sort(key=lambda one: all(link.type != "replaced-by" for link in one[0].link))
@@ -523,7 +531,8 @@ class _Reader:
                 if lender.place in self._rivals and self._is_ambiguous(lender.place):
                     return "", lender
                 continue
-            if key := self._subjects.key(subject, lender.server, lender.resource):
+            key = self._subjects.key(subject, lender.server, lender.resource)
+            if key is not None:
                 return key, lender
             if subject.reference or subject.identifier:
                 return None, lender
@@ -883,16 +892,23 @@ def _date(lending: Sequence[Item]) -> tuple[When, Item]:
 def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:
     """The results that stand: a corrected or amended one replaces what it corrects."""
     corrections: dict[object, _Result] = {}
+    # A panel may have many parts of one kind, all under the same many identifiers.
+    seen: set[tuple[int, Analyte]] = set()
     for result in results:
-        if result.observation.status != "final":
+        if result.observation.status != "final" and result.alike not in seen:
+            seen.add(result.alike)
             for key in _keys(result):
                 other = corrections.get(key)
                 if other is None or result.issued > other.issued:
                     corrections[key] = result
+    newest: dict[tuple[int, Analyte], _Result | None] = {}
     standing: list[Count] = []
     replaced: list[Remark] = []
     for result in results:
-        newer = next((corrections[key] for key in _keys(result) if key in corrections), None)
+        if result.alike not in newest:
+            found = (corrections[key] for key in _keys(result) if key in corrections)
+            newest[result.alike] = next(found, None)
+        newer = newest[result.alike]
         if (
             newer is None
             or newer is result
@@ -964,7 +980,10 @@ def _nobodys(key: str | None) -> SetAside:
     if key is None:
         text = "It names no patient: fill its subject, or name the patient with 'subject'."
         return SetAside("no-subject", text)
-    text = "It names no patient, and reports of several patients name it: fill its subject."
+    text = (
+        "Whose it is cannot be told: several patients have the identifier that it names, or it "
+        "names nobody and reports of several patients name it. Fill its subject with a reference."
+    )
     return SetAside("ambiguous-subject", text)
 
 

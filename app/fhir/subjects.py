@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -22,6 +22,9 @@ from app.fhir.resources import (
 
 _LITERAL = re.compile(r"(?:(.*)/)?(Patient/[A-Za-z0-9\-.]{1,64})", re.ASCII | re.DOTALL)
 _TYPE_ON_SERVER = re.compile(r"(https?://.*)/[A-Z][A-Za-z]+", re.ASCII | re.DOTALL)
+
+AMBIGUOUS = ""
+"""In place of a patient's key: there are several whom it may mean."""
 
 
 def server_of(full_url: str | None) -> str:
@@ -56,6 +59,8 @@ class Subjects:
         self._identifiers: dict[str, Identifier] = {}
         self._held: dict[int, tuple[Resource, dict[str, PatientResource]]] = {}
         self._replaced: dict[str, str] = {}
+        self._shared: set[str] = set()
+        """Identifiers of more than one patient."""
         self.keys: dict[tuple[str, str], str] = {}
         """The key of every plain reference, by its text and its entry's server."""
         texts = set(subjects)
@@ -70,6 +75,7 @@ class Subjects:
             self._join(person, url)
         for person, url in people:
             self._merge(person, url)
+        self._shared = set(self._identifiers_of_several(people))
         for text, own in texts:
             self._spellings[self._literal_key(text, own)].add(text)
         self.keys = {
@@ -85,6 +91,16 @@ class Subjects:
         for identifier in person.identifier:
             if identifier.value:
                 self._aliases.setdefault(_logical(identifier), key)
+
+    def _identifiers_of_several(
+        self, people: Sequence[tuple[PatientResource, str | None]]
+    ) -> Iterator[str]:
+        for person, url in people:
+            key = self.key_of_patient(person, url)
+            for identifier in person.identifier:
+                logical = _logical(identifier)
+                if identifier.value and self._standing(self._aliases[logical]) != key:
+                    yield logical
 
     def _merge(self, person: PatientResource, url: str | None) -> None:
         for link in person.link:
@@ -124,6 +140,7 @@ class Subjects:
     def key(self, reference: Reference, own_server: str, holder: Resource | None) -> str | None:
         """The patient whom a reference in a resource of that server names; None: it names none.
 
+        AMBIGUOUS where it names an identifier of several.
         The holder is the resource, where the patient may be contained in it.
         """
         text = reference.reference
@@ -162,6 +179,8 @@ class Subjects:
         if identifier is None or not identifier.value:
             return None
         logical = _logical(identifier)
+        if logical in self._shared:
+            return AMBIGUOUS
         self._identifiers[logical] = identifier
         return self._standing(self._aliases.get(logical, logical))
 
