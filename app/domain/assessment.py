@@ -340,6 +340,8 @@ def contradictions(rule: Rule, findings: Findings, taken: Baseline) -> Iterator[
 
     They are looked for among the counts as reported, before support is (ruling 6).
     """
+    if not taken.passed_over and max(map(len, taken.chosen.values()), default=0) < 2:
+        return
     reported = findings._replace(counts=taken.chosen)
     seen = set()
     leaves = (leaf for leaf in rule.leaves() if isinstance(leaf, OfOneAnalyte))

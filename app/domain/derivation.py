@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from decimal import Decimal
 from itertools import product
@@ -73,12 +73,15 @@ def derived_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
     return tuple(found.values())
 
 
-def impossible_pairs(counts: Iterable[Count]) -> tuple[tuple[Count, ...], ...]:
+def impossible_pairs(counts: Sequence[Count]) -> tuple[tuple[Count, ...], ...]:
     """Neutrophils that outnumber the leukocytes of their moment, with these (ruling 5).
 
     Beyond rounding one of the two is wrong, and nothing tells which. Where several leukocyte counts
     stand at one moment, the neutrophils must outnumber all of them.
     """
+    counted = {count.analyte for count in counts}
+    if Analyte.LEUKOCYTES not in counted or counted.isdisjoint(_NEUTROPHILS):
+        return ()
     groups: dict[object, Group] = {}
     for count in counts:
         if count.analyte in _NEUTROPHILS or count.analyte is Analyte.LEUKOCYTES:

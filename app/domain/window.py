@@ -158,7 +158,8 @@ def _contenders(counts: list[Count]) -> list[Count]:
 
 
 def _is_exact(count: Count) -> bool:
-    return count.value.exact is not None
+    low, high, _, _ = count.value
+    return low is not None and (low is high or low == high)
 
 
 def _is_direct(count: Count) -> bool:

@@ -252,12 +252,13 @@ def _each_once(items: list[Item], orphans: list[Remark]) -> tuple[list[Item], se
     Of several versions (a history Bundle) the newest stands. One that was sent twice is one. One
     id with two statuses, and nothing that tells which is the later, is used in neither.
     """
+    names = [(i.reference, i.full_url) for i in items if i.reference and i.container is None]
+    if len(set(names)) == len(names):
+        return items, set()
     named: dict[tuple[str, str | None], list[Item]] = defaultdict(list)
     for item in items:
         if item.reference and item.container is None:
             named[item.reference, item.full_url].append(item)
-    if len(named) == sum(map(len, named.values())):
-        return items, set()
     passed_over: set[int] = set()
     contradicted: set[str] = set()
     for same in named.values():
