@@ -409,6 +409,25 @@ def test_a_range_that_is_reversed_or_lacks_an_end_is_set_aside(ends: Json) -> No
         (">= 71 10*9/L", "not-met"),
         ("≥71 10*9/L", "not-met"),
         ("<100 10*9/L", "unknown"),
+        ("45,0 10*9/L", "met"),
+        ("70,5 10*9/L", "not-met"),
+        ("<69,9 K/uL", "met"),
+        ("45 000 /uL", "met"),
+        ("70\u00a0001/µL", "not-met"),
+        ("45'000/uL", "met"),
+        ("1,250,000/mm3", "not-met"),
+        ("1.250.000/mm3", "not-met"),
+        ("70.000,5/mm3", "not-met"),
+        ("69,999.5/mm3", "met"),
+        ("45 ×10³/µL", "met"),
+        ("45E9/L", "met"),
+        ("0,45 lakhs/cumm", "met"),
+        ("4.5万/μL", "met"),
+        ("45 K/uL L", "met"),
+        ("45 (L) K/uL", "met"),
+        ("45* K/uL", "met"),
+        ("45 K/uL (a)", "met"),
+        ("450 10^9 / L H", "not-met"),
     ],
 )
 def test_a_number_with_its_unit_is_read_from_text_and_that_is_said(text: str, truth: str) -> None:
@@ -422,8 +441,8 @@ def test_a_number_with_its_unit_is_read_from_text_and_that_is_said(text: str, tr
     [
         "clumped",
         "about 45 10*9/L",
-        "45,0 10*9/L",
-        "45 000 /uL",
+        "45,000,0 /uL",
+        "45 00 /uL",
         "40-50 10*9/L",
         "40 - 50 10*9/L",
         "45 10*9/L (previous 80)",
@@ -440,6 +459,42 @@ def test_text_that_would_have_to_be_guessed_is_set_aside(text: str) -> None:
     assert answer.platelets == "unknown"
     assert answer.issues
     assert {place for _, place in answer.issues} <= {HERE, f"{HERE}.value"}
+
+
+@pytest.mark.parametrize(
+    ("text", "truth"),
+    [
+        ("150.000/mm3", "not-met"),
+        ("60,000/mm3", "met"),
+        ("<60.000/mm3", "met"),
+        ("60.000 10*9/L", "met"),
+        ("150,000 K/uL", "not-met"),
+    ],
+)
+def test_a_mark_before_three_digits_is_read_in_the_one_way_that_is_plausible(
+    text: str, truth: str
+) -> None:
+    """150.000 platelets per mm3 are 150 or 0.15 x 10^9/L, and nobody has 0.15."""
+    answer = ask(valued(valueString=text))
+    assert answer.platelets == truth
+    assert ("unit-repaired", HERE) in answer.issues
+    assert "one alone is plausible" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [(ANC, "1.800/mm3"), (ANC, "1,800/mm3"), (LEUKOCYTES, "12,500/cumm"), (PLATELETS, "5 103/uL")],
+)
+def test_a_number_with_two_plausible_readings_is_set_aside(code: str, text: str) -> None:
+    """Neutrophils may be 1800 or 1.8 per mm3, as far as the limits of the plausible tell."""
+    answer = ask(observation(code, "", "", valueQuantity=None, valueString=text))
+    assert answer.issues == [("ambiguous-number", f"{HERE}.value")]
+
+
+def test_a_number_of_a_quantity_has_one_reading() -> None:
+    answer = ask(platelets("1.800", "/uL"))
+    assert answer.issues == [("implausible-value", f"{HERE}.value")]
+    assert ask(platelets("60.000", "10*9/L")).platelets == "met"
 
 
 def test_a_number_in_text_without_a_unit_has_no_unit() -> None:
@@ -1080,3 +1135,130 @@ def test_a_share_of_reticulocytes_counted_by_hand_gives_a_count_by_hand(
     cells = observation(ERYTHROCYTES, "2.5", "10*12/L")
     answer = ask(cells, *shares, criteria="camitta-severe-1976")
     assert answer.truth("reticulocytes-depressed") == severe
+
+
+# The laboratory's own range of normal
+
+
+def normal(low: str | None, high: str | None, unit: str | None, **over: Any) -> Json:
+    ends = {"low": low, "high": high}
+    return {name: quantity(end, unit) for name, end in ends.items() if end is not None} | over
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "unit", "low", "high", "doubted"),
+    [
+        (PLATELETS, "1500", "/uL", "150", "400", True),
+        (PLATELETS, "45", "10*9/L", "150", "400", False),
+        (PLATELETS, "45", "10*9/L", "10", "49.9", True),
+        (PLATELETS, "45", "10*9/L", "10", "50", False),
+        (PLATELETS, "45", "10*9/L", "1000", "2000", False),
+        (PLATELETS, "45", "10*9/L", "1000.1", "2000", True),
+        (ANC, "1.0", "/uL", "2.0", "7.5", True),
+        (ANC, "1.0", "10*9/L", "0.1", "0.5", False),
+        (ANC, "1.0", "10*9/L", "0.1", "0.49", True),
+        (ANC, "1.0", "10*9/L", "20.1", "40", True),
+        (LEUKOCYTES, "3", "10*9/L", "0.1", "0.9", True),
+        (LEUKOCYTES, "3", "10*9/L", "4", "10", False),
+        (RETICULOCYTES, "40", "10*9/L", "0.5", "1.9", True),
+        (RETICULOCYTES, "40", "10*9/L", "25", "100", False),
+        (HEMOGLOBIN, "24", "g/L", "13.5", "17.5", True),
+        (HEMOGLOBIN, "13.4", "g/dL", "135", "175", True),
+        (HEMOGLOBIN, "8", "g/dL", "13.5", None, False),
+        (HEMOGLOBIN, "8", "g/dL", None, "5.9", True),
+        (MOLAR, "5", "mmol/L", "8.7", "11.2", False),
+    ],
+)
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_range_of_normal_that_nobody_is_normal_in_belies_the_unit(
+    code: str, value: str, unit: str, low: str | None, high: str | None, doubted: bool, bare: bool
+) -> None:
+    """Platelets of 1500 per microliter with 150-400 per microliter are counted in thousands."""
+    given = normal(low, high, None if bare else unit)
+    issues = ask(observation(code, value, unit, referenceRange=[given])).issues
+    assert (("unit-contradicted", f"{HERE}.value") in issues) is doubted
+
+
+def test_one_range_of_normal_that_can_be_true_is_enough() -> None:
+    ranges = [normal("1", "2", "10*9/L"), normal("150", "400", "10*9/L")]
+    assert ask(platelets(referenceRange=ranges)).issues == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        normal("1", "2", "10*9/L", type=loinc("critical")),
+        normal("1", "2", "mmol/L"),
+        normal("1", "2", "stones"),
+        {"text": "1-2"},
+        normal("150000", "400000", "/uL"),
+    ],
+)
+def test_only_a_range_of_normal_in_a_known_unit_is_a_witness(given: Json) -> None:
+    assert ask(platelets(referenceRange=[given])).issues == []
+
+
+# LOINC under other names
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        "http://loinc.org/",
+        "https://loinc.org",
+        "http://www.loinc.org",
+        "https://www.loinc.org/",
+        "HTTP://LOINC.ORG",
+        " http://loinc.org ",
+        "urn:oid:2.16.840.1.113883.6.1",
+        "URN:OID:2.16.840.1.113883.6.1",
+        "2.16.840.1.113883.6.1",
+        "LOINC",
+        "loinc",
+        "LN",
+    ],
+)
+def test_loinc_under_another_name_is_loinc_and_that_is_said(system: str) -> None:
+    answer = ask(platelets(code={"coding": [{"system": system, "code": PLATELETS}]}))
+    assert (answer.platelets, answer.issues) == ("met", [("code-repaired", HERE)])
+
+
+def test_loinc_under_its_own_name_beside_another_needs_no_repair() -> None:
+    coding = [{"system": system, "code": PLATELETS} for system in ("LN", "http://loinc.org")]
+    answer = ask(platelets(code={"coding": coding}))
+    assert (answer.platelets, answer.issues) == ("met", [])
+
+
+@pytest.mark.parametrize(
+    "system",
+    [None, "", "http://example.org", "http://loinc.org.example.org", "LNX", "http://" * 20],
+)
+def test_a_loinc_code_of_a_count_under_another_system_is_never_silent(system: str | None) -> None:
+    coding = {"code": PLATELETS} if system is None else {"system": system, "code": PLATELETS}
+    answer = ask(platelets(code={"coding": [coding]}))
+    assert answer.platelets == "unknown"
+    assert answer.issues == [("unmapped-code", f"{HERE}.code")]
+    assert "its system is" in answer.text
+
+
+def test_a_component_that_looks_like_a_count_is_never_silent() -> None:
+    """The panel's own name is no count's, but what its components are called is."""
+    component = {"code": {"text": "Plaquetas"}, "valueQuantity": quantity("45", "10*9/L")}
+    panel = platelets(
+        code={"text": "Platelets and more"}, valueQuantity=None, component=[component]
+    )
+    answer = ask(panel)
+    assert answer.issues == [("unmapped-code", f"{HERE}.component[0].code")]
+
+
+def test_a_missing_status_is_told_as_missing() -> None:
+    assert "A result without a status does not count" in ask(platelets(status=None)).text
+    assert "'none'" not in ask(platelets(status=None)).text
+
+
+def test_a_range_that_decides_stands_among_the_counts_of_the_answer() -> None:
+    ends = {"low": quantity("40", "10*9/L"), "high": quantity("60", "10*9/L")}
+    answer = ask(valued(valueRange=ends))
+    [count] = [c for c in answer.assessments[0]["component"] if "valueRange" in c]
+    assert answer.platelets == "met"
+    assert [count["valueRange"][end]["value"] for end in ("low", "high")] == [40, 60]

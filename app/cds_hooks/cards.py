@@ -22,7 +22,7 @@ from app.domain.response import (
     change_between,
 )
 from app.domain.rules import Truth
-from app.fhir.codes import PREFERRED_LOINC
+from app.fhir.codes import LOINC, PREFERRED_LOINC
 from app.fhir.narrative import AID, counts_of, missing, text_of
 from app.fhir.outcome import BASE
 from app.fhir.response import (
@@ -33,7 +33,7 @@ from app.fhir.response import (
     window_remarks,
 )
 from app.fhir.terminology import OVERRIDE_REASONS
-from app.fhir.writing import LOINC, Json, encode, judgement_remarks
+from app.fhir.writing import Json, encode, judgement_remarks
 
 OVERRIDE_SYSTEM = f"{BASE}/CodeSystem/override-reason"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, f"{BASE}/cds-services")

@@ -315,16 +315,34 @@ PREFERRED_LOINC: Final[dict[Analyte, tuple[str, str]]] = {
 }
 """The code and display an analyte goes by in our answers."""
 
+LOINC: Final = "http://loinc.org"
 LOINC_SYSTEMS: Final[frozenset[str]] = frozenset(
     {
-        "http://loinc.org",
-        "http://loinc.org/",
+        LOINC,
         "https://loinc.org",
-        "https://loinc.org/",
+        "http://www.loinc.org",
+        "https://www.loinc.org",
+        "loinc.org",
+        "www.loinc.org",
         "urn:oid:2.16.840.1.113883.6.1",
+        "2.16.840.1.113883.6.1",
+        "loinc",
+        "ln",
     }
 )
-"""FHIR allows only the first; CDA converters and hand-written resources send the others."""
+"""FHIR allows only the first; the others come from CDA, from HL7 v2 and from hands."""
+
+_LONGEST_SYSTEM: Final = 60
+
+
+def is_loinc(system: str | None) -> bool:
+    """Whether a code system is LOINC, by whatever name, case, last slash or space."""
+    if system == LOINC:
+        return True
+    if not system or len(system) > _LONGEST_SYSTEM:
+        return False
+    return system.strip().rstrip("/").lower() in LOINC_SYSTEMS
+
 
 UCUM_SYSTEMS: Final[frozenset[str]] = frozenset(
     {
@@ -395,12 +413,12 @@ PLAUSIBLE: Final[dict[Analyte, tuple[Decimal, Decimal]]] = {
     _ANC: _CELLS_OF_ONE_KIND,
     _SEGMENTED: _CELLS_OF_ONE_KIND,
     _BANDS: _CELLS_OF_ONE_KIND,
-    _LEUKOCYTES: (Decimal("0"), Decimal("1000")),
-    _PLATELETS: (Decimal("0"), Decimal("3000")),
+    _LEUKOCYTES: (Decimal("0.01"), Decimal("1000")),
+    _PLATELETS: (Decimal("1"), Decimal("3000")),
     _RETICULOCYTES: (Decimal("0"), Decimal("1000")),
     # Our own: a red cell count in a mislabelled unit must not become a reticulocyte count.
     _ERYTHROCYTES: (Decimal("500"), Decimal("10000")),
-    _HEMOGLOBIN: (Decimal("1"), Decimal("25")),
+    _HEMOGLOBIN: (Decimal("2"), Decimal("25")),
     _NEUTROPHIL_PERCENT: _PERCENT,
     _SEGMENTED_PERCENT: _PERCENT,
     _BAND_PERCENT: _PERCENT,
@@ -409,31 +427,68 @@ PLAUSIBLE: Final[dict[Analyte, tuple[Decimal, Decimal]]] = {
 }
 """In the analyte's unit, ends included. Outside, a wrong unit is likelier than the value."""
 
+MAY_BE_NONE: Final = frozenset({_PLATELETS})
+"""What may be 0, although less than the least that is plausible."""
+
+NORMAL_SOMEWHERE: Final[dict[Analyte, tuple[Decimal, Decimal]]] = {
+    _ANC: (Decimal("0.5"), Decimal("20")),
+    _LEUKOCYTES: (Decimal("1"), Decimal("40")),
+    _PLATELETS: (Decimal("50"), Decimal("1000")),
+    _RETICULOCYTES: (Decimal("2"), Decimal("400")),
+    _HEMOGLOBIN: (Decimal("6"), Decimal("22")),
+}
+"""In the analyte's unit: a range of normal that lies outside is not in the unit it says."""
+
 MOLAR_HEMOGLOBIN_FLOOR: Final = Decimal("3")
 """In mmol/L. Below, the laboratory may have counted tetramers, a fourth of the monomers."""
 
 _LONGEST_LABEL: Final = 500
 
-LOOKS_LIKE_A_COUNT: Final[re.Pattern[str]] = re.compile(
-    r"neutrophil|platelet|thrombo[cz]yt|h(?:ae?|e|ä)moglobin|reti[ck]ulo[cz]yt|leu[ck]o[cz]yt"
-    r"|(?<![^\W_])(?:wbc|anc|plt|hgb|hb)(?![^\W_])",
-    re.IGNORECASE,
+# As `_folded` writes them: without accents, й as и.
+_COUNTED: Final = (
+    r"neutro(?:ph|f|v)i|notrofil|неитрофил|ουδετεροφιλ|好中球|中性粒|嗜中性|호중구",
+    r"platelet|plaquet|piastrin|thrombo[cz]yt|trombo[csz]i|trombocyt|trombosyyt|тромбоцит|αιμοπεταλι"
+    r"|blodplad|blodplatt|bloedplaat|desticky|verlemezke|p[lł]ytki krwi|tieu cau|血小板|혈소판",
+    r"h(?:ae?|e)moglobin|emoglobin|гемоглобин|αιμοσφαιριν|ヘモグロビン|血红蛋白|血色素|血紅素|혈색소"
+    r"|헤모글로빈",
+    r"reti[ck]ulo[cs]|retikulozyt|ретикулоцит|δικτυοερυθρο|網赤血球|网织红|網織紅|망상적혈구",
+    r"leu[ck]o[cz][iy]|leu[ck]osyyt|lokosit|леикоцит|λευκοκυτταρ|λευκα αιμοσφαιρια"
+    r"|白血球|白细胞|백혈구|white (?:blood )?(?:cell|count)|wei(?:ss|ß)e blut|globules blancs"
+    r"|globulos blancos|globuli bianchi|witte bloed|krwinki biale",
+    r"(?<![^\W_])(?:wbc|anc|plts?|hgb|hb|neuts?|retics?|leukos?|thrombos)(?![^\W_])",
 )
 
 # Ab and not Abs: analysers print "Neutrophils Abs" for an absolute count.
-NOT_A_COUNT: Final[re.Pattern[str]] = re.compile(
-    r"lymphocyt|lymphozyt|monocyt|monozyt|eosinophil|basophil|blast|nucleated"
-    r"|a1c|gly[ck]|entitic|distribution|width|antibod|antigen|antiplatelet|esterase|electrophores"
-    r"|oxyh|methemo|methaemo|methämo|sulfhemo|aggregat|plateletcrit|platelet.rich"
-    r"|f(?:o?e|ö)tal|f(?:a?e|ä)cal|f(?:a?e|ä)ces|stool|cerebrospinal|spinal fl|body fl|marrow"
-    r"|in (?:erythrocyte|red (?:blood )?cell|reticulocyte)|reticulocyte h(?:ae?|e|ä)moglobin"
-    r"|h(?:ae?|e|ä)moglobin (?:a2?|c|e|f|s|h|barts?)(?![^\W_])"
-    r"|(?<![^\W_])(?:mean|mchc?|mpv|pdw|urin(?:e|ary)?|csf|ab|ag|casts?|free)(?![^\W_])",
-    re.IGNORECASE,
+_NOT_COUNTED: Final = (
+    r"l[yi]m(?:ph|f)o|linfo[cz]|лимфоц|リンパ|淋巴|림프|mono[cz][iy]|моноц|単球|单核|단핵"
+    r"|eosino(?:ph|f)|эозиноф|好酸|嗜酸|baso(?:ph|f)|базоф|好塩基|嗜碱|blast|бласт|芽球|nucleated",
+    r"a1c|gl[yi][ck]|glu[ck]osil|глик|糖化|당화|entitic|distribution|width|antibod|antigen"
+    r"|anti-?(?:platelet|plaquet|agreg|aggreg)|esterase|electrophores|oxyh|met-?h(?:ae?|e)mo|sulfhemo|aggregat|agregac|crit(?![^\W_])",
+    # The plasma that clotting is measured in is named by the platelets it lacks.
+    r"platelet.(?:rich|poor)|plattchenarm|coagul|koagul|prothrombin|thromboplast"
+    r"|(?<![^\W_])(?:inr|aptt|ptt)(?![^\W_])",
+    r"f(?:o?e|o)tal|f(?:a?e|a)cal|f(?:a?e|a)ces|stool|stuhl|cerebrospinal|spinal fl|body fl|marrow"
+    r"|semen|sperm|synovial|pleura|peritone|ascit|sputum|vagin|bronch|dialys|sediment|/area\]|hpf"
+    r"|high power field",
+    r"(?<![^\W_])urin|orina|(?<![^\W_])harn|(?<![^\W_])moc[zc]|моч|尿|소변|liquor|likvor|ликвор|脑脊液|髄液",
+    r"in (?:erythrocyte|red (?:blood )?cell|reticulocyte)|reticulocyte h(?:ae?|e)moglobin"
+    r"|h(?:ae?|e)moglobin (?:a2?|c|e|f|s|h|barts?)(?![^\W_])|corpus[ck]|平均|средн"
+    r"|(?<!/)volum|объем|(?<![^\W_])(?:medi[ao]|moyen(?:ne)?|mittler)",
+    r"(?<![^\W_])(?:mean|mchc?|mpv|pdw|csf|ab|ag|casts?|free)(?![^\W_])",
 )
+
+
+def _folded(text: str) -> str:
+    """Without case, and without the accents of Latin, Greek and Cyrillic letters."""
+    plain = re.sub("[\u0300-\u036f]", "", normalize("NFKD", text.lower()))
+    return normalize("NFC", plain)
+
+
+_LOOKS_LIKE_A_COUNT: Final = re.compile("|".join(_COUNTED))
+_NOT_A_COUNT: Final = re.compile("|".join(_NOT_COUNTED))
 
 
 def looks_like_a_count(text: str) -> bool:
     """Whether the label of a code we do not know names one of the blood counts we judge."""
-    label = normalize("NFC", text[:_LONGEST_LABEL])
-    return bool(LOOKS_LIKE_A_COUNT.search(label)) and not NOT_A_COUNT.search(label)
+    label = _folded(text[:_LONGEST_LABEL])
+    return bool(_LOOKS_LIKE_A_COUNT.search(label)) and not _NOT_A_COUNT.search(label)

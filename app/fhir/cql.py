@@ -308,9 +308,9 @@ def _tables() -> str:
         f"library {library_name(TABLES)} version '{_VERSION}'\n\n"
         "// Written from the tables the service runs (app/fhir/codes.py, app/domain);\n"
         "// `make cql` writes it anew. A value in `unit`, times `factor`, is in the analyte's\n"
-        "// own unit (10*9/L, g/dL, %), where it is plausible from `least` to `most`; below\n"
-        "// `floor`, in `unit`, it is not used. `lasting`: so many days after the support a\n"
-        "// count may still be confounded by it.\n"
+        "// own unit (10*9/L, g/dL, %), where it is plausible from `least` to `most`, or where\n"
+        "// `zero` is; below `floor`, in `unit`, it is not used. `lasting`: so many days after\n"
+        "// the support a count may still be confounded by it.\n"
         + "".join(lists)
         + f'\ndefine "Units of dependence":\n  {DEPENDENCE_UNITS}\n'
         + f'\ndefine "Days of dependence":\n  {DEPENDENCE_DAYS}\n'
@@ -329,6 +329,7 @@ def _meaning(row: LoincRow) -> str:
         floor=_number(codes.MOLAR_HEMOGLOBIN_FLOOR if molar else "0"),
         least=_number(least),
         most=_number(most),
+        zero=str(row.analyte in codes.MAY_BE_NONE).lower(),
         doubtful=str(row.doubtful is not None).lower(),
         manual=str(row.manual).lower(),
         corrected=str(row.corrected).lower(),

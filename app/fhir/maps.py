@@ -22,7 +22,6 @@ from app.fhir import codes, units
 from app.fhir.codes import LoincRow
 from app.fhir.resources import ABSENT, Element, told_by
 
-LOINC: str = "http://loinc.org"
 UCUM: str = "http://unitsofmeasure.org"
 UNIT_PROPERTY = "http://hl7.org/fhir/StructureDefinition/Quantity#Quantity.code"
 """The element that a ConceptMap's `product` declares, as FHIR names an element by URI."""
@@ -281,7 +280,7 @@ def _fault(row: MapRow) -> str:
         return f"the code '{row.code}' was rounded by a spreadsheet: keep the column as text"
     if max(len(row.code), len(row.system), len(row.display)) > _LONGEST_FIELD:
         return f"a text of more than {_LONGEST_FIELD} characters"
-    if row.system in codes.LOINC_SYSTEMS and row.code != row.loinc:
+    if codes.is_loinc(row.system) and row.code != row.loinc:
         return "LOINC is read as it is: a row for a LOINC code may only declare its unit"
     return _target_fault(row.loinc, row.unit)
 

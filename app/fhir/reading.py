@@ -69,6 +69,7 @@ from app.fhir.treatments import Transfused, drug_of, transfused
 from app.fhir.values import (
     BY_MAPS,
     Meaning,
+    Ranges,
     Repairs,
     SetAside,
     applies,
@@ -122,9 +123,9 @@ def read_courses(
     """Every patient's course in time from a Bundle's entries.
 
     `place` is the Bundle's FHIRPath. `subject` narrows the answer to one patient, and is the
-    patient of results that name none. Without `normal_ranges` the laboratories' own are not
-    looked at: no definition of eligibility asks for them. `code_map` has the hospital's own codes.
-    Raises RequestError where there is nothing to assess.
+    patient of results that name none. Without `normal_ranges` the laboratories' own are only
+    witnesses of the unit: no definition of eligibility asks for them. `code_map` has the
+    hospital's own codes. Raises RequestError where there is nothing to assess.
     """
     orphans: list[Remark] = []
     found: list[Item] = []
@@ -560,7 +561,7 @@ class _Reader:
         if observation.component or observation.hasMember:
             spend(4 * len(observation.component))
             for path, valued in _parts(observation):
-                self._valued(lending, observation, valued, path, owner, panel=True)
+                self._valued(lending, observation, valued, path, owner, panel=not path)
         else:
             self._valued(lending, observation, observation, "", owner, panel=False)
 
@@ -603,7 +604,9 @@ class _Reader:
             or item.place in self._contradicted
         ):
             self._refuse_what_does_not_stand(item, observation, valued, owner[0])
-        interval, repairs = value_of(valued, row, by.unit if by else "")
+        declared = by.unit if by else ""
+        interval, repairs = value_of(valued, row, declared)
+        ranges = normal_ranges_of(valued, row, declared) if valued.referenceRange else ()
         text = observation.effectiveDateTime
         moment = when(text) if text else None
         dating = item
@@ -628,7 +631,7 @@ class _Reader:
                 Kind.MEASURED,
                 (),
                 observation.specimen.reference if observation.specimen else None,
-                self._normal(key, valued, meaning, moment) if self._normal_ranges else None,
+                self._normal(key, ranges, moment) if ranges and self._normal_ranges else None,
                 row.corrected,
             ),
         )
@@ -646,17 +649,18 @@ class _Reader:
             )
         if by is not None:
             repairs = chart.without_maps(said + repairs, place, by.map)
+        elif said:
+            repairs = said + repairs
         for code, text in repairs:
             chart.remarks.append(Remark(code, Severity.INFORMATION, text, (place,)))
         if row.doubtful:
             text = f"{row.display}: {row.doubtful}."
             chart.remarks.append(Remark("doubtful-method", Severity.WARNING, text, (place,)))
 
-    def _normal(self, key: str, valued: Valued, meaning: Meaning, moment: When) -> Interval | None:
+    def _normal(self, key: str, ranges: Ranges, moment: When) -> Interval | None:
         """The laboratory's own range of normal for this patient; None where none is for sure."""
         normal = None
-        unit = meaning.by.unit if meaning.by else ""
-        for given, interval in normal_ranges_of(valued, meaning.row, unit):
+        for given, interval in ranges:
             if given.appliesTo or given.age:
                 person = self._people.get(key, _NOBODY)
                 if not applies(given, person.sex, person.age_years(moment)):
@@ -1008,10 +1012,11 @@ def _identifiers(resource: Observation | Procedure | Medicated) -> Iterator[Iden
 
 def _refuse_status(item: Item, observation: Observation, valued: Valued) -> None:
     if observation.status not in _COUNTING:
+        given = short(observation.status)
+        status = f"of status '{given}'" if given else "without a status"
         raise SetAside(
             "status-excluded",
-            f"A result of status '{short(observation.status) or 'none'}' does not count; "
-            "final, amended and corrected ones do.",
+            f"A result {status} does not count; final, amended and corrected ones do.",
             ".status" if valued is observation else "",
         )
     container = item.container.resource if item.container else None

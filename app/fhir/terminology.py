@@ -13,10 +13,11 @@ from app.domain.counts import Analyte
 from app.domain.response import ResponseVerdict
 from app.domain.rules import Truth, criteria_of
 from app.fhir import codes
+from app.fhir.codes import LOINC
 from app.fhir.maps import UCUM, UNIT_PROPERTY, CodeMap, MapRow, SourceMap
 from app.fhir.outcome import BASE, ISSUES
 from app.fhir.response import RESPONSE_COMPONENTS
-from app.fhir.writing import LOINC, Json
+from app.fhir.writing import Json
 from app.papers import PUBLISHED, RESPONSES
 
 DATE = "2026-11-24"

@@ -184,10 +184,10 @@ def readings(text: str) -> tuple[Unit, ...]:
         return ()
     if unit := _TABLE.get(text):
         return (unit,)
-    tidy = _tidy(text)
-    if unit := _TABLE.get(tidy):
-        return (unit._replace(ucum=_is_annotated(text, tidy)),)
-    bare = _without_annotations(tidy)
+    plain = tidy(text)
+    if unit := _TABLE.get(plain):
+        return (unit._replace(ucum=_is_annotated(text, plain)),)
+    bare = _without_annotations(plain)
     if bare is None or not bare:
         return ()
     if unit := _TABLE.get(bare):
@@ -201,7 +201,7 @@ def fitting(text: str, row: LoincRow) -> Unit | None:
     return next((unit for unit in readings(text) if unit.fits(row)), None)
 
 
-def _tidy(text: str) -> str:
+def tidy(text: str) -> str:
     """Compatible characters made one; a superscript keeps that it was one."""
     text = _SUPERSCRIPT.sub(lambda found: "^" + normalize("NFKC", found.group()), text)
     text = normalize("NFKC", text)

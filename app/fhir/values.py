@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from operator import attrgetter
@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw
 
-from app.domain.counts import EXACT, Interval, Sex
+from app.domain.counts import EXACT, Analyte, Interval, Sex
 from app.fhir import codes, units
 from app.fhir.codes import Dimension, LoincRow
 from app.fhir.maps import CodeMap, Mapped
@@ -20,6 +20,7 @@ from app.fhir.resources import (
     DECODE_CONCEPT,
     DECODE_QUANTITY,
     DECODE_RANGES,
+    Concept,
     Quantity,
     ReferenceRange,
     Valued,
@@ -37,8 +38,13 @@ _COMPARATORS: dict[str, Callable[[Decimal], Interval]] = {
     ">=": lambda value: Interval(value, None),
 }
 _TEXT_VALUE = re.compile(
-    r"\s*(<=|>=|<|>|≤|≥)?\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)(?:\s*([^\s\d].*?|10[*^+E].*?|1000/.*?))?\s*"
+    r"(<=|>=|<|>|≤|≥)? ?"
+    r"([0-9]+(?:[.,'\u2019 ][0-9]{3}(?![0-9^*eE(]))*(?:[.,][0-9]+)?)(?![0-9]) ?(.*)"
 )
+# What a laboratory prints beside a number to say that it is low, high or commented on.
+_FLAGS = r"\*+|[↑↓!]+|\((?:HH?|LL?|A|N|[a-z])\)"
+_FLAG_BEFORE = re.compile(rf"^(?:{_FLAGS}|(?:HH?|LL?|A|N)(?= |$)) ?")
+_FLAG_AFTER = re.compile(rf"(?: ?(?:{_FLAGS})| (?:HH?|LL?|A|N))$")
 _OTHER_VALUES = tuple(
     name
     for name in Valued.__struct_fields__
@@ -75,7 +81,7 @@ class Meaning(NamedTuple):
     by: Mapped | None = None
     """The map's row, where the code stands in one."""
     said: Repairs = ()
-    """How the code was read, where that was by the map alone."""
+    """How the code was read, where that was by the map alone or LOINC by another name."""
 
 
 class _Coded(NamedTuple):
@@ -85,7 +91,8 @@ class _Coded(NamedTuple):
     rejected: str = ""
     """Why a value under this code cannot be used."""
     ambiguous: str = ""
-    like_a_count: bool = False
+    like_a_count: str = ""
+    """Why a value under a code that is not known may be a count all the same."""
     panel: bool = False
 
 
@@ -111,11 +118,8 @@ def meaning_of(valued: Valued, panel: bool, code_map: CodeMap | None = None) -> 
     if coded.rejected:
         if _has_value(valued):
             raise SetAside("unmapped-code", coded.rejected, ".code")
-    elif coded.like_a_count and not panel:
-        text = (
-            "Looks like a blood count, but its code is not one of the LOINC codes known: not used."
-        )
-        raise SetAside("unmapped-code", text, ".code")
+    elif coded.like_a_count and (not panel or _has_value(valued)):
+        raise SetAside("unmapped-code", coded.like_a_count, ".code")
     return None
 
 
@@ -147,8 +151,10 @@ def _mapped(coded: _Coded, raw: bytes, code_map: CodeMap) -> _Coded:
     if len({found.unit for found in mapped if found.unit}) > 1:
         return _Coded(ambiguous="The maps declare more than one unit for the codes.")
     by = next((found for found in mapped if found.unit), mapped[0])
+    if coded.meaning:
+        return _Coded(Meaning(row, by, coded.meaning.said))
     text = f"Read as LOINC {row.code} ({row.display}) by the map"
-    return _Coded(Meaning(row, by, () if coded.meaning else (("code-mapped", text),)))
+    return _Coded(Meaning(row, by, (("code-mapped", text),)))
 
 
 def _of_lesser_standing(rows: Sequence[LoincRow]) -> LoincRow:
@@ -160,21 +166,43 @@ def _coded(raw: bytes) -> _Coded:
     concept = _read(DECODE_CONCEPT, raw, ".code")
     if concept is None:
         return _Coded()
-    loinc = [c.code or "" for c in concept.coding if c.system in codes.LOINC_SYSTEMS]
+    systems = {(c.code or "").strip(): c.system for c in concept.coding if codes.is_loinc(c.system)}
+    named = {c.code for c in concept.coding if c.system == codes.LOINC}
+    loinc = list(systems)
     rejected = next((code for code in loinc if code in codes.REJECTED_LOINC), None)
     if rejected:
         return _Coded(rejected=f"LOINC {rejected}: {codes.REJECTED_LOINC[rejected]}.")
     rows = [codes.BY_LOINC[code] for code in loinc if code in codes.BY_LOINC]
     if len({(row.analyte, row.dimension) for row in rows}) > 1:
-        named = ", ".join(row.code for row in rows)
-        return _Coded(ambiguous=f"The codes name more than one kind of count: {named}.")
+        both = ", ".join(row.code for row in rows)
+        return _Coded(ambiguous=f"The codes name more than one kind of count: {both}.")
     if rows:
-        return _Coded(Meaning(_of_lesser_standing(rows)))
+        row = _of_lesser_standing(rows)
+        if row.code in named:
+            return _Coded(Meaning(row))
+        text = f"The code system '{short(systems[row.code])}' was read as {codes.LOINC}."
+        return _Coded(Meaning(row, said=(("code-repaired", text),)))
     if any(code in codes.PANEL_LOINC for code in loinc):
         text = "A panel's code on a single result: it cannot be told what was counted."
         return _Coded(rejected=text, panel=True)
+    return _Coded(like_a_count=_like_a_count(concept))
+
+
+def _like_a_count(concept: Concept) -> str:
+    """Why a code that is not known may be a blood count's; empty where nothing says so."""
+    for coding in concept.coding:
+        row = codes.BY_LOINC.get((coding.code or "").strip())
+        if row is not None and row.analyte is not Analyte.BODY_WEIGHT:
+            return (
+                f"{row.code} is LOINC for a count ({row.display}), but its system is "
+                f"'{short(coding.system) or 'missing'}': not used. Send {codes.LOINC}."
+            )
     names = (concept.text, *(coding.display for coding in concept.coding))
-    return _Coded(like_a_count=any(n and codes.looks_like_a_count(n) for n in names))
+    if any(name and codes.looks_like_a_count(name) for name in names):
+        return (
+            "Looks like a blood count, but its code is not one of the LOINC codes known: not used."
+        )
+    return ""
 
 
 def _read(decode: Callable[[bytes], T], raw: bytes, element: str) -> T | None:
@@ -257,8 +285,7 @@ def _unusual_value(valued: Valued, row: LoincRow, declared: str) -> tuple[Interv
             *high[1],
             ("comparator", "A range was read as an interval."),
         )
-    interval, repairs = _quantity(_from_text(valued), row, declared)
-    repairs += (("unit-repaired", "The value was read from text."),)
+    interval, repairs = _from_text(valued, row, declared)
     return interval, repairs + _as_interval(interval)
 
 
@@ -278,32 +305,92 @@ Ranges = tuple[tuple[ReferenceRange, Interval], ...]
 
 
 def normal_ranges_of(valued: Valued, row: LoincRow, declared: str = "") -> Ranges:
-    """A result's ranges of normal in its analyte's unit. Raises SetAside: they are not FHIR.
+    """A result's ranges of normal in its analyte's unit; a range without a unit is in the value's.
 
-    `declared` as in `value_of`: a result's unit is that of its ranges.
+    `declared` as in `value_of`: a result's unit is that of its ranges. Raises SetAside where they are
+    not FHIR, and where none can be normal in that unit: the unit is wrong, then.
     """
     raw = bytes(valued.referenceRange)
-    if len(raw) < _LONGEST:
-        return _normal_ranges(raw, row, declared)
-    return _normal_ranges.__wrapped__(raw, row, declared)
+    if not raw:
+        return ()
+    read = _normal_ranges if len(raw) < _LONGEST else _normal_ranges.__wrapped__
+    ranges, bare, why_not = read(raw, row, declared)
+    if bare:
+        ranges, _, why_not = read(raw, row, declared, _unit_of_value(valued))
+    if why_not:
+        raise SetAside("unit-contradicted", why_not, ".value")
+    return ranges
+
+
+UnitSent = tuple[str | None, str | None, str | None]
+"""A unit's system, code and text."""
+
+
+def _unit_of_value(valued: Valued) -> UnitSent | None:
+    """The unit of the result's value; None where it is no quantity or has none."""
+    raw = bytes(valued.valueQuantity)
+    quantity = _read(DECODE_QUANTITY, raw, ".valueQuantity") if raw else None
+    if quantity is None and valued.valueRange is not None:
+        quantity = valued.valueRange.low
+    if quantity is None or not (quantity.unit or quantity.code):
+        return None
+    return quantity.system, quantity.code, quantity.unit
 
 
 @lru_cache(maxsize=1024)
-def _normal_ranges(raw: bytes, row: LoincRow, declared: str) -> Ranges:
-    given_ranges = _read(DECODE_RANGES, raw, ".referenceRange")
+def _normal_ranges(
+    raw: bytes, row: LoincRow, declared: str, unit: UnitSent | None = None
+) -> tuple[Ranges, bool, str]:
+    """The ranges, whether one has no unit, and why the unit cannot be right.
+
+    The last tells where the laboratory calls normal what cannot be normal in anyone.
+    """
     found = []
-    for given in given_ranges or ():
+    bare = False
+    seen: list[Interval] = []
+    for given in _read(DECODE_RANGES, raw, ".referenceRange") or ():
         kinds = {c.code for c in given.type.coding} if given.type else set()
         if kinds - {"normal"}:
             continue
-        try:
-            low = _quantity(given.low, row, declared)[0].exact if given.low else None
-            high = _quantity(given.high, row, declared)[0].exact if given.high else None
-        except SetAside:
+        bare = bare or any(end and not (end.unit or end.code) for end in (given.low, given.high))
+        low, high = (_end(end, row, declared, unit) for end in (given.low, given.high))
+        if low is None and high is None:
             continue
-        if low is not None or high is not None:
-            found.append((given, Interval(low, high)))
-    return tuple(found)
+        seen.append(Interval(low, high))
+        if _plausible(low, row) and _plausible(high, row):
+            found.append((given, seen[-1]))
+    least, most = codes.NORMAL_SOMEWHERE.get(row.analyte, (None, None))
+    why_not = ""
+    if (
+        least is not None
+        and most is not None
+        and seen
+        and not any(
+            (one.low is None or one.low <= most) and (one.high is None or one.high >= least)
+            for one in seen
+        )
+    ):
+        why_not = (
+            f"In this unit the laboratory's own range of normal lies outside {least} to {most} "
+            f"{row.analyte.unit}, where nobody is normal: the unit is wrong."
+        )
+    return tuple(found), bare, why_not
+
+
+def _end(
+    quantity: Quantity | None, row: LoincRow, declared: str, unit: UnitSent | None
+) -> Decimal | None:
+    """One end of a range in the analyte's unit; None where it is not known."""
+    if quantity is None or quantity.comparator:
+        return None
+    if unit is not None and not (quantity.unit or quantity.code):
+        system, code, text = unit
+        quantity = Quantity(quantity.value, None, text, system, code)
+    try:
+        value, factor = _decimal(bytes(quantity.value)), _factor_of(quantity, row, declared)[0]
+    except SetAside:
+        return None
+    return EXACT.multiply(value, factor)
 
 
 _MILLIGRAMS = {"mg": Decimal(1), "g": Decimal(1000), "ug": Decimal("0.001")}
@@ -353,14 +440,73 @@ def _absence(valued: Valued) -> str:
     return f" Reason given: {short(code)}." if code else ""
 
 
-def _from_text(valued: Valued) -> Quantity:
-    """A number with its comparator and unit that stand in valueString."""
+def _from_text(valued: Valued, row: LoincRow, declared: str) -> tuple[Interval, Repairs]:
+    """A number with its comparator and unit that stand in valueString.
+
+    Of several ways to read them the plausible one, where there is exactly one.
+    """
     text = valued.valueString or ""
-    match = _TEXT_VALUE.fullmatch(text) if len(text) <= 100 else None
-    if match is None:
+    match = _TEXT_VALUE.fullmatch(units.tidy(text)) if len(text) <= 100 else None
+    ways = list(_ways_to_read(match[2], match[3])) if match else []
+    if match is None or not ways:
         raise SetAside("invalid-value", "The text is no number with a unit.", ".value")
-    comparator, number, unit = match.groups()
-    return Quantity(Raw(number.encode()), _ascii(comparator), unit or None)
+    taken: dict[Interval, Repairs] = {}
+    asides = []
+    for number, unit in ways:
+        quantity = Quantity(Raw(number.encode()), _ascii(match[1]), unit or None)
+        try:
+            interval, repairs = _quantity(quantity, row, declared)
+            taken.setdefault(interval, repairs)
+        except SetAside as aside:
+            asides.append(aside)
+    if not taken:
+        raise asides[0]
+    said = " or ".join(number for number, _ in ways)
+    if len(taken) > 1:
+        raise SetAside("ambiguous-number", f"It may be {said}: write it in one way.", ".value")
+    [(interval, repairs)] = taken.items()
+    alone = f": of {said} one alone is plausible" if len(ways) > 1 else ""
+    return interval, (*repairs, ("unit-repaired", f"The value was read from text{alone}."))
+
+
+def _ways_to_read(number: str, rest: str) -> Iterator[tuple[str, str]]:
+    """A number as it may be meant, as plain digits, with the unit it then has."""
+    unit = _without_flags(rest)
+    for digits in _numbers(number):
+        yield digits, unit
+    # 5 103/uL is a grouped number, or five by a power that has lost its form.
+    first, space, group = number.rpartition(" ")
+    if space and units.readings(group + rest):
+        for digits in _numbers(first):
+            yield digits, group + rest
+
+
+def _without_flags(unit: str) -> str:
+    """The unit without what only says that the value is low, high or commented on."""
+    for flag in (_FLAG_AFTER, _FLAG_BEFORE):
+        if not units.readings(unit):
+            unit = flag.sub("", unit, count=1)
+    return unit
+
+
+def _numbers(text: str) -> tuple[str, ...]:
+    """What a number may be: a point or a comma before three digits has two readings."""
+    digits = re.sub(r"[ '\u2019]", "", text)
+    marks = re.sub("[0-9]", "", digits)
+    if not marks:
+        return (digits,)
+    groups = re.split("[.,]", digits)
+    decimal = "".join(groups[:-1]) + "." + groups[-1]
+    if len(marks) > 1:
+        # One mark again and again only groups; another one at the end is the decimal mark.
+        same = len(set(marks)) == 1
+        if same and len(groups[-1]) == 3:
+            return ("".join(groups),)
+        return (decimal,) if not same and len(set(marks[:-1])) == 1 else ()
+    two_ways = (
+        len(groups[1]) == 3 and len(groups[0]) <= 3 and groups[0][0] != "0" and digits == text
+    )
+    return (decimal, "".join(groups)) if two_ways else (decimal,)
 
 
 def _ascii(comparator: str | None) -> str | None:
@@ -369,13 +515,7 @@ def _ascii(comparator: str | None) -> str | None:
 
 def _quantity(quantity: Quantity, row: LoincRow, declared: str) -> tuple[Interval, Repairs]:
     value = _decimal(bytes(quantity.value))
-    factor, repair, why_not = _read_unit(quantity.system, quantity.code, quantity.unit, row)
-    told = "unit-repaired"
-    if factor is None and declared and _has_no_known_unit(quantity):
-        factor, _, why_not = _read_unit(None, None, declared, row)
-        told, repair = "unit-declared", _declared_text(quantity, declared)
-    if factor is None:
-        raise SetAside(repair, why_not, ".value")
+    factor, repairs = _factor_of(quantity, row, declared)
     if row.dimension is Dimension.MOLAR_CONCENTRATION and value < codes.MOLAR_HEMOGLOBIN_FLOOR:
         raise SetAside(
             "implausible-value",
@@ -391,15 +531,33 @@ def _quantity(quantity: Quantity, row: LoincRow, declared: str) -> tuple[Interva
         raise SetAside("invalid-value", "The comparator is not one of < <= >= >.", ".value")
     if factor != 1:
         interval = interval.times(factor)
+    if not (_plausible(interval.low, row) and _plausible(interval.high, row)):
+        least, most = codes.PLAUSIBLE[row.analyte]
+        raise SetAside(
+            "implausible-value",
+            f"Outside {least} to {most} {row.analyte.unit}: check the value and its unit.",
+            ".value",
+        )
+    return interval, repairs
+
+
+def _factor_of(quantity: Quantity, row: LoincRow, declared: str) -> tuple[Decimal, Repairs]:
+    """The factor from the quantity's unit to the analyte's, and how the unit was repaired."""
+    factor, repair, why_not = _read_unit(quantity.system, quantity.code, quantity.unit, row)
+    told = "unit-repaired"
+    if factor is None and declared and _has_no_known_unit(quantity):
+        factor, _, why_not = _read_unit(None, None, declared, row)
+        told, repair = "unit-declared", _declared_text(quantity, declared)
+    if factor is None:
+        raise SetAside(repair, why_not, ".value")
+    return factor, ((told, repair),) if repair else ()
+
+
+def _plausible(end: Decimal | None, row: LoincRow) -> bool:
+    if end is None or (not end and row.analyte in codes.MAY_BE_NONE):
+        return True
     least, most = codes.PLAUSIBLE[row.analyte]
-    for end in (interval.low, interval.high):
-        if end is not None and not least <= end <= most:
-            raise SetAside(
-                "implausible-value",
-                f"Outside {least} to {most} {row.analyte.unit}: check the value and its unit.",
-                ".value",
-            )
-    return interval, ((told, repair),) if repair else ()
+    return least <= end <= most
 
 
 def _has_no_known_unit(quantity: Quantity) -> bool:

@@ -35,13 +35,13 @@ from app.domain.effort import spend, tell
 from app.domain.response import ResponseAssessment, ResponsePaper
 from app.domain.rules import Criterion, Truth, severe_limit_text
 from app.fhir import codes
+from app.fhir.codes import LOINC
 from app.fhir.narrative import AID, UNVERIFIED, missing, narrative, rule_text
 from app.fhir.outcome import BASE, operation_outcome
 from app.fhir.treatments import TRANSFUSIONS
 
 Json = dict[str, Any]
 
-LOINC = "http://loinc.org"
 UCUM = "http://unitsofmeasure.org"
 ASSESSMENT_SYSTEM = f"{BASE}/CodeSystem/assessment"
 VERDICT_SYSTEM = f"{BASE}/CodeSystem/verdict"
