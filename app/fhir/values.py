@@ -178,14 +178,15 @@ def _coded(raw: bytes) -> _Coded:
         return _Coded(ambiguous=f"The codes name more than one kind of count: {both}.")
     if rows:
         row = _of_lesser_standing(rows)
-        if row.code in named:
-            return _Coded(Meaning(row))
-        text = f"The code system '{short(systems[row.code])}' was read as {codes.LOINC}."
-        return _Coded(Meaning(row, said=(("code-repaired", text),)))
+        return _Coded(Meaning(row, said=() if row.code in named else _renamed(systems[row.code])))
     if any(code in codes.PANEL_LOINC for code in loinc):
         text = "A panel's code on a single result: it cannot be told what was counted."
         return _Coded(rejected=text, panel=True)
     return _Coded(like_a_count=_like_a_count(concept))
+
+
+def _renamed(system: str | None) -> Repairs:
+    return (("code-repaired", f"The code system '{short(system)}' was read as {codes.LOINC}."),)
 
 
 def _like_a_count(concept: Concept) -> str:
@@ -307,8 +308,8 @@ Ranges = tuple[tuple[ReferenceRange, Interval], ...]
 def normal_ranges_of(valued: Valued, row: LoincRow, declared: str = "") -> Ranges:
     """A result's ranges of normal in its analyte's unit; a range without a unit is in the value's.
 
-    `declared` as in `value_of`: a result's unit is that of its ranges. Raises SetAside where they are
-    not FHIR, and where none can be normal in that unit: the unit is wrong, then.
+    `declared` as in `value_of`: a result's unit is that of its ranges. Raises SetAside where they
+    are not FHIR, and where none can be normal in that unit: the unit is wrong, then.
     """
     raw = bytes(valued.referenceRange)
     if not raw:
