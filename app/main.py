@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -22,6 +23,7 @@ from app.api import definitions, routes
 from app.api.fhir_json import disconnected, http_exception, request_error
 from app.api.metrics import Metrics
 from app.api.middleware import RequestMiddleware, WhenAsked
+from app.api.tracing import Tracer, Tracing
 from app.body import Room
 from app.cds_hooks import routes as cds_hooks
 from app.cds_hooks.remembered import Remembered, shared_store
@@ -103,6 +105,21 @@ def _fhir_server_of_call(settings: Settings, told: Told, base: str, token: str) 
     return FhirServer(base, Bearer(token), limits, told=told)
 
 
+def _tracer(settings: Settings) -> Tracer | None:
+    """What makes spans, where they are asked for; SettingsError where that cannot be."""
+    try:
+        return Tracer() if settings.traces else None
+    except ImportError:
+        raise SettingsError(
+            "MAA_TRACES=true needs the extra: pip install 'maa-assess[otel]'."
+        ) from None
+
+
+def _tell_all(metrics: Metrics, tracer: Tracer, outcome: str, seconds: float) -> None:
+    metrics.asked(outcome, seconds)
+    tracer.asked(outcome, seconds)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Frees the collector of what stays for good; closes the FHIR server's connections at last."""
@@ -119,6 +136,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.evaluator.close()
     if store:
         await store.aclose()
+    if app.state.tracer:
+        await run_in_threadpool(app.state.tracer.close)
     if app.state.fhir_server:
         await app.state.fhir_server.aclose()
         await app.state.probe.aclose()
@@ -160,7 +179,9 @@ def _application(settings: Settings) -> FastAPI:
     app.state.code_map = code_map = code_map_of(settings)
     app.state.concept_maps = concept_maps(code_map)
     app.state.metrics = metrics = Metrics()
-    app.state.fhir_server = fhir_server_of(settings, metrics.asked)
+    app.state.tracer = tracer = _tracer(settings)
+    told = partial(_tell_all, metrics, tracer) if tracer else metrics.asked
+    app.state.fhir_server = fhir_server_of(settings, told)
     app.state.probe = Probe(settings.fhir_server) if settings.fhir_server else None
     app.state.room = Room(settings.max_bytes_at_once)
     app.state.evaluator = Evaluator(
@@ -177,7 +198,7 @@ def _application(settings: Settings) -> FastAPI:
     app.state.cds_hooks = cds_hooks.CdsHooks(
         settings,
         metrics.registry,
-        partial(_fhir_server_of_call, settings, metrics.asked),
+        partial(_fhir_server_of_call, settings, told),
         code_map,
         app.state.store,
     )
@@ -192,6 +213,8 @@ def _application(settings: Settings) -> FastAPI:
         minimum_size=1000,
         compresslevel=3,
     )
+    if tracer:
+        app.add_middleware(Tracing, tracer=tracer)
     app.add_middleware(
         RequestMiddleware, metrics=metrics, hosts=settings.hosts, prefix=settings.prefix
     )

@@ -147,6 +147,9 @@ class Settings(BaseSettings):
     """What is logged: `info` is a line for each request, `debug` also health checks."""
     log_format: Literal["json", "text"] | None = Field(default=None, examples=["json"])
     """How; by default text on a terminal, else JSON."""
+    traces: bool = Field(default=False, examples=["true"])
+    """Whether to send OpenTelemetry spans (the extra `otel`): of each request its route, status and
+    verdicts. Where to, OTEL_EXPORTER_OTLP_ENDPOINT says."""
     graceful_shutdown_seconds: int = Field(default=20, ge=1)
     """How long `maa-assess serve` answers what it has begun after SIGTERM; then it breaks off."""
 

@@ -22,6 +22,14 @@ from tests.conftest import FHIR_JSON, OPERATION, ROOT, SECONDS_TO_START, free_po
 
 ELIGIBLE = (ROOT / "fixtures/anc-below-0-5/request.json").read_bytes()
 UVICORN = (sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app")
+GUNICORN = (
+    *(sys.executable, "-m", "gunicorn", "--worker-class", "uvicorn_worker.UvicornWorker"),
+    *("--no-control-socket", "--bind", "127.0.0.1:{port}", "app.main:create_app()"),
+)
+GRANIAN = (
+    *(sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "app.main:create_app"),
+    *("--host", "127.0.0.1", "--port", "{port}"),
+)
 SERVE = (sys.executable, "-m", "app.cli", "serve")
 SECONDS_TO_STOP = 20
 
@@ -33,8 +41,10 @@ def started(
     """The address and the process of a service."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = (*command, "--port", str(port))
-    with running([*command], log, f"{url}/health/live", SECONDS_TO_START, settings) as process:
+    if "--port" not in command and "--bind" not in command:
+        command = (*command, "--port", "{port}")
+    filled = [word.replace("{port}", str(port)) for word in command]
+    with running(filled, log, f"{url}/health/live", SECONDS_TO_START, settings) as process:
         yield url, process
 
 
@@ -58,9 +68,11 @@ def metrics(url: str) -> dict[str, float]:
     [
         ((*UVICORN, "--workers", "2"), {}),
         ((*UVICORN, "--reload"), {}),
+        ((*GUNICORN, "--workers", "2"), {}),
+        ((*GRANIAN, "--workers", "2"), {}),
         (SERVE, {"WEB_CONCURRENCY": "2"}),
     ],
-    ids=["uvicorn-workers", "uvicorn-reload", "serve"],
+    ids=["uvicorn-workers", "uvicorn-reload", "gunicorn", "granian", "serve"],
 )
 def test_it_starts_with_any_number_of_workers_answers_and_stops_when_told(
     command: tuple[str, ...], settings: dict[str, str], tmp_path: Path
