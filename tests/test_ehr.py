@@ -17,7 +17,7 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 import httpx
 import jwt
@@ -869,3 +869,241 @@ def test_a_setting_left_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> Non
     """A compose file passes `MAA_FHIR_SERVER=` on when nobody has set it."""
     monkeypatch.setenv("MAA_FHIR_SERVER", "")
     assert Settings().fhir_server is None
+
+
+# What the server's word is worth
+
+
+def linked(link: str, resources: list[str], more: str = "") -> Reply:
+    """A searchset with a `self` link; without one where it is empty."""
+    given = {"relation": "self", "url": link}
+    links = f'"link":[{json.dumps(given)}],' if link else ""
+    entries = ",".join(f'{{"resource":{one}}}' for one in resources)
+    body = f'{{"resourceType":"Bundle","type":"searchset",{links}{more}"entry":[{entries}]}}'
+    return 200, {}, body.encode()
+
+
+def found_for(asked: Asked) -> list[str]:
+    return [one for code, one in COUNTS.items() if code in codes_of(asked)]
+
+
+def answering(said: Callable[[str, Asked], str], **other: Any) -> Callable[[Asked], Reply]:
+    """The ordinary server, whose `self` link is made of the query it was asked."""
+
+    def reply(asked: Asked) -> Reply:
+        if not asked.path.endswith(("/Observation", "/Observation/_search")):
+            return ordinary(asked)
+        query = urlencode(
+            [(n, v) for n, vs in (asked.query | asked.form).items() for v in vs], quote_via=quote
+        )
+        return linked(said(query, asked), found_for(asked), **other)
+
+    return reply
+
+
+def replaced(name: str, new: str) -> Callable[[str, Asked], str]:
+    """The query as asked with one parameter written anew; left out where that is empty."""
+
+    def said(query: str, asked: Asked) -> str:
+        parts = [part for part in query.split("&") if not part.startswith(f"{name}=")]
+        kept = next(part for part in query.split("&") if part.startswith(f"{name}="))
+        value = kept.partition("=")[2]
+        return f"{asked.path}?" + "&".join([*parts, *([new.format(value)] if new else [])])
+
+    return said
+
+
+@pytest.mark.parametrize("by_post", [False, True])
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda query, asked: f"https://other.example{asked.path}?{query}",
+        lambda query, asked: "?" + "&".join(reversed(query.split("&"))),
+        lambda query, asked: f"Observation?_format=json&{query}&_total=none&_getpages=7",
+        lambda query, asked: f"Observation?{unquote(query)}",
+        lambda query, asked: f"Observation?{query.replace('%', '%25')}",
+        lambda query, asked: f"Observation?{query.replace('http%3A%2F%2Floinc.org%7C', '')}",
+        replaced("patient", "patient=Patient/{}"),
+        replaced("patient", "patient=http%3A%2F%2Fa.example%2Ffhir%2FPatient%2F{}"),
+        replaced("patient", "subject=Patient%2F{}"),
+        replaced("patient", "subject:Patient={}"),
+        replaced("code", "code:in=x&code={}"),
+        replaced("_sort", ""),
+        replaced("_count", "_count=20"),
+        lambda query, asked: "",
+        lambda query, asked: f"{asked.path}",
+        lambda query, asked: "http://[",
+    ],
+)
+def test_a_self_link_in_other_words_is_believed(
+    said: Callable[[str, Asked], str], by_post: bool
+) -> None:
+    with serving(answering(said)) as stub, service(stub, fhir_search_by_post=by_post) as client:
+        answer = client.get("/fhir/Patient/1/$assess-eligibility")
+        assert (answer.status_code, verdict(answer.json())) == (200, "eligible")
+
+
+@pytest.mark.parametrize("by_post", [False, True])
+@pytest.mark.parametrize(
+    ("said", "parameter"),
+    [
+        (replaced("code", ""), "code"),
+        (replaced("code", "code="), "code"),
+        (replaced("code", "code=http://loinc.org|777-3"), "code"),
+        (replaced("code", "_code={}"), "code"),
+        (replaced("patient", ""), "patient"),
+        (replaced("patient", "patient="), "patient"),
+        (replaced("patient", "patient=Patient/2"), "patient"),
+        (replaced("patient", "patient=1{}"), "patient"),
+    ],
+)
+def test_a_server_that_ignores_a_parameter_by_its_own_word_is_not_believed(
+    said: Callable[[str, Asked], str], parameter: str, by_post: bool
+) -> None:
+    with serving(answering(said)) as stub, service(stub, fhir_search_by_post=by_post) as client:
+        answer = client.get("/fhir/Patient/1/$assess-eligibility")
+    (issue,) = answer.json()["issue"]
+    assert answer.status_code == 502
+    assert f"did not search Observation by '{parameter}'" in issue["diagnostics"]
+
+
+def asked_for(query: str, asked: Asked) -> str:
+    return f"{asked.path}?{query}"
+
+
+@pytest.mark.parametrize(
+    ("said", "sent", "parameter"),
+    [
+        (asked_for, observation("anc", "751-8", "0.1", "10*9/L", "Patient/2"), "patient"),
+        (asked_for, observation("anc", "751-8", "0.1", "10*9/L", "Group/1"), "patient"),
+        (asked_for, observation("anc", "751-8", "0.1", "10*9/L", "http://a/Patient/12"), "patient"),
+        (None, observation("anc", "751-8", "0.1", "10*9/L", "Patient/2"), "patient"),
+        (None, observation("anc", "751-8", "0.1", "10*9/L", ""), "patient"),
+        (None, observation("potassium", "2823-3", "4", "mmol/L"), "code"),
+        (
+            None,
+            '{"resourceType":"Observation","id":"x","subject":{"reference":"Patient/1"}}',
+            "code",
+        ),
+        (None, '{"resourceType":"Observation","id":"x","subject":[1]}', "patient"),
+    ],
+)
+def test_what_another_question_would_find_is_not_believed(
+    said: Callable[[str, Asked], str] | None, sent: str, parameter: str
+) -> None:
+    def reply(asked: Asked) -> Reply:
+        if not asked.path.endswith("/Observation"):
+            return ordinary(asked)
+        link = said(urlencode(asked.query, doseq=True), asked) if said else ""
+        return linked(link, [*found_for(asked), sent])
+
+    with serving(reply) as stub, service(stub) as client:
+        answer = client.get("/fhir/Patient/1/$assess-eligibility")
+    assert answer.status_code == 502
+    assert f"ignores the parameter '{parameter}'" in answer.text
+
+
+@pytest.mark.parametrize("kind", ["Procedure", "MedicationAdministration"])
+def test_another_patients_transfusions_and_drugs_are_not_believed(kind: str) -> None:
+    def reply(asked: Asked) -> Reply:
+        if not asked.path.endswith(f"/{kind}"):
+            return ordinary(asked)
+        other = f'{{"resourceType":"{kind}","id":"x","subject":{{"reference":"Patient/2"}}}}'
+        return linked("", [other])
+
+    with serving(reply) as stub, service(stub) as client:
+        answer = client.get("/fhir/Patient/1/$assess-eligibility")
+    assert answer.status_code == 502
+    assert f"the search of {kind} with one of another patient" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("subject", "status"),
+    [
+        ("Patient/1", 200),
+        ("https://a.example/fhir/Patient/1", 200),
+        ("Patient/1/_history/3", 200),
+        ("Patient/2", 502),
+    ],
+)
+def test_the_patient_goes_by_several_names(subject: str, status: int) -> None:
+    def reply(asked: Asked) -> Reply:
+        if not asked.path.endswith("/Observation"):
+            return ordinary(asked)
+        return linked("", [one.replace("Patient/1", subject) for one in found_for(asked)])
+
+    with serving(reply) as stub, service(stub) as client:
+        assert client.get("/fhir/Patient/1/$assess-eligibility").status_code == status
+
+
+@pytest.mark.parametrize(
+    ("total", "status"),
+    [("57", 502), ("5", 502), ("0", 200), ("1", 200), ("null", 200), ('"1"', 502), ("-1", 200)],
+)
+def test_a_total_beyond_what_was_sent_is_no_whole_answer(total: str, status: int) -> None:
+    def reply(asked: Asked) -> Reply:
+        if "777-3" not in codes_of(asked):
+            return ordinary(asked)
+        found = [COUNTS["777-3"]]
+        return linked("", found, more=f'"total":{total},')
+
+    with serving(reply) as stub, service(stub) as client:
+        answer = client.get("/fhir/Patient/1/$assess-eligibility")
+    assert answer.status_code == status
+    if total in {"57", "5"}:
+        assert f"found {total}, and sent 1: some are missing" in answer.text
+
+
+def test_the_total_counts_every_page_and_nothing_but_matches() -> None:
+    following = "/fhir/Observation?next=2"
+
+    def reply(asked: Asked) -> Reply:
+        if "next" in asked.query:
+            return linked("/fhir/Observation?next=2", [COUNTS["777-3"]])
+        if "777-3" not in codes_of(asked):
+            return ordinary(asked)
+        other = COUNTS["777-3"].replace('"platelets"', '"platelets-2"')
+        status, headers, body = linked("", [other], more='"total":2,')
+        link = f'"link":[{{"relation":"next","url":"{following}"}}],"total"'
+        return status, headers, body.replace(b'"total"', link.encode())
+
+    with serving(reply) as stub, service(stub) as client:
+        answer = client.get("/fhir/Patient/1/$assess-eligibility")
+        assert (answer.status_code, verdict(answer.json())) == (200, "eligible")
+
+
+@pytest.mark.parametrize(
+    ("severity", "status", "remarked"),
+    [("information", 200, 0), ("warning", 200, 1), ("error", 502, 0), ("fatal", 502, 0)],
+)
+def test_what_a_server_says_it_withheld_is_in_the_answer(
+    severity: str, status: int, remarked: int
+) -> None:
+    issue = {
+        "severity": severity,
+        "code": "suppressed",
+        "diagnostics": "3 results were withheld by consent",
+    }
+    outcome = json.dumps({"resourceType": "OperationOutcome", "issue": [issue]})
+
+    def reply(asked: Asked) -> Reply:
+        if "777-3" not in codes_of(asked):
+            return ordinary(asked)
+        entries = f'{{"resource":{COUNTS["777-3"]}}},{{"resource":{outcome}}}'
+        body = f'{{"resourceType":"Bundle","type":"searchset","entry":[{entries}]}}'
+        return 200, {}, body.encode()
+
+    with serving(reply) as stub, service(stub) as client:
+        answer = client.get("/fhir/Patient/1/$assess-eligibility")
+    assert answer.status_code == status
+    found = [
+        issue
+        for entry in answer.json().get("entry", [])
+        if entry["resource"]["resourceType"] == "OperationOutcome"
+        for issue in entry["resource"]["issue"]
+    ]
+    assert len(found) == remarked
+    for one in found:
+        assert one["details"]["coding"][0]["code"] == "source-warning"
+        assert one["severity"] == "warning"
+        assert one["diagnostics"].endswith("3 results were withheld by consent")

@@ -1262,3 +1262,104 @@ def test_a_range_that_decides_stands_among_the_counts_of_the_answer() -> None:
     [count] = [c for c in answer.assessments[0]["component"] if "valueRange" in c]
     assert answer.platelets == "met"
     assert [count["valueRange"][end]["value"] for end in ("low", "high")] == [40, 60]
+
+
+# Security labels
+
+CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
+
+
+def labelled(*codes: str, display: str = "") -> Json:
+    words = {"display": display} if display else {}
+    return {"security": [{"system": CONFIDENTIALITY, "code": code, **words} for code in codes]}
+
+
+def security_of(answer: Answer) -> list[str]:
+    labels = answer.assessments[0].get("meta", {}).get("security", [])
+    return [label["code"] for label in labels]
+
+
+def test_the_labels_of_the_evidence_are_those_of_the_answer() -> None:
+    answer = ask(
+        platelets(id="platelets", meta=labelled("V", "R")),
+        observation(ANC, "0.9", "10*9/L", id="anc", meta=labelled("R") | {"versionId": "1"}),
+        observation("2823-3", "4", "mmol/L", meta=labelled("N")),
+        observation(HEMOGLOBIN, "12", "g/dL", effectiveDateTime="2020-01-01", meta=labelled("L")),
+    )
+    assert security_of(answer) == ["R", "V"]
+    assert answer.assessments[0]["meta"]["security"][0] == {"system": CONFIDENTIALITY, "code": "R"}
+
+
+def test_an_answer_from_evidence_without_labels_has_none() -> None:
+    assert "meta" not in ask(platelets(meta={"versionId": "1"})).assessments[0]
+
+
+def test_a_label_in_other_words_is_one() -> None:
+    answer = ask(
+        platelets(meta=labelled("R", display="restricted")),
+        observation(ANC, "0.9", "10*9/L", meta=labelled("R", display="nur intern")),
+    )
+    labels = answer.assessments[0]["meta"]["security"]
+    assert labels == [{"system": CONFIDENTIALITY, "code": "R", "display": "nur intern"}]
+
+
+def test_a_report_and_a_transfusion_have_labels_too() -> None:
+    report = {
+        "resourceType": "DiagnosticReport",
+        "id": "r",
+        "status": "final",
+        "code": {"text": "blood count"},
+        "meta": labelled("R"),
+        "subject": {"reference": "Patient/a"},
+        "effectiveDateTime": DAY,
+        "contained": [
+            {
+                "resourceType": "Observation",
+                "id": "c",
+                "status": "final",
+                "code": loinc(PLATELETS),
+                "valueQuantity": quantity("45", "10*9/L"),
+            }
+        ],
+        "result": [{"reference": "#c"}],
+    }
+    given = {
+        "resourceType": "Procedure",
+        "id": "t",
+        "status": "completed",
+        "code": {"coding": [{"system": "http://snomed.info/sct", "code": "12719002"}]},
+        "meta": labelled("V"),
+        "subject": {"reference": "Patient/a"},
+        "performedDateTime": "2024-03-04",
+    }
+    assert security_of(ask(report)) == ["R"]
+    assert security_of(ask(report, given)) == ["R", "V"]
+
+
+@pytest.mark.parametrize("meta", [{"security": "R"}, {"security": [1]}, {"security": [{}]}, {}])
+def test_labels_that_are_none_do_no_harm(meta: Json) -> None:
+    answer = ask(platelets(meta=meta))
+    assert (answer.platelets, security_of(answer)) == ("met", [])
+
+
+# What the source of the data says
+
+
+@pytest.mark.parametrize("severity", ["warning", "error", "fatal"])
+def test_a_warning_beside_the_data_comes_back(severity: str) -> None:
+    outcome = {
+        "resourceType": "OperationOutcome",
+        "issue": [
+            {"severity": "information", "code": "informational", "diagnostics": "12 ms"},
+            {"severity": severity, "code": "suppressed", "diagnostics": "withheld" + "x" * 999},
+        ],
+    }
+    answer = ask(platelets(), outcome)
+    assert answer.issues == [("source-warning", "Bundle.entry[1].resource.issue[1]")]
+    assert "data warns that some may be missing: withheldxx" in answer.text
+    assert "x" * 300 not in answer.text
+
+
+@pytest.mark.parametrize("issue", [[], "x", [{"severity": 5}], [{"severity": "information"}], None])
+def test_an_outcome_that_says_nothing_is_no_remark(issue: Any) -> None:
+    assert ask(platelets(), {"resourceType": "OperationOutcome", "issue": issue}).issues == []

@@ -158,6 +158,14 @@ UNDATED = When(date.min, date.max, None, "")
 """Of what happened, and nobody knows when."""
 
 
+class Label(NamedTuple):
+    """A security label of a resource: what it is about is to be kept as it says."""
+
+    system: str
+    code: str
+    display: str
+
+
 class Source(NamedTuple):
     """Where a fact comes from: a reference the caller knows, and its FHIRPath in the request."""
 
@@ -165,6 +173,8 @@ class Source(NamedTuple):
     place: str
     lenders: tuple[str, ...] = ()
     """References of the report or panel that lent it a subject or a date."""
+    labels: tuple[Label, ...] = ()
+    """Security labels of the resource and of those that lent to it."""
 
 
 class Count(NamedTuple):

@@ -30,6 +30,7 @@ from tenacity import (
 )
 
 from app.ehr.authorization import Authorization, Bearer, Form
+from app.ehr.proof import Question, tells
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.searches import Search, searches, tokens_of
@@ -96,6 +97,7 @@ class _Entry(msgspec.Struct, omit_defaults=True):
 class _Page(msgspec.Struct):
     resourceType: str  # noqa: N815 FHIR's own name
     type: str = ""
+    total: int | None = None
     link: list[_Link] = []
     entry: list[_Entry] = []
 
@@ -134,6 +136,8 @@ class _Ask:
     url: str
     what: str
     form: Form | None = None
+    question: Question | None = None
+    """What a search asks, for its answer to prove."""
 
 
 @dataclass(slots=True)
@@ -216,7 +220,7 @@ class FhirServer:
             if not searched:
                 return _bundle([await self._read(kind, name, budget)])
             asks = self._asks(kind, parse_qsl(parameters, keep_blank_values=True))
-            return _bundle(await self._searches(asks, kind, budget))
+            return _bundle(await self._searches(asks, budget))
 
     async def patient_data(self, patient_id: str, code_map: CodeMap | None = None) -> bytes:
         """Everything an assessment reads of one patient, as one Bundle; errors as in `fetch`.
@@ -264,7 +268,7 @@ class FhirServer:
             fields.append(("code", ",".join(search.tokens)))
         if search.type in _SORTED_BY:
             fields.append(("_sort", _SORTED_BY[search.type]))
-        return await self._searches(self._asks(search.type, fields), search.type, budget)
+        return await self._searches(self._asks(search.type, fields), budget)
 
     def _asks(self, kind: str, fields: list[tuple[str, str]]) -> Iterator[_Ask]:
         """The search as one POST, or as many GETs by code as keep the address short."""
@@ -272,7 +276,8 @@ class FhirServer:
         if not any(name == "_count" for name, _ in fields):
             fields = [*fields, ("_count", str(self._limits.page_count))]
         if self._search_by_post:
-            yield _Ask(f"{self._base}/{kind}/_search", what, lambda: fields)
+            question = Question.of(kind, fields)
+            yield _Ask(f"{self._base}/{kind}/_search", what, lambda: fields, question)
             return
         codes = [value for name, value in fields if name == "code"]
         chunks: Iterable[str] = [""]
@@ -282,10 +287,11 @@ class FhirServer:
             chunks = _chunks(tokens_of(codes[0]), room)
         for chunk in chunks:
             asked = [(name, chunk if chunk and name == "code" else v) for name, v in fields]
-            yield _Ask(f"{self._base}/{kind}?{_query(asked)}", what)
+            question = Question.of(kind, asked)
+            yield _Ask(f"{self._base}/{kind}?{_query(asked)}", what, question=question)
 
-    async def _searches(self, asks: Iterable[_Ask], kind: str, budget: _Budget) -> list[_Entry]:
-        return [entry for ask in asks for entry in await self._search(ask, kind, budget)]
+    async def _searches(self, asks: Iterable[_Ask], budget: _Budget) -> list[_Entry]:
+        return [entry for ask in asks for entry in await self._search(ask, budget)]
 
     async def _read(self, kind: str, name: str, budget: _Budget) -> _Entry:
         """One resource, without a fullUrl.
@@ -299,7 +305,9 @@ class FhirServer:
             _failed("It answered a read with another resource.")
         return _Entry(None, msgspec.Raw(body))
 
-    async def _search(self, ask: _Ask, kind: str, budget: _Budget) -> list[_Entry]:
+    async def _search(self, ask: _Ask, budget: _Budget) -> list[_Entry]:
+        assert ask.question  # noqa: S101 every search has one
+        question, proven, total, matches = ask.question, False, 0, 0
         found: list[_Entry] = []
         seen: set[str] = set()
         following: _Ask | None = ask
@@ -310,8 +318,16 @@ class FhirServer:
             page = _decoded(await self._exchange(following, budget), _Page)
             if page.resourceType != "Bundle" or page.type not in {"searchset", ""}:
                 _failed("It answered a search with something else than a searchset Bundle.")
-            found += [entry for entry in page.entry if _is_found(entry, kind)]
+            if following is ask:
+                proven = _proven(question, page)
+            total = max(total, page.total or 0)
+            for entry in page.entry:
+                if _is_found(entry, question.kind):
+                    matches += _matches(entry, question, proven)
+                    found.append(entry)
             following = self._next(following, page)
+        if matches < total:
+            _failed(f"It says that {ask.what} found {total}, and sent {matches}: some are missing.")
         return found
 
     def _next(self, ask: _Ask, page: _Page) -> _Ask | None:
@@ -523,8 +539,37 @@ def _decoded(body: bytes | msgspec.Raw, kind: type[_T]) -> _T:
         _failed("It answered with something that is no FHIR JSON.")
 
 
+def _proven(question: Question, page: _Page) -> bool:
+    """Whether the server says that it searched by what was asked; RequestError where it did not.
+
+    A link without parameters, as HAPI's after a POST, says nothing.
+    """
+    link = next((link.url for link in page.link if link.relation == "self"), "")
+    if not tells(link):
+        return False
+    if ignored := question.ignored(link):
+        _failed(
+            f"It did not search {question.kind} by '{ignored}' as asked, by its own 'self' link: "
+            "what it sent is not believed."
+        )
+    return True
+
+
+def _matches(entry: _Entry, question: Question, proven: bool) -> bool:
+    """Whether the entry is a match; RequestError where it does not answer the question."""
+    resource = _decoded(entry.resource, _Resource)
+    if resource.resourceType != question.kind or (entry.search and entry.search.mode != "match"):
+        return False
+    if contradicted := question.contradicted(bytes(entry.resource), proven):
+        _failed(
+            f"It answered the search of {question.kind} with one of another {contradicted} than "
+            f"was asked for: it ignores the parameter '{contradicted}'."
+        )
+    return True
+
+
 def _is_found(entry: _Entry, kind: str) -> bool:
-    """Whether the entry holds something found: an OperationOutcome only says how it went.
+    """Whether the entry holds something found, or a warning that is to be passed on.
 
     RequestError where it says that something is missing, or where another type was found.
     """
@@ -534,7 +579,7 @@ def _is_found(entry: _Entry, kind: str) -> bool:
     if resource.resourceType == "OperationOutcome":
         if any(issue.severity in {"error", "fatal"} for issue in resource.issue):
             _failed("It could not complete a search and says so with an OperationOutcome.")
-        return False
+        return any(issue.severity == "warning" for issue in resource.issue)
     if resource.resourceType != kind and (entry.search is None or entry.search.mode == "match"):
         _failed(f"It answered the search of {kind} with resources of another type.")
     return True

@@ -23,6 +23,7 @@ from app.domain.counts import (
     DrugGiven,
     Interval,
     Kind,
+    Label,
     NoTransfusion,
     Product,
     Remark,
@@ -40,7 +41,9 @@ from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
     DECODE_BODY,
     DECODE_IDENTIFIERS,
+    DECODE_LABELLED,
     DECODE_META,
+    DECODE_OUTCOME,
     DECODE_READ_BODY,
     DECODE_RESOURCE,
     DECODE_TYPED,
@@ -87,6 +90,7 @@ _WITHDRAWN = {"entered-in-error", "cancelled"}
 _KINDS = {kind: str(kind.__struct_config__.tag) for kind in get_args(Readable)}
 _READ_TYPES = set(_KINDS.values())
 _BUNDLES_DEEP = 3
+_SAID_LENGTH = 200
 # A report of panels of panels: what a result lacks is looked for no further up.
 _LENDERS_DEEP = 8
 _DAYS_OF_A_YEAR = Decimal("365.25")
@@ -213,10 +217,23 @@ def _decoded(
                 400, Fault("structure", f"Bundles deeper than {_BUNDLES_DEEP} in Bundles.", place)
             )
         _collect(decode_body(raw, place).entry, place, found, orphans, depth + 1)
+    elif kind == "OperationOutcome":
+        orphans.extend(_warnings(raw, place))
     elif kind is None or kind in _READ_TYPES:
         text = f"Not a FHIR {kind or 'resource'} ({words}): set aside."
         orphans.append(Remark("not-fhir", Severity.WARNING, text, (place + path,)))
     return UNSET
+
+
+def _warnings(raw: Raw, place: str) -> Iterator[Remark]:
+    """What a server says of data that it did not or could not give."""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        for index, issue in enumerate(DECODE_OUTCOME(raw).issue):
+            if issue.severity in {"warning", "error", "fatal"}:
+                said = issue.diagnostics or (issue.details.text if issue.details else "") or ""
+                why = said[:_SAID_LENGTH] or short(issue.code) or "without a reason"
+                text = f"The source of the data warns that some may be missing: {why}"
+                yield Remark("source-warning", Severity.WARNING, text, (f"{place}.issue[{index}]",))
 
 
 def decode_body(raw: bytes | Raw, place: str = "") -> Body | ReadBody:
@@ -618,7 +635,8 @@ class _Reader:
         place = item.place + path
         lenders = () if lender is dating is item else _lenders_of(item, lender, dating)
         # NamedTuple's own way is a call in Python: two thirds of the time, for every result.
-        source = tuple.__new__(Source, (item.reference, place, lenders))
+        labels = _labels(lending) if item.resource.meta or len(lending) > 1 else ()
+        source = tuple.__new__(Source, (item.reference, place, lenders, labels))
         count = tuple.__new__(
             Count,
             (
@@ -728,7 +746,7 @@ class _Reader:
             self._remark(item, Remark("other-product", Severity.INFORMATION, text, (item.place,)))
             return
         chart = self._charts[self._owner(item)]
-        source = Source(item.reference, item.place)
+        source = Source(item.reference, item.place, labels=_labels(self._lending(item)))
         try:
             if record.status in _NOT_GIVEN:
                 chart.no_transfusions += self._none_given(record, given.product, times, source)
@@ -757,7 +775,7 @@ class _Reader:
         if given.status in _NOT_GIVEN:
             return
         chart = self._charts[self._owner(item)]
-        source = Source(item.reference, item.place)
+        source = Source(item.reference, item.place, labels=_labels(self._lending(item)))
         growth_factor = drug is not Drug.DACLIZUMAB
         try:
             self._refuse_record(item, given)
@@ -850,6 +868,18 @@ def _contradiction(pair: Iterable[Count]) -> Remark:
         "neither is used. Correct or repeat them."
     )
     return Remark("contradiction", Severity.WARNING, text, places(pair))
+
+
+def _labels(items: Iterable[Item]) -> tuple[Label, ...]:
+    """The security labels of resources, each once."""
+    found: dict[Label, None] = {}
+    for item in items:
+        meta = item.resource.meta
+        if meta and b'"security"' in bytes(meta):
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                for one in DECODE_LABELLED(meta).security:
+                    found[Label(one.system or "", one.code or "", one.display or "")] = None
+    return tuple(found)
 
 
 def _lenders_of(item: Item, *lenders: Item) -> tuple[str, ...]:

@@ -91,6 +91,12 @@ class Meta(Element):
     lastUpdated: str | None = None
 
 
+class Labelled(Element):
+    """A resource's meta, for its security labels."""
+
+    security: tuple[Coding, ...] = ()
+
+
 class Resource(Element, kw_only=True):
     """What every resource may have."""
 
@@ -302,6 +308,19 @@ Readable = (
 )
 
 
+class Issue(Element):
+    severity: str | None = None
+    code: str | None = None
+    details: Concept | None = None
+    diagnostics: str | None = None
+
+
+class Outcome(Element):
+    """An OperationOutcome, by which a server tells how a search went."""
+
+    issue: tuple[Issue, ...] = ()
+
+
 class Typed(Element):
     """Only the name of a resource's type."""
 
@@ -373,7 +392,9 @@ DECODE_READ_BODY = msgspec.json.Decoder(ReadBody).decode
 DECODE_RESOURCE: Callable[[bytes | Raw], Readable] = msgspec.json.Decoder(Readable).decode
 DECODE_CONCEPT = msgspec.json.Decoder(Concept | None).decode
 DECODE_IDENTIFIERS = msgspec.json.Decoder(tuple[Identifier, ...] | None).decode
+DECODE_LABELLED = msgspec.json.Decoder(Labelled).decode
 DECODE_META = msgspec.json.Decoder(Meta | None).decode
+DECODE_OUTCOME = msgspec.json.Decoder(Outcome).decode
 DECODE_QUANTITY = msgspec.json.Decoder(Quantity | None).decode
 DECODE_RANGES = msgspec.json.Decoder(tuple[ReferenceRange, ...] | None).decode
 DECODE_TYPED = msgspec.json.Decoder(Typed).decode

@@ -212,10 +212,10 @@ def assessment_observation(
     """The Observation every assessment is: its verdict, evidence, components, then its counts."""
     spend(20 * len(assessment.counts))
     paper = assessment.paper
-    observation: Json = {
-        "resourceType": "Observation",
-        "text": {"status": "generated", "div": div},
-    }
+    observation: Json = {"resourceType": "Observation"}
+    if labels := _labels_of(assessment.counts, assessment.supporting):
+        observation["meta"] = {"security": labels}
+    observation["text"] = {"status": "generated", "div": div}
     extensions = _supporting_of(assessment.counts, assessment.supporting)
     if extensions:
         observation["extension"] = extensions
@@ -277,6 +277,19 @@ def _derived_from(counts: Iterable[Count]) -> list[Json]:
                 if not _is_report(lender):
                     found.setdefault(lender, {"reference": lender})
     return list(found.values())
+
+
+def _labels_of(counts: Iterable[Count], supporting: Iterable[Source]) -> list[Json]:
+    """The security labels of the evidence: what is worked out from it is to be kept like it."""
+    sources = (*(source for count in counts for source in count.sources), *supporting)
+    labels = sorted({label for source in sources for label in source.labels}, reverse=True)
+    # Of one code in several words the first is left.
+    by_code = {(label.system, label.code): label for label in labels}
+    return [
+        {name: value for name, value in label._asdict().items() if value}
+        for _, label in sorted(by_code.items())
+        if label.code or label.system or label.display
+    ]
 
 
 def _supporting_of(counts: Iterable[Count], supporting: Iterable[Source]) -> list[Json]:
