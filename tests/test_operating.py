@@ -216,6 +216,25 @@ def test_uvicorn_by_hand_does_not_log_paths_either(tmp_path: Path) -> None:
     assert "Secret-Patient" not in log.read_text()
 
 
+def test_not_even_at_debug_does_the_log_repeat_what_is_sent(tmp_path: Path) -> None:
+    log, marked = tmp_path / "log", "Marked-Patient"
+    body = ELIGIBLE.replace(b"Patient/", b"Patient/Marked-Patient-")
+    headers = {"content-type": FHIR_JSON, "x-forwarded-for": marked, "cookie": marked}
+    cut = {"resourceType": "Bundle", "type": "collection", "entry": marked}
+    with started(SERVE, log, MAA_LOG_LEVEL="debug") as (url, _):
+        for query in ("", f"?subject=Patient/{marked}", f"?asOf={marked}", f"?{marked}=1"):
+            httpx.post(url + OPERATION + query, content=body, headers=headers, timeout=30)
+        httpx.post(url + OPERATION, content=body[:-9], headers=headers)
+        httpx.post(url + OPERATION, json=cut)
+        httpx.post(f"{url}/cds-services/maa-eligibility", json={"hook": marked})
+        httpx.post(f"{url}/cds-services/{marked}", json={"hook": marked})
+        httpx.get(f"{url}/fhir/Patient/{marked}/$assess-response")
+        httpx.get(f"{url}/fhir/ValueSet/{marked}")
+        scraped = httpx.get(f"{url}/metrics").text
+    assert log.read_text().count('"message":"request"') >= 10
+    assert marked not in log.read_text() + scraped
+
+
 def test_whoever_listens_beyond_loopback_is_told_at_each_start(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with started((*SERVE, "--host", "0.0.0.0"), log, MAA_INSECURE="true"):

@@ -8,9 +8,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ from pydantic import ValidationError
 from app.cds_hooks import trust
 from app.cds_hooks.trust import ClientTrust, KeysUnreadableError, fetch_keys
 from app.fhir.outcome import RequestError
+from app.main import create_app
 from app.settings import CdsClient, Settings
 from tests.conftest import free_port, serving
 
@@ -358,6 +360,30 @@ def test_used_tokens_are_remembered_while_they_last_and_within_bounds(
     clock.now += 91
     asyncio.run(use(signed(clock)))
     assert len(trusting._used) == 1
+
+
+def test_with_a_shared_store_a_token_is_used_once_whichever_worker_it_meets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def fetch(_url: str) -> bytes:
+        return json.dumps(PUBLIC).encode()
+
+    monkeypatch.setattr(trust, "fetch_keys", fetch)
+
+    async def accepted(**settings: Any) -> int:
+        asks = Settings(
+            cds_require_jwt=True, cds_clients=[CLIENT], public_url="https://a", **settings
+        )
+        workers = [create_app(asks).state.cds_hooks.trust for _ in range(3)]
+        token, good = signed(Clock()), 0
+        for worker in workers:
+            with suppress(RequestError):
+                await worker.check(token, "a")
+                good += 1
+        return good
+
+    assert asyncio.run(accepted()) == 3, "each remembers for itself"
+    assert asyncio.run(accepted(shared_store=f"sqlite://{tmp_path}/shared.db")) == 1
 
 
 def test_a_key_set_is_read_within_limits_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
