@@ -11,9 +11,17 @@ import pytest
 def require(*programs: str) -> None:
     """Skips the test where a program is missing, saying which; on CI that is a failure."""
     missing = [program for program in programs if shutil.which(program) is None]
-    if not missing:
-        return
-    reason = f"needs {', '.join(missing)}, not found on this machine"
+    if missing:
+        _do_without(f"needs {', '.join(missing)}, not found on this machine")
+
+
+def require_root() -> None:
+    """Skips the test where it is not run by root; on CI that is a failure."""
+    if os.geteuid() != 0:
+        _do_without("needs root")
+
+
+def _do_without(reason: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
