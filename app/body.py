@@ -7,12 +7,12 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol, TypeVar, cast
 
 from starlette.requests import Request
 
 from app.domain.effort import TooCostlyError, limited
+from app.fhir.kept import forget
 from app.fhir.outcome import Fault, RequestError
 
 T = TypeVar("T")
@@ -165,10 +165,10 @@ async def _read_on(request: Request) -> None:
         pass
 
 
-# A caller says the same every time; what is refused is not kept.
-@lru_cache(maxsize=64)
 def _require_json(content_type: str) -> None:
     """RequestError 415 unless the Content-Type is JSON, and FHIR of a version that is read."""
+    if content_type in JSON_TYPES:
+        return
     media_type, *parameters = content_type.lower().split(";")
     if media_type.strip() not in JSON_TYPES:
         named = media_type.strip()[:60]
@@ -219,7 +219,10 @@ class Sized(Protocol):
 async def elsewhere_if_large(request: Request, call: Callable[[], T], data: Sized) -> T:
     """What the call makes of the data: at once, or in another process where it is much work."""
     if data.is_small(AT_ONCE_BYTES):
-        with suppress(TooCostlyError), limited(_AT_ONCE_STEPS):
-            return call()
+        try:
+            with suppress(TooCostlyError), limited(_AT_ONCE_STEPS):
+                return call()
+        finally:
+            forget()
     made: T = await request.app.state.evaluator.run(request, call)
     return made

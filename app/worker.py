@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from app.domain.effort import TooCostlyError, limited
 from app.domain.tally import TALLY, Tally
 from app.evaluation import BugError, Done, Task, too_much_memory
+from app.fhir.kept import forget
 from app.fhir.outcome import Fault, RequestError
 from app.logs import told_of
 
@@ -66,6 +67,7 @@ def _answer(task: Task, grace_seconds: float) -> tuple[Any, Exception | None]:
     except Exception as error:  # noqa: BLE001 the message may hold patient data
         return None, BugError(told_of(error))
     finally:
+        forget()
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -416,6 +417,14 @@ def test_a_refusal_names_every_method_that_an_address_answers(http: httpx.Client
     address = "/fhir/Patient/1/$assess-response"
     assert http.delete(address).headers["allow"] == "GET, HEAD, POST"
     assert http.get(OPERATION).headers["allow"] == "POST"
+
+
+def test_nothing_of_a_request_is_kept_when_it_has_been_answered() -> None:
+    """In a process of its own, for this one holds what it sends."""
+    command = [sys.executable, "-m", "tests.remembered"]
+    told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert told["remembered"] == []
+    assert {200, 400, 404, 412, 415, 422, 502} <= set(told["statuses"])
 
 
 # Connections

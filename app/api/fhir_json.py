@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -84,10 +83,10 @@ def media_type(request: Request) -> str:
     return _negotiated(asked, ",".join(request.headers.getlist("accept")))
 
 
-# A caller asks alike every time; what is refused is not kept.
-@lru_cache(maxsize=64)
 def _negotiated(asked: str | None, accept: str) -> str:
     """The media type to answer with: FHIR's own unless the caller takes a generic one alone."""
+    if asked is None and accept in {"", "*/*", FHIR_JSON}:
+        return FHIR_JSON
     if asked is not None:
         # A plus sign in a query arrives as a space.
         ranges = _media_ranges(FHIR_JSON if asked == "json" else asked.replace(" ", "+"))

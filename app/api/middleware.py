@@ -16,6 +16,7 @@ from app.api.fhir_json import bug, misdirected, stopping
 from app.api.metrics import Metrics
 from app.domain.tally import TALLY, Tally
 from app.evaluation import BugError
+from app.fhir.kept import forget
 from app.logs import tell, told_of
 
 # Asked every few seconds by machines: told only where everything is.
@@ -136,6 +137,7 @@ class RequestMiddleware:
             if status == 0:
                 await bug()(scope, receive, send_with_id)
         finally:
+            forget()
             self._told(scope, method, status or _CALLER_WENT, started, request_id, tally)
 
     def _answered_as(self, scope: Scope) -> Scope:

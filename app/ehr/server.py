@@ -9,7 +9,7 @@ import re
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -251,14 +251,29 @@ class FhirServer:
         if self._breaker.opened:
             pause = max(1, self._breaker.open_remaining)
             raise _OutageError("It did so repeatedly and is left alone for a while.", pause=pause)
-        with self._breaker:
-            try:
-                async with asyncio.timeout(self._limits.deadline_seconds) as deadline:
-                    ends = deadline.when() or math.inf
-                    yield _Budget(self._limits.bytes, ends, asyncio.Semaphore(_AT_ONCE))
-            except TimeoutError:
-                text = "It did not answer within the time given (MAA_FHIR_DEADLINE_SECONDS)."
-                raise _OutageError(text, 504) from None
+        try:
+            async with asyncio.timeout(self._limits.deadline_seconds) as deadline:
+                ends = deadline.when() or math.inf
+                yield _Budget(self._limits.bytes, ends, asyncio.Semaphore(_AT_ONCE))
+        except TimeoutError:
+            self._count_failure()
+            text = "It did not answer within the time given (MAA_FHIR_DEADLINE_SECONDS)."
+            raise _OutageError(text, 504) from None
+        except _OutageError:
+            self._count_failure()
+            raise
+        except RequestError:
+            self._breaker.reset()
+            raise
+        self._breaker.reset()
+
+    def _count_failure(self) -> None:
+        """Counts a failure, and keeps nothing of the patient for whom it was asked."""
+        failure = _OutageError("")
+        with suppress(_OutageError), self._breaker:
+            raise failure
+        # The breaker holds it until the next, and it would hold whatever it was raised beside.
+        failure.__traceback__ = failure.__context__ = None
 
     async def _search_of_patient(
         self, search: Search, patient_id: str, budget: _Budget

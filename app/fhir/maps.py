@@ -11,15 +11,16 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from app.fhir import codes, units
 from app.fhir.codes import LoincRow
+from app.fhir.kept import for_a_request
 from app.fhir.resources import ABSENT, Element, told_by
 
 UCUM: str = "http://unitsofmeasure.org"
@@ -89,11 +90,6 @@ class CodeMap(msgspec.Struct, frozen=True, dict=True):
             for one in self.maps
             for row in one.rows
         }
-
-    @cached_property
-    def kept(self) -> dict[bytes, Any]:
-        """What readers have found by this map, as they wrote the codes."""
-        return {}
 
     def mapped(self, system: str | None, code: str | None) -> Mapped | None:
         """What a coding stands for; None where no map has it."""
@@ -285,7 +281,7 @@ def _fault(row: MapRow) -> str:
     return _target_fault(row.loinc, row.unit)
 
 
-@lru_cache(maxsize=1024)
+@for_a_request(1024)
 def _target_fault(loinc: str, unit: str) -> str:
     row = codes.BY_LOINC.get(loinc)
     if row is not None:

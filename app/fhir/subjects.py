@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 
 import msgspec
 
 from app.domain.counts import Patient
 from app.domain.effort import spend
+from app.fhir.kept import for_a_request
 from app.fhir.resources import (
     DECODE_RESOURCE,
     Identifier,
@@ -32,7 +32,7 @@ def server_of(full_url: str | None) -> str:
     return _server(full_url.rpartition("/")[0]) if full_url else ""
 
 
-@lru_cache(maxsize=256)
+@for_a_request(256)
 def _server(type_on_server: str) -> str:
     match = _TYPE_ON_SERVER.fullmatch(type_on_server)
     return match.group(1) if match else ""
@@ -207,7 +207,7 @@ def literal_of(text: str) -> str:
     return _split(text, "")[1] or ""
 
 
-@lru_cache(maxsize=1024)
+@for_a_request(1024)
 def _split(text: str, own_server: str) -> tuple[str, str | None]:
     """The server and the literal reference `Patient/...`, None where it is not one."""
     match = _LITERAL.fullmatch(text.split("/_history/", maxsplit=1)[0])

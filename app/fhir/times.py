@@ -6,9 +6,9 @@ import re
 from calendar import monthrange
 from datetime import UTC, date, datetime
 from decimal import ROUND_CEILING, Decimal
-from functools import lru_cache
 
 from app.domain.counts import When
+from app.fhir.kept import for_a_request
 from app.fhir.resources import Dated, Period
 
 _DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
@@ -23,7 +23,7 @@ _DAYS = {"d": Decimal(1), "wk": Decimal(7), "mo": Decimal("30.4375"), "a": Decim
 _YEARS = range(1850, 2201)
 
 
-@lru_cache(maxsize=4096)
+@for_a_request(4096)
 def when(text: str) -> When | None:
     """The moment a FHIR date, dateTime or instant tells; None where it is none."""
     try:

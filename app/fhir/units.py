@@ -39,7 +39,7 @@ _LONGEST: Final = 100
 # Red cells are the only cells counted in millions: a million platelets per microliter is an error.
 _COUNTED_IN_MILLIONS: Final = frozenset({Analyte.ERYTHROCYTES, Analyte.RETICULOCYTES})
 
-_TABLE: Final = {row.text: Unit(row.dimension, row.factor, ucum=True) for row in UNITS}
+TABLE: Final = {row.text: Unit(row.dimension, row.factor, ucum=True) for row in UNITS}
 
 
 def _words(text: str) -> frozenset[str]:
@@ -182,15 +182,15 @@ def readings(text: str) -> tuple[Unit, ...]:
     """
     if len(text) > _LONGEST:
         return ()
-    if unit := _TABLE.get(text):
+    if unit := TABLE.get(text):
         return (unit,)
     plain = tidy(text)
-    if unit := _TABLE.get(plain):
+    if unit := TABLE.get(plain):
         return (unit._replace(ucum=_is_annotated(text, plain)),)
     bare = _without_annotations(plain)
     if bare is None or not bare:
         return ()
-    if unit := _TABLE.get(bare):
+    if unit := TABLE.get(bare):
         return (unit._replace(ucum=_is_annotated(text, bare)),)
     tokens = _TOKEN.findall(bare)
     return tuple(_understood(tokens, text))

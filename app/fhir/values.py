@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +14,7 @@ from msgspec import Raw
 from app.domain.counts import EXACT, Analyte, Interval, Sex
 from app.fhir import codes, units
 from app.fhir.codes import Dimension, LoincRow
+from app.fhir.kept import Kept, for_a_request
 from app.fhir.maps import CodeMap, Mapped
 from app.fhir.resources import (
     DECODE_CONCEPT,
@@ -98,7 +98,9 @@ class _Coded(NamedTuple):
 
 _LONGEST = 2000
 """A longer text is not worth its place in memory."""
-_MOST_KEPT = 4096
+_CODED: Kept[bytes, _Coded] = Kept(4096)
+_MAPPED: Kept[tuple[int, bytes], tuple[_Coded, CodeMap]] = Kept(4096)
+_COUNTED: Kept[tuple[bytes, LoincRow, str], tuple[Interval, Repairs]] = Kept(16384)
 
 
 def meaning_of(valued: Valued, panel: bool, code_map: CodeMap | None = None) -> Meaning | None:
@@ -108,7 +110,7 @@ def meaning_of(valued: Valued, panel: bool, code_map: CodeMap | None = None) -> 
     result is made of others, so that its own name is not a count's.
     """
     raw = bytes(valued.code)
-    coded = _coded(raw) if len(raw) < _LONGEST else _coded.__wrapped__(raw)
+    coded = _CODED.get(raw) or _coded(raw)
     if code_map is not None:
         coded = _by_map(coded, raw, code_map)
     if coded.meaning is not None:
@@ -125,13 +127,13 @@ def meaning_of(valued: Valued, panel: bool, code_map: CodeMap | None = None) -> 
 
 def _by_map(coded: _Coded, raw: bytes, code_map: CodeMap) -> _Coded:
     """What a code comes to where a hospital's own codes are known."""
-    # Kept with the map, and for as long: one may be a single request's.
-    kept: _Coded | None = code_map.kept.get(raw)
-    if kept is None:
-        kept = _mapped(coded, raw, code_map)
-        if len(code_map.kept) < _MOST_KEPT and len(raw) < _LONGEST:
-            code_map.kept[raw] = kept
-    return kept
+    found = _MAPPED.get((id(code_map), raw))
+    if found is None:
+        # With the map, so that no other comes to have its id meanwhile.
+        found = _mapped(coded, raw, code_map), code_map
+        if len(raw) < _LONGEST:
+            _MAPPED.keep((id(code_map), raw), found, ours=False)
+    return found[0]
 
 
 def _mapped(coded: _Coded, raw: bytes, code_map: CodeMap) -> _Coded:
@@ -161,13 +163,35 @@ def _of_lesser_standing(rows: Sequence[LoincRow]) -> LoincRow:
     return next((row for row in rows if row.doubtful), rows[0])
 
 
-@lru_cache(maxsize=4096)
 def _coded(raw: bytes) -> _Coded:
     concept = _read(DECODE_CONCEPT, raw, ".code")
     if concept is None:
         return _Coded()
+    found = _named(concept)
+    if len(raw) < _LONGEST:
+        row = found.meaning.row if found.meaning else None
+        _CODED.keep(raw, found, ours=row is not None and _is_ours(raw, concept, row))
+    return found
+
+
+def _is_ours(raw: bytes, concept: Concept, row: LoincRow) -> bool:
+    """Whether a code is written in the words of LOINC's row, and in no others."""
+    if concept.text is not None and not row.display.startswith(concept.text):
+        return False
+    quotes = 2 + (4 if concept.text is not None else 0)
+    for coding in concept.coding:
+        if coding.system != codes.LOINC or coding.code not in codes.BY_LOINC:
+            return False
+        if coding.display is not None and not row.display.startswith(coding.display):
+            return False
+        quotes += 8 + (4 if coding.display is not None else 0)
+    # Whatever else there may be has its name in quotation marks.
+    return raw.count(b'"') == quotes
+
+
+def _named(concept: Concept) -> _Coded:
     systems = {(c.code or "").strip(): c.system for c in concept.coding if codes.is_loinc(c.system)}
-    named = {c.code for c in concept.coding if c.system == codes.LOINC}
+    as_published = {c.code for c in concept.coding if c.system == codes.LOINC}
     loinc = list(systems)
     rejected = next((code for code in loinc if code in codes.REJECTED_LOINC), None)
     if rejected:
@@ -178,7 +202,9 @@ def _coded(raw: bytes) -> _Coded:
         return _Coded(ambiguous=f"The codes name more than one kind of count: {both}.")
     if rows:
         row = _of_lesser_standing(rows)
-        return _Coded(Meaning(row, said=() if row.code in named else _renamed(systems[row.code])))
+        return _Coded(
+            Meaning(row, said=() if row.code in as_published else _renamed(systems[row.code]))
+        )
     if any(code in codes.PANEL_LOINC for code in loinc):
         text = "A panel's code on a single result: it cannot be told what was counted."
         return _Coded(rejected=text, panel=True)
@@ -239,18 +265,31 @@ def value_of(valued: Valued, row: LoincRow, declared: str = "") -> tuple[Interva
     raw = bytes(valued.valueQuantity)
     if not raw or raw == b"null" or _BESIDE_A_QUANTITY(valued) != _NOTHING:
         return _unusual_value(valued, row, declared)
-    if len(raw) < _LONGEST:
-        return _counted(raw, row, declared)
-    return _counted.__wrapped__(raw, row, declared)
+    # Laboratories print few digits: the same values in the same units come again and again.
+    return _COUNTED.get((raw, row, declared)) or _counted(raw, row, declared)
 
 
-@lru_cache(maxsize=16384)
 def _counted(raw: bytes, row: LoincRow, declared: str) -> tuple[Interval, Repairs]:
-    """Laboratories print few digits: the same values in the same units come again and again."""
     quantity = _read(DECODE_QUANTITY, raw, ".valueQuantity")
     assert quantity is not None  # noqa: S101 null was no value
     interval, repairs = _quantity(quantity, row, declared)
-    return interval, repairs + _as_interval(interval) if quantity.comparator else repairs
+    if quantity.comparator:
+        repairs += _as_interval(interval)
+    found = interval, repairs
+    if len(raw) < _LONGEST:
+        ours = not declared and _is_number_and_unit(raw, quantity)
+        _COUNTED.keep((raw, row, declared), found, ours)
+    return found
+
+
+def _is_number_and_unit(raw: bytes, quantity: Quantity) -> bool:
+    """Whether a value is a number and a unit of UCUM as our table writes it, and no more."""
+    code, text, system = quantity.code, quantity.unit, quantity.system
+    if code not in units.TABLE or text not in (None, code) or system not in codes.UCUM_SYSTEMS:
+        return False
+    quotes = 10 + (4 if text is not None else 0) + (4 if quantity.comparator else 0)
+    # Whatever else there may be has its name in quotation marks.
+    return raw.count(b'"') == quotes
 
 
 def _as_interval(interval: Interval) -> Repairs:
@@ -338,7 +377,7 @@ def _unit_of_value(valued: Valued) -> UnitSent | None:
     return quantity.system, quantity.code, quantity.unit
 
 
-@lru_cache(maxsize=1024)
+@for_a_request(1024)
 def _normal_ranges(
     raw: bytes, row: LoincRow, declared: str, unit: UnitSent | None = None
 ) -> tuple[Ranges, bool, str]:
@@ -594,7 +633,7 @@ def _decimal(text: bytes) -> Decimal:
     return value if exponent <= 0 else value.quantize(Decimal(1), context=EXACT)
 
 
-@lru_cache(maxsize=4096)
+@for_a_request(4096)
 def _read_unit(
     system: str | None, code: str | None, text: str | None, row: LoincRow
 ) -> tuple[Decimal | None, str, str]:
