@@ -185,6 +185,8 @@ def _judged(counts: list[Count], window_days: int) -> _Judged:
         return _Judged((counts[0],))
     some = next(some for tells in TELLING if (some := [c for c in counts if tells(c)]))
     told = _latest(some)
+    if len(some) == len(counts) and told[0].value.exact is not None:
+        return _of_one_moment(told, [])
     standing = set(map(id, told))
     rest = [c for c in counts if c.value.exact is None and id(c) not in standing]
     newer = [c for c in rest if any(c.when.begins_after(t.when) for t in told)]
@@ -209,8 +211,10 @@ def _latest(counts: Sequence[Count]) -> list[Count]:
     if len(counts) < 2:
         return list(counts)
     instants = [c.when.instant for c in counts if c.when.instant]
-    first_days = [c.when.first for c in counts if not c.when.instant]
     last_instant = max(instants, default=None)
+    if len(instants) == len(counts):
+        return [c for c in counts if c.when.instant == last_instant]
+    first_days = [c.when.first for c in counts if not c.when.instant]
     last_day = max(first_days, default=date.min)
     last_first = max(c.when.first for c in counts)
     latest = [

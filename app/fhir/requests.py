@@ -86,7 +86,8 @@ def read_request(
                 "resourceType",
             ),
         )
-    return replace(_request(entries, place, given, measure), code_map=code_map)
+    request = _request(entries, place, given, measure)
+    return replace(request, code_map=code_map) if code_map else request
 
 
 def with_data(parameters: bytes, data: bytes) -> bytes:
