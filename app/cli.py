@@ -7,43 +7,62 @@ import json
 import os
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from textwrap import wrap
+from typing import NoReturn
 
+import shtab
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
-from rich.text import Text
 
-from app import operations
-from app.domain.assessment import Assessment
-from app.domain.cohort import Cohort
+from app import __version__, operations
 from app.domain.counts import Remark
-from app.domain.response import ResponseAssessment, ResponseVerdict
-from app.domain.rules import Truth
+from app.domain.response import ResponseAssessment
 from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
-from app.fhir.measure import cohort_lines, named
-from app.fhir.narrative import AID, UNVERIFIED, counts_of, headline, missing, text_of
 from app.fhir.outcome import RequestError
-from app.fhir.response import (
-    lineage_text,
-    missing_for_response,
-    moments_of,
-    response_headline,
-    transfusions_text,
-    window_remarks,
+from app.fhir.requests import RED_CELL_POLICIES, TRANSFUSION_HISTORIES
+from app.fhir.writing import encode
+from app.files import (
+    BAD_USAGE,
+    LINES,
+    UNUSABLE,
+    OursError,
+    UnusableError,
+    data_of,
+    refuse_no_export,
 )
-from app.fhir.writing import encode, judgement_remarks
+from app.papers import PUBLISHED, RESPONSES
+from app.terminal import harmless, print_cohort, print_eligibility, print_responses
 
-# Characters that steer a terminal: control characters and those that turn its writing direction.
-_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_VERDICT_STYLES = {
-    ResponseVerdict.COMPLETE: "green",
-    ResponseVerdict.RESPONSE: "green",
-    ResponseVerdict.NO_RESPONSE: "red",
+ANSWERED, ENDED = 0, 130
+_CODES = "exit codes: 0 answered; 1 the data cannot be assessed; 2 bad usage, or no such file"
+_STOPPED = "; 3 stopped, and the same command goes on"
+# The operations name a parameter where the shell has an option.
+_OPTIONS = {
+    "criteria": "--criteria",
+    "asOf": "--as-of",
+    "subject": "--subject",
+    "window": "--window",
+    "redCellPolicy": "--red-cell-policy",
+    "transfusionHistory": "--transfusion-history",
+    "treatmentStart": "--treatment-start",
+    "independenceWindow": "--independence-window",
+    "codeMap": "--code-map",
 }
-_STYLES = {Truth.MET: "green", Truth.NOT_MET: "red", Truth.UNKNOWN: "yellow"}
+_PARAMETER = re.compile(r"Parameters\.parameter\.where\(name='(\w+)'\)")
+_NAMED = re.compile(rf"(?:the parameter )?'({'|'.join(_OPTIONS)})'")
+
+
+class _Help(argparse.HelpFormatter):
+    # A definition's name is not broken at its hyphens.
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrap(text, width, break_on_hyphens=False)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(harmless(message))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,41 +73,108 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         command: int = options.run(options)
+        sys.stdout.flush()
     except CodeMapError as error:
-        return _bad_usage(_harmless(str(error)))
+        return _bad_usage(str(error))
+    except UnusableError as error:
+        return _say(error.code, *error.lines)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; flushing at the end would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNUSABLE
+    except KeyboardInterrupt:
+        return ENDED
     return command
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="maa-assess", description="Assess blood counts against published definitions."
+    parser = _Parser(
+        prog="maa-assess",
+        description="Assess blood counts against published definitions.",
+        epilog=f"{_CODES}. `maa-assess COMMAND --help` tells the rest.",
     )
+    parser.add_argument("--version", action="version", version=f"maa-assess {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    eligibility = commands.add_parser(
-        "eligibility", help="assess the Bundle in a file ('-' for standard input)"
+
+    def add(name: str, text: str, codes: str = _CODES) -> argparse.ArgumentParser:
+        said = f"{text[0].upper()}{text[1:]}."
+        return commands.add_parser(
+            name, help=text, description=said, epilog=f"{codes}.", formatter_class=_Help
+        )
+
+    eligibility = add("eligibility", "assess the patients of the Bundle in a file")
+    eligibility.set_defaults(run=_assess, operation=operations.eligibility, show=_show_eligibility)
+    response = add(
+        "response",
+        "tell whether the treated patients in a file responded, with --out those of an export",
     )
-    eligibility.add_argument("file", metavar="FILE")
-    eligibility.set_defaults(run=_assess, operation=operations.eligibility, show=_print_eligibility)
-    response = commands.add_parser(
-        "response", help="did the treated patients in a file (with --out: an export) respond"
-    )
-    response.add_argument("file", metavar="FILE|EXPORT")
-    response.add_argument("more", metavar="EXPORT", nargs="*", help="further exports, with --out")
-    response.set_defaults(run=_response, operation=operations.response, show=_print_responses)
-    screen = commands.add_parser(
-        "screen", help="assess every patient of a Bulk Data export: a directory or a manifest"
-    )
-    screen.add_argument("file", metavar="EXPORT")
-    screen.add_argument("more", metavar="EXPORT", nargs="*", help="exports of other servers")
-    screen.set_defaults(run=_screen)
-    cohort = commands.add_parser("cohort", help="the end point over a file, or a directory of them")
-    cohort.add_argument("file", metavar="DIRECTORY|FILE")
+    response.set_defaults(run=_response, operation=operations.response, show=_show_responses)
+    cohort = add("cohort", "count who responded in a file, or in all files (*.json) of a directory")
     cohort.set_defaults(run=_cohort)
-    for command in (eligibility, response, cohort, screen):
-        command.add_argument("--criteria", action="append", default=[], metavar="ID")
-        command.add_argument("--as-of", dest="asOf", metavar="DATE")
-        command.add_argument("--window", metavar="DAYS")
-        command.add_argument("--red-cell-policy", dest="redCellPolicy", metavar="POLICY")
+    screen = add("screen", "assess every patient of a FHIR Bulk Data export", f"{_CODES}{_STOPPED}")
+    screen.set_defaults(run=_screen)
+    response.epilog = f"{_CODES}{_STOPPED} (with --out)."
+    for command, metavar, text in (
+        (eligibility, "FILE", "a Bundle, or Parameters with one; '-' is standard input"),
+        (response, "FILE|EXPORT", "as eligibility; with --out as screen"),
+        (cohort, "DIRECTORY|FILE", "Bundles; answers of ours among them are passed over"),
+        (screen, "EXPORT", "a directory, its manifest, or one file of lines (NDJSON)"),
+    ):
+        _complete(command.add_argument("file", metavar=metavar, help=text))
+        if command in {screen, response}:
+            others = "exports of other servers" + ("" if command is screen else ", with --out")
+            _complete(command.add_argument("more", metavar="EXPORT", nargs="*", help=others))
+        judges = command in {response, cohort}
+        _add_parameters(command, [p.id for p in (RESPONSES if judges else PUBLISHED)])
+        if judges:
+            _add_response_parameters(command)
+        if command in {screen, response}:
+            _add_bulk_options(command, required=command is screen)
+        if command is not screen:
+            _add_file_options(command)
+    _add_service_commands(add)
+    return parser
+
+
+def _complete(argument: argparse.Action) -> None:
+    """Names of files are what the shell is to complete it with."""
+    argument.complete = shtab.FILE  # type: ignore[attr-defined]
+
+
+def _add_parameters(command: argparse.ArgumentParser, papers: Sequence[str]) -> None:
+    command.add_argument(
+        "--criteria",
+        action="append",
+        default=[],
+        metavar="ID",
+        help=f"definition, may be repeated: {', '.join(papers)} ({papers[0]})",
+    )
+    command.add_argument(
+        "--as-of",
+        dest="asOf",
+        metavar="DATE",
+        help="judge as known on that day, such as 2024-03-05 (that of the newest result)",
+    )
+    command.add_argument(
+        "--window",
+        metavar="DAYS",
+        help="days before the newest count within which counts are combined: 1 to 36500 (30)",
+    )
+    command.add_argument(
+        "--red-cell-policy",
+        dest="redCellPolicy",
+        choices=RED_CELL_POLICIES,
+        metavar="POLICY",
+        help=f"how red cells are judged: {', '.join(RED_CELL_POLICIES)} ({RED_CELL_POLICIES[0]})",
+    )
+    command.add_argument(
+        "--transfusion-history",
+        dest="transfusionHistory",
+        choices=TRANSFUSION_HISTORIES,
+        metavar="KNOWN",
+        help="complete: no transfusion recorded is none given; unknown (the default)",
+    )
+    _complete(
         command.add_argument(
             "--code-map",
             dest="code_maps",
@@ -98,42 +184,43 @@ def _parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help="the hospital's own codes to LOINC: a ConceptMap or a CSV; may be repeated",
         )
-        command.add_argument("--transfusion-history", dest="transfusionHistory", metavar="KNOWN")
-        if command in {screen, response}:
-            _add_bulk_options(command, required=command is screen)
-        if command is not screen:
-            command.add_argument("--subject", metavar="REFERENCE")
-            command.add_argument("--json", action="store_true", help="print the FHIR answer")
-        if command in {response, cohort}:
-            command.add_argument("--treatment-start", dest="treatmentStart", metavar="DATE")
-            command.add_argument(
-                "--independence-window", dest="independenceWindow", metavar="DURATION"
-            )
-    serve = commands.add_parser("serve", help="serve over HTTP")
-    serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8000)
-    serve.add_argument(
-        "--workers",
-        type=_positive,
-        default=os.environ.get("WEB_CONCURRENCY") or "1",
-        help="processes that answer (1, or WEB_CONCURRENCY)",
     )
-    serve.set_defaults(run=_serve)
-    checking = commands.add_parser(
-        "check", help="tell whether what the settings name works: 0 all of it, 1 not all"
+
+
+def _add_response_parameters(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--treatment-start",
+        dest="treatmentStart",
+        metavar="DATE",
+        help="when treatment began, such as 2024-03-05 (the earliest daclizumab given)",
     )
-    checking.set_defaults(run=_check)
-    openapi = commands.add_parser("openapi", help="print the OpenAPI document")
-    openapi.set_defaults(run=_openapi)
-    return parser
+    command.add_argument(
+        "--independence-window",
+        dest="independenceWindow",
+        metavar="DURATION",
+        help="transfusion-free time that makes independent, in d, wk, mo or a: '12 wk' (8 wk)",
+    )
+
+
+def _add_file_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--subject",
+        metavar="REFERENCE",
+        help="only this patient, such as Patient/123; also the patient of results that name none",
+    )
+    command.add_argument("--json", action="store_true", help="print the FHIR answer")
 
 
 def _add_bulk_options(command: argparse.ArgumentParser, required: bool) -> None:
     command.add_argument(
         "--out", metavar="DIR", required=required, help="write the results of an export here"
-    )
+    ).complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     command.add_argument(
-        "--workers", type=_positive, default=os.cpu_count() or 1, help="processes (all cores)"
+        "--workers",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes: 1 or more (all cores)",
     )
     command.add_argument(
         "--memory",
@@ -144,24 +231,60 @@ def _add_bulk_options(command: argparse.ArgumentParser, required: bool) -> None:
     )
 
 
+def _add_service_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    serve = add(
+        "serve",
+        "serve over HTTP, with the settings of the environment",
+        "exit codes: 0 told to stop; 2 bad usage, or a setting that cannot be used",
+    )
+    serve.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (127.0.0.1)"
+    )
+    serve.add_argument(
+        "--port",
+        type=_port,
+        default=8000,
+        metavar="PORT",
+        help="1 to 65535, or 0 for any that is free (8000)",
+    )
+    serve.add_argument(
+        "--workers",
+        type=_positive,
+        default=os.environ.get("WEB_CONCURRENCY") or "1",
+        metavar="N",
+        help="processes that answer: 1 or more (1, or WEB_CONCURRENCY)",
+    )
+    serve.set_defaults(run=_serve)
+    add(
+        "check",
+        "tell whether what the settings name works",
+        "exit codes: 0 all of it works; 1 not all; 2 a setting that cannot be used",
+    ).set_defaults(run=_check)
+    printed = "exit codes: 0 printed; 2 bad usage"
+    add("openapi", "print the OpenAPI document", printed).set_defaults(run=_openapi)
+    completion = add(
+        "completion", "print what makes a shell complete our commands and options", printed
+    )
+    completion.add_argument("shell", choices=("bash", "zsh"), help="bash or zsh")
+    completion.set_defaults(run=_completion)
+
+
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError("not a whole number above 0")
     return int(text)
 
 
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 5 or int(text) > 65535:
+        raise argparse.ArgumentTypeError("not a port: they go from 1 to 65535")
+    return int(text)
+
+
 def _query(options: argparse.Namespace) -> list[tuple[str, str]]:
-    names = (
-        "asOf",
-        "subject",
-        "window",
-        "redCellPolicy",
-        "transfusionHistory",
-        "treatmentStart",
-        "independenceWindow",
-    )
     query = [("criteria", name) for name in options.criteria]
-    return query + [(n, getattr(options, n)) for n in names if getattr(options, n, None)]
+    others = (name for name in _OPTIONS if name not in {"criteria", "codeMap"})
+    return query + [(n, given) for n in others if (given := getattr(options, n, None)) is not None]
 
 
 def _code_map(options: argparse.Namespace) -> CodeMap | None:
@@ -173,15 +296,12 @@ def _code_map(options: argparse.Namespace) -> CodeMap | None:
     try:
         return read_code_maps(read_settings().code_maps)
     except SettingsError as error:
-        raise SystemExit(_bad_usage(*error.lines)) from None
+        raise UnusableError(*error.lines) from None
 
 
 def _assess(options: argparse.Namespace) -> int:
     query, code_map = _query(options), _code_map(options)
-    try:
-        body = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
-    except OSError as error:
-        return _unreadable(options.file, error)
+    body = data_of(options.file)
     try:
         if options.json:
             sys.stdout.write(
@@ -190,20 +310,27 @@ def _assess(options: argparse.Namespace) -> int:
         else:
             options.show(body, query, code_map)
     except RequestError as error:
-        _print_faults(error)
-        return 1
-    return 0
+        return _print_faults(error)
+    return ANSWERED
+
+
+def _show_eligibility(body: bytes, query: list[tuple[str, str]], code_map: CodeMap | None) -> None:
+    _, reading, assessments = operations.assess(body, query, code_map=code_map)
+    print_eligibility(reading, assessments)
+
+
+def _show_responses(body: bytes, query: list[tuple[str, str]], code_map: CodeMap | None) -> None:
+    _, reading, assessments = operations.assess_responses(body, query, code_map=code_map)
+    print_responses(reading, assessments)
 
 
 def _response(options: argparse.Namespace) -> int:
     if options.out:
         if options.subject or options.json:
-            sys.stderr.write("maa-assess: --subject and --json are for a file, not an export\n")
-            return 2
+            return _bad_usage("--subject and --json are for a file, not an export")
         return _bulk(options, "response")
     if options.more:
-        sys.stderr.write("maa-assess: several exports need --out\n")
-        return 2
+        return _bad_usage("several exports need --out")
     return _assess(options)
 
 
@@ -218,9 +345,10 @@ def _bulk(options: argparse.Namespace, operation: str) -> int:
     try:
         from app.bulk.command import assess_exports  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"maa-assess: {error.name} is missing: it comes with the extra exports\n")
-        return 2
+        return _bad_usage(f"{error.name} is missing: it comes with the extra exports")
     exports = [Path(name) for name in (options.file, *options.more)]
+    for export in exports:
+        refuse_no_export(export, operation)
     query = tuple(_query(options))
     try:
         return assess_exports(
@@ -234,167 +362,86 @@ def _bulk(options: argparse.Namespace, operation: str) -> int:
         )
     except RequestError as error:
         _print_faults(error)
-        return 2
+        return BAD_USAGE
     except SettingsError as error:
         return _bad_usage(*error.lines)
 
 
-def _unreadable(path: str, error: OSError) -> int:
-    sys.stderr.write(f"maa-assess: {path}: {error.strerror}\n")
-    return 2
-
-
-def _print_faults(error: RequestError, file: str = "") -> None:
+def _print_faults(error: RequestError, file: str = "") -> int:
+    """Says what is wrong in a shell's words; the exit code."""
     for issue in error.outcome()["issue"]:
         place = " ".join(issue.get("expression", []))
-        line = f"{file}{issue['severity']}: {issue['diagnostics']} {place}".rstrip()
-        sys.stderr.write(_harmless(line) + "\n")
+        text = _NAMED.sub(lambda name: _OPTIONS[name[1]], issue["diagnostics"])
+        text = text.replace("Send a Bundle or Parameters as JSON.", "A Bundle as JSON is read.")
+        if option := _option(place):
+            place = ""
+            text = text if option in text else f"{option}: {text}"
+        sys.stderr.write(harmless(f"{file}{issue['severity']}: {text} {place}".rstrip()) + "\n")
+    return BAD_USAGE if all(_option(fault.place) for fault in error.faults) else UNUSABLE
+
+
+def _option(place: str | None) -> str | None:
+    """The option that has to be mended; none where it is the data."""
+    match = _PARAMETER.fullmatch(place or "")
+    return _OPTIONS.get(match[1]) if match else None
 
 
 def _cohort(options: argparse.Namespace) -> int:
     """Every file's patients as one cohort; a file that cannot be assessed is named, and counts."""
-    path = Path(options.file)
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    code_map = _code_map(options)
+    code_map, query = _code_map(options), _query(options)
     found: list[ResponseAssessment] = []
     remarks: list[Remark] = []
-    failed = 0
-    for file in track(files, "Assessing", console=Console(stderr=True), transient=True):
+    code = ANSWERED
+    for file in _tracked(_cohort_files(options.file)):
         try:
             _, reading, assessments = operations.assess_responses(
-                file.read_bytes(), _query(options), code_map=code_map
+                data_of(file), query, code_map=code_map
             )
-        except OSError as error:
-            return _unreadable(str(file), error)
+        except OursError as error:
+            _say(ANSWERED, f"{error} Passed over.")
+            continue
+        except UnusableError as error:
+            if error.code == BAD_USAGE:
+                raise
+            code = _say(UNUSABLE, *error.lines)
+            continue
         except RequestError as error:
-            failed += 1
-            _print_faults(error, f"{file}: ")
+            code = _print_faults(error, f"{file}: ")
+            if code == BAD_USAGE:
+                return code
             continue
         found += assessments
         remarks += (*reading.remarks, *(r for c in reading.courses for r in c.remarks))
     if not found:
-        sys.stderr.write("maa-assess: nobody to assess\n")
-        return 1
-    if options.json:
-        try:
-            report = operations.cohort_report(found, remarks)
-        except RequestError as error:
-            _print_faults(error)
-            return 1
-        sys.stdout.write(encode(report).decode() + "\n")
-    else:
-        _print_cohort(found)
-    return 1 if failed else 0
+        return _say(UNUSABLE, "nobody to assess")
+    if not options.json:
+        print_cohort(found)
+        return code
+    try:
+        report = operations.cohort_report(found, remarks)
+    except RequestError as error:
+        return _print_faults(error)
+    sys.stdout.write(encode(report).decode() + "\n")
+    return code
 
 
-def _console() -> Console:
-    # Nothing in the data is markup, a name of an emoji or a sequence for the terminal.
-    return Console(markup=False, emoji=False, highlight=False)
-
-
-def _print_cohort(found: list[ResponseAssessment]) -> None:
-    console = _console()
-    for paper in dict.fromkeys(one.paper for one in found):
-        cohort = Cohort(tuple(one for one in found if one.paper is paper))
-        table = Table("patient", "start", "verdict", "lineages", "kept 2 years")
-        table.title = paper.id
-        for one in cohort.patients:
-            lineages = (r.lineage.analyte.short for r in one.lineages if r.truth is Truth.MET)
-            table.add_row(
-                _harmless(named(one.patient)),
-                str(one.start.first) if one.start else "",
-                Text(one.verdict.value, _VERDICT_STYLES.get(one.verdict, "yellow")),
-                ", ".join(lineages),
-                one.kept_two_years.value if one.kept_two_years else "",
-            )
-        console.print(table)
-        twice = [p for p, n in Counter(one.patient for one in cohort.patients).items() if n > 1]
-        for patient in twice:
-            console.print(
-                _harmless(f"{named(patient)} stands in more than one file: counted once for each.")
-            )
-        for line in cohort_lines(cohort):
-            console.print(_harmless(line))
-
-
-def _print_responses(body: bytes, query: list[tuple[str, str]], code_map: CodeMap | None) -> None:
-    _, reading, assessments = operations.assess_responses(body, query, code_map=code_map)
-    console = _console()
-    courses = {course.patient: course for course in reading.courses}
-    for one in assessments:
-        title = f"{named(one.patient)}: {one.verdict.value} ({one.paper.id})"
-        table = Table("criterion", "answer", "counts", "rule", title_justify="left")
-        table.title = Text(_harmless(title))
-        for report in one.lineages:
-            truth = report.truth
-            table.add_row(
-                report.lineage.responded.title,
-                Text(truth.value, _STYLES[truth]) if truth else "not applicable",
-                lineage_text(report),
-                report.lineage.responded.describe(),
-            )
-        if one.lineages:
-            console.print(table)
-        else:
-            console.print(table.title)
-        console.print(_harmless(f"{response_headline(one)} {missing_for_response(one)}".rstrip()))
-        if transfusions := transfusions_text(one):
-            console.print(transfusions)
-        if not one.paper.verified:
-            console.print(UNVERIFIED)
-        for _, name, moment in moments_of(one):
-            if moment:
-                console.print(f"{name}: {moment.verdict.value} ({moment.day})")
-        remarks = (*courses[one.patient].remarks, *one.remarks, *window_remarks(one))
-        _print_remarks(console, remarks)
-        console.print()
-    _print_remarks(console, reading.remarks)
-    console.print(AID, style="dim")
-
-
-def _print_remarks(console: Console, remarks: Iterable[Remark]) -> None:
-    for remark in remarks:
-        places = ", ".join(remark.places[:3]) + (" ..." if len(remark.places) > 3 else "")
-        console.print(_harmless(f"{remark.code}: {remark.text} {places}"), style="dim")
-
-
-def _print_eligibility(body: bytes, query: list[tuple[str, str]], code_map: CodeMap | None) -> None:
-    _, reading, assessments = operations.assess(body, query, code_map=code_map)
-    console = _console()
-    remarks = {course.patient: course.remarks for course in reading.courses}
-    for assessment in assessments:
-        console.print(_table(assessment))
-        console.print(
-            _harmless(f"{headline(assessment.judgement)} {missing(assessment.judgement)}".rstrip())
+def _cohort_files(name: str) -> list[str]:
+    path = Path(name)
+    if name == "-" or not path.is_dir():
+        return [name]
+    files = sorted(map(str, path.glob("*.json")))
+    if not files and any(one.name.endswith(LINES) for one in path.iterdir()):
+        raise UnusableError(
+            f"{name} is a Bulk Data export: with --out `maa-assess response` reads it.",
+            code=UNUSABLE,
         )
-        own = (*assessment.remarks, *judgement_remarks(assessment.judgement))
-        _print_remarks(console, (*remarks[assessment.patient], *own))
-        console.print()
-    _print_remarks(console, reading.remarks)
-    console.print(AID, style="dim")
+    return files
 
 
-def _table(assessment: Assessment) -> Table:
-    patient = assessment.patient.reference or assessment.patient.value
-    day = f", {assessment.as_of.last}" if assessment.as_of else ""
-    title = _harmless(f"{patient}{day}: {assessment.verdict.value} ({assessment.paper.id})")
-    table = Table("criterion", "answer", "counts", "limit", title=Text(title), title_justify="left")
-    for finding in assessment.findings:
-        counts = "\n".join(
-            f"{c.analyte.short} {text_of(c.value)} {c.analyte.unit} ({c.when.last})"
-            for c in counts_of(assessment, finding)
-        )
-        table.add_row(
-            finding.criterion.title,
-            Text(finding.truth.value, _STYLES[finding.truth]),
-            counts or "no count",
-            finding.criterion.describe(),
-        )
-    return table
-
-
-def _harmless(text: str) -> str:
-    return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
+def _tracked(files: Sequence[str]) -> Iterable[str]:
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    return track(files, "Assessing", console=console, transient=True, disable=hidden)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -418,13 +465,22 @@ def _check(_options: argparse.Namespace) -> int:
     except SettingsError as error:
         return _bad_usage(*error.lines)
     for finding in findings:
-        sys.stdout.write(_harmless(str(finding)) + "\n")
+        sys.stdout.write(harmless(str(finding)) + "\n")
     return 1 if any(finding.fault for finding in findings) else 0
 
 
 def _bad_usage(*lines: str) -> int:
-    sys.stderr.writelines(f"maa-assess: {line}\n" for line in lines)
-    return 2
+    return _say(BAD_USAGE, *lines)
+
+
+def _say(code: int, *lines: str) -> int:
+    sys.stderr.writelines(f"maa-assess: {harmless(line)}\n" for line in lines)
+    return code
+
+
+def _completion(options: argparse.Namespace) -> int:
+    sys.stdout.write(shtab.complete(_parser(), options.shell) + "\n")
+    return ANSWERED
 
 
 def _openapi(_options: argparse.Namespace) -> int:

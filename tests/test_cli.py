@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,13 +15,18 @@ from typing import Any
 import httpx
 import pytest
 
+from app import __version__
 from app.api.documents import EXAMPLE_REQUEST
-from app.cli import main
+from app.cli import _parser, main
+from app.papers import PUBLISHED, RESPONSES
+from tests.tools import require
 
 ROOT = Path(__file__).resolve().parent.parent
 FHIR_JSON = "application/fhir+json"
 COHORT = Path(__file__).parent.parent / "fixtures" / "daclizumab-2003"
 ESCAPE = "\x1b"
+# What a service says, and nobody who types a command.
+WORDS_OF_THE_WIRE = re.compile(r"HTTP|OperationOutcome|\bSend\b|request|body|parameter '|\b4\d\d\b")
 
 
 @pytest.fixture
@@ -122,15 +128,14 @@ def test_a_file_that_cannot_be_read_exits_2_and_is_named(
 @pytest.mark.parametrize(
     ("data", "options", "reason"),
     [
-        (b"nonsense", [], "Not JSON"),
-        ({"resourceType": "Patient"}, [], "Send a Bundle"),
+        (b"nonsense", [], "error: Not JSON"),
+        ({"resourceType": "Patient"}, [], "is a Patient, not a Bundle"),
+        ({"entry": []}, [], "is JSON without resourceType, not a Bundle"),
+        ([EXAMPLE_REQUEST], [], "error: Not FHIR"),
         ({"resourceType": "Bundle"}, [], "no Observation"),
-        (EXAMPLE_REQUEST, ["--criteria", "none"], "No definition 'none'"),
-        (EXAMPLE_REQUEST, ["--as-of", "yesterday"], "'asOf' is a date"),
-        (EXAMPLE_REQUEST, ["--window", "0"], "'window' is a number of days"),
-        (EXAMPLE_REQUEST, ["--red-cell-policy", "x"], "'redCellPolicy'"),
-        (EXAMPLE_REQUEST, ["--transfusion-history", "x"], "'transfusionHistory'"),
-        (EXAMPLE_REQUEST, ["--subject", "Patient/other"], "'subject'"),
+        ({"resourceType": "Parameters"}, [], "Parameters need 'data'"),
+        (EXAMPLE_REQUEST, ["--subject", "Patient/other"], "the patient named by --subject"),
+        (b"\xff\xfe{\x00\x00\xd8", [], "seems to be utf-16, and is not: save it as UTF-8"),
     ],
 )
 def test_unusable_data_exit_1_with_the_reason_on_standard_error(
@@ -143,8 +148,43 @@ def test_unusable_data_exit_1_with_the_reason_on_standard_error(
     assert main(["eligibility", str(written(tmp_path, data)), *options]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("error: ")
     assert reason in err
+    assert not WORDS_OF_THE_WIRE.search(err)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--criteria", "none"], "--criteria: No definition 'none'"),
+        (["--as-of", "yesterday"], "--as-of is a date"),
+        (["--as-of", ""], "--as-of is a date"),
+        (["--window", "0"], "--window is a number of days from 1 to 36500"),
+        (["--red-cell-policy", "x"], "argument --red-cell-policy: invalid choice: 'x'"),
+        (["--transfusion-history", "x"], "argument --transfusion-history: invalid choice: 'x'"),
+        (["--subject", "Observation/1"], "--subject is a patient's reference"),
+    ],
+)
+@pytest.mark.parametrize("command", ["eligibility", "response", "cohort"])
+def test_an_option_that_cannot_be_used_exits_2_and_is_named(
+    example: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    options: list[str],
+    reason: str,
+) -> None:
+    assert code_of([command, str(example), *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count(reason) == 1
+    assert not WORDS_OF_THE_WIRE.search(err)
+
+
+def code_of(arguments: list[str]) -> int:
+    """The exit code, however the command ended."""
+    try:
+        return main(arguments)
+    except SystemExit as ended:
+        return int(str(ended.code))
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["eligibility"], ["eligibility", "--x"]])
@@ -206,7 +246,7 @@ def test_no_sequence_in_the_data_steers_the_terminal(
     assert f"a{steering}b" not in out
     assert f"x{steering}y" not in out
     assert "urn:a\N{REPLACEMENT CHARACTER}" in out
-    assert main(["eligibility", file, "--criteria", f"a{steering}b"]) == 1
+    assert main(["eligibility", file, "--criteria", f"a{steering}b"]) == 2
     assert f"a{steering}b" not in capsys.readouterr().err
 
 
@@ -273,3 +313,269 @@ def test_an_export_without_the_extra_for_exports_says_what_to_install(tmp_path: 
     )
     assert done.returncode == 2
     assert done.stderr == "maa-assess: numpy is missing: it comes with the extra exports\n"
+
+
+COMMANDS = (
+    *("eligibility", "response", "cohort", "screen"),
+    *("serve", "check", "openapi", "completion"),
+)
+
+
+def help_of(*command: str, columns: int = 100) -> str:
+    """What `--help` prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", *command, "--help"],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
+
+
+def test_each_argument_of_each_command_says_what_it_is() -> None:
+    (commands,) = (one for one in _parser()._actions if isinstance(one.choices, dict))
+    assert isinstance(commands.choices, dict)
+    assert tuple(commands.choices) == COMMANDS
+    for name, parser in commands.choices.items():
+        assert parser.description
+        assert "0 " in parser.epilog
+        for argument in parser._actions:
+            assert argument.help, f"{name} {argument.dest}"
+            # What may be given stands in the words, not in the error alone.
+            assert all(str(choice) in argument.help for choice in argument.choices or ())
+
+
+def test_the_help_names_each_definition_whole_and_each_exit_code() -> None:
+    for command, published in (("eligibility", PUBLISHED), ("cohort", RESPONSES)):
+        told = help_of(command, columns=60)
+        assert [paper.id for paper in published if paper.id not in told] == []
+    for command, codes in (("eligibility", "012"), ("screen", "0123"), ("check", "012")):
+        told = help_of(command).split("exit codes: ")[1]
+        assert re.findall(r"(?:^|; )(\d) ", told.replace("\n", " ")) == list(codes)
+
+
+def test_the_version_is_the_packages() -> None:
+    assert run("--version").stdout.decode().strip() == f"maa-assess {__version__}"
+
+
+@pytest.mark.parametrize("port", ["99999", "65536", "-1", "x", "1e3", "080000"])
+def test_a_port_that_is_none_is_refused_in_a_sentence(
+    port: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert code_of(["serve", f"--port={port}"]) == 2
+    assert "argument --port: not a port: they go from 1 to 65535" in capsys.readouterr().err
+
+
+def lines_of(data: Any) -> bytes:
+    """A Bundle's resources as an export has them."""
+    return b"\n".join(json.dumps(entry["resource"]).encode() for entry in data["entry"])
+
+
+@pytest.mark.parametrize("command", ["eligibility", "response", "cohort"])
+def test_lines_of_an_export_are_pointed_to_the_command_that_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    file = tmp_path / "all.ndjson"
+    file.write_bytes(lines_of(EXAMPLE_REQUEST))
+    assert main([command, str(file)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "`maa-assess screen` reads it" in err
+    pytest.importorskip("numpy")
+    assert main(["screen", str(file), "--out", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize("command", ["screen", "response"])
+def test_one_bundle_is_pointed_to_the_command_that_reads_it(
+    example: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    pytest.importorskip("numpy")
+    out = tmp_path / "out"
+    assert main([command, str(example), "--out", str(out)]) == 2
+    named = "eligibility" if command == "screen" else command
+    assert (
+        f"is one Bundle, not an export: `maa-assess {named} {example}`" in capsys.readouterr().err
+    )
+    assert not out.exists()
+    assert main([named, str(example)]) == 0
+
+
+def test_a_directory_is_pointed_to_the_commands_that_read_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eligibility", str(tmp_path)]) == 2
+    assert "maa-assess cohort" in capsys.readouterr().err
+    (tmp_path / "1.Observation.ndjson").write_bytes(lines_of(EXAMPLE_REQUEST))
+    assert main(["cohort", str(tmp_path)]) == 1
+    assert "with --out `maa-assess response` reads it" in capsys.readouterr().err
+
+
+def test_a_cohort_passes_over_our_own_answers_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = COHORT / "bundle.json"
+    (tmp_path / "bundle.json").write_bytes(bundle.read_bytes())
+    for name, command in (("a", "eligibility"), ("b", "response"), ("c", "cohort")):
+        assert main([command, str(bundle), "--json"]) == 0
+        (tmp_path / f"{name}.json").write_text(capsys.readouterr().out)
+    assert main(["cohort", str(tmp_path), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert out == (tmp_path / "c.json").read_text()
+    for name in "abc":
+        assert f"{name}.json is an answer of maa-assess" in err
+    assert main(["eligibility", str(tmp_path / "a.json")]) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_data_beside_an_answer_of_ours_are_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A server that keeps our answers gives them back with the patient's results.
+    file = written(tmp_path, EXAMPLE_REQUEST)
+    assert main(["eligibility", str(file), "--json"]) == 0
+    both = copy.deepcopy(EXAMPLE_REQUEST)
+    both["entry"] += json.loads(capsys.readouterr().out)["entry"]
+    assert main(["eligibility", str(written(tmp_path, both))]) == 0
+    assert "Patient/example, 2024-03-05: eligible" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 72, 80, 200])
+@pytest.mark.parametrize("command", ["cohort", "response"])
+def test_no_verdict_is_cut_however_narrow_the_terminal_is(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+    command: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main([command, str(COHORT / "bundle.json")]) == 0
+    out = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in out
+    assert max(map(len, out.splitlines())) <= columns
+    # Of 17 patients two responded completely.
+    words = out.split()
+    assert words.count("complete-response") >= 2
+    assert [name for n in range(1, 18) if (name := f"Patient/mAA-{n:02}") not in out] == []
+
+
+def test_a_long_reference_leaves_the_verdict_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    server = f"https://{'h' * 60}.example/fhir"
+    data = (COHORT / "bundle.json").read_text().replace('"Patient/mAA', f'"{server}/Patient/mAA')
+    assert main(["cohort", str(written(tmp_path, data.encode()))]) == 0
+    assert capsys.readouterr().out.count("  verdict: complete-response\n") == 2
+
+
+@pytest.mark.parametrize("given", [{"FORCE_COLOR": "1"}, {"FORCE_COLOR": "1", "NO_COLOR": "1"}])
+def test_colours_are_not_used_where_nobody_wants_them(
+    example: Path, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in {"FORCE_COLOR", "NO_COLOR"}}
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", "eligibility", str(example)],
+        cwd=ROOT,
+        env={**environment, **given, "TERM": "xterm"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    coloured = re.search(r"\x1b\[(?:\d+;)*3\dm", done.stdout) is not None
+    assert coloured == ("NO_COLOR" not in given)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]
+)
+def test_json_of_another_unicode_encoding_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], encoding: str
+) -> None:
+    file = written(tmp_path, EXAMPLE_REQUEST)
+    assert main(["eligibility", str(file)]) == 0
+    expected = capsys.readouterr().out
+    file.write_bytes(json.dumps(EXAMPLE_REQUEST).encode(encoding))
+    assert main(["eligibility", str(file)]) == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_lines_in_utf_16_are_refused_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("numpy")
+    file = tmp_path / "all.ndjson"
+    file.write_bytes(lines_of(EXAMPLE_REQUEST).decode().encode("utf-16"))
+    assert main(["screen", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert "is UTF-16: save it as UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [f"{ESCAPE}[2J", "\u202e", "a\nb", "\x9b31m", "\udcff"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("eligibility", "NAME.json"),
+        ("cohort", "NAME"),
+        ("eligibility", "NAME.ndjson"),
+        ("screen", "NAME.json", "--out", "out"),
+        ("screen", "NAME.ndjson", "--out", "out"),
+        ("NAME",),
+        ("eligibility", "x", "--NAME"),
+    ],
+)
+def test_no_name_steers_the_terminal(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    arguments: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(f"{name}.ndjson").write_bytes(lines_of(EXAMPLE_REQUEST)[:-1])
+    assert code_of([one.replace("NAME", name) for one in arguments]) in {0, 1, 2}
+    out, err = capsys.readouterr()
+    assert name not in out + err
+    assert out + err == (out + err).encode(errors="replace").decode()
+
+
+def test_zsh_is_told_each_command_and_option() -> None:
+    script = run("completion", "zsh").stdout.decode()
+    assert script.startswith("#compdef maa-assess")
+    assert [name for name in (*COMMANDS, "--criteria", "--port") if name not in script] == []
+
+
+def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
+    require("bash")
+    script = tmp_path / "completion"
+    script.write_bytes(run("completion", "bash").stdout)
+    typed = (
+        f"source {script}; COMP_WORDS=(maa-assess {{0}}); COMP_CWORD={{1}}; "
+        "_shtab_maa_assess; printf '%s\\n' ${{COMPREPLY[@]}}"
+    )
+    for words, number, expected in (
+        ("s", 1, {"screen", "serve"}),
+        ("cohort --crit", 2, {"--criteria"}),
+    ):
+        done = subprocess.run(
+            ["bash", "-c", typed.format(words, number)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert set(done.stdout.split()) == expected, done.stderr
+
+
+def test_a_reader_who_has_seen_enough_ends_the_output_in_silence(example: Path) -> None:
+    command = [sys.executable, "-m", "app.cli", "eligibility", str(example), "--json"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 1

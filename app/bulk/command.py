@@ -81,16 +81,19 @@ def _ended_by(error: BaseException, out: Path) -> tuple[str, int]:
 
 
 def _say(text: str, code: int = DONE) -> int:
-    # A file's name may hold what steers a terminal.
-    shown = "".join(one if one.isprintable() else "?" for one in text)
-    sys.stderr.write(f"maa-assess: {shown}\n")
+    sys.stderr.write(f"maa-assess: {_shown(text)}\n")
     return code
+
+
+def _shown(text: str) -> str:
+    """The text without what would steer a terminal, as a file's name may hold it."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _print_summary(summary: Summary, out: Path) -> None:
     for name, count in sorted(summary.tally.items()):
         sys.stdout.write(f"{name}: {count}\n")
-    sys.stdout.write(f"Results are in {out}.\n")
+    sys.stdout.write(_shown(f"Results are in {out}.") + "\n")
 
 
 def _progress() -> Progress:

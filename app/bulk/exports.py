@@ -97,10 +97,13 @@ def find_files(exports: Sequence[Path]) -> tuple[list[File], list[str]]:
 
 def _file(path: Path, server: str) -> File:
     try:
+        str(path.resolve()).encode()
         with open(path, "rb", opener=_without_waiting) as opened:
             facts = os.fstat(opened.fileno())
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}") from error
+    except UnicodeEncodeError as error:
+        raise ExportError(f"{path}: a name that is not UTF-8 cannot be told: rename it.") from error
     if not stat.S_ISREG(facts.st_mode):
         raise ExportError(f"{path} is a pipe, a socket or a device: only files can be read.")
     return File(str(path.resolve()), server, facts.st_size, facts.st_mtime_ns, facts.st_ino)
