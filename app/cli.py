@@ -346,10 +346,10 @@ def _bulk(options: argparse.Namespace, operation: str) -> int:
         from app.bulk.command import assess_exports  # noqa: PLC0415
     except ModuleNotFoundError as error:
         return _bad_usage(f"{error.name} is missing: it comes with the extra exports")
+    query, code_map = tuple(_query(options)), _code_map(options)
     exports = [Path(name) for name in (options.file, *options.more)]
     for export in exports:
         refuse_no_export(export, operation)
-    query = tuple(_query(options))
     try:
         return assess_exports(
             exports,
@@ -358,7 +358,7 @@ def _bulk(options: argparse.Namespace, operation: str) -> int:
             Path(options.out),
             options.workers,
             options.memory,
-            _code_map(options),
+            code_map,
         )
     except RequestError as error:
         _print_faults(error)
