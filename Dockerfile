@@ -7,11 +7,11 @@ FROM base AS build
 ARG SOURCE_DATE_EPOCH=0
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONHASHSEED=0
 WORKDIR /src
-COPY requirements-image.lock requirements.lock ./
+COPY requirements-image.lock requirements-service.lock ./
 RUN python3 -m venv /opt/build \
  && /opt/build/bin/pip install --no-compile --require-hashes -r requirements-image.lock \
  && python3 -m venv --without-pip /opt/maa-assess \
- && /opt/build/bin/pip --python /opt/maa-assess/bin/python install --no-compile --require-hashes -r requirements.lock
+ && /opt/build/bin/pip --python /opt/maa-assess/bin/python install --no-compile --require-hashes -r requirements-service.lock
 COPY pyproject.toml hatch_build.py README.md LICENSE NOTICE ./
 COPY app app
 # What is in the image, and under which licences, stands beside it.
