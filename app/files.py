@@ -16,6 +16,7 @@ UNUSABLE, BAD_USAGE = 1, 2
 """Exit codes: of data that cannot be assessed, and of a command that has to be written anew."""
 LINES = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 """How files end that have a resource on each line."""
+_GZIP = b"\x1f\x8b"
 
 
 class UnusableError(Exception):
@@ -36,8 +37,8 @@ def data_of(name: str) -> bytes:
     path = Path(name)
     if name != "-" and path.is_dir():
         raise UnusableError(
-            f"{name} is a directory. `maa-assess screen` reads a Bulk Data export, `maa-assess "
-            "cohort` a directory of Bundles."
+            f"{name} is a directory. `maa-assess screen`, and with --out `maa-assess response`, "
+            "read a Bulk Data export; `maa-assess cohort` reads a directory of Bundles."
         )
     try:
         data = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
@@ -60,7 +61,9 @@ def data_of(name: str) -> bytes:
             f"{shown} is an answer of maa-assess, and has no patient's data.", code=UNUSABLE
         )
     if found.resourceType not in {"Bundle", "Parameters"}:
-        what = f"a {found.resourceType[:60]}" if found.resourceType else "JSON without resourceType"
+        what = (
+            f"one {found.resourceType[:60]}" if found.resourceType else "JSON without resourceType"
+        )
         raise UnusableError(
             f"{shown} is {what}, not a Bundle. A single resource goes into a Bundle of type "
             "'collection' as its entry.",
@@ -120,6 +123,8 @@ def refuse_no_export(export: Path, command: str) -> None:
 
 def _as_utf8(data: bytes, shown: str) -> bytes:
     """JSON of another Unicode encoding as UTF-8, without a byte order mark."""
+    if data.startswith(_GZIP):
+        raise UnusableError(f"{shown} is gzip: unpack it first.", code=UNUSABLE)
     encoding = json.detect_encoding(data)
     if encoding == "utf-8":
         return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import io
 import json
 import os
@@ -129,12 +130,13 @@ def test_a_file_that_cannot_be_read_exits_2_and_is_named(
     ("data", "options", "reason"),
     [
         (b"nonsense", [], "error: Not JSON"),
-        ({"resourceType": "Patient"}, [], "is a Patient, not a Bundle"),
+        ({"resourceType": "Patient"}, [], "is one Patient, not a Bundle"),
         ({"entry": []}, [], "is JSON without resourceType, not a Bundle"),
         ([EXAMPLE_REQUEST], [], "error: Not FHIR"),
         ({"resourceType": "Bundle"}, [], "no Observation"),
         ({"resourceType": "Parameters"}, [], "Parameters need 'data'"),
         (EXAMPLE_REQUEST, ["--subject", "Patient/other"], "the patient named by --subject"),
+        (gzip.compress(b"{}"), [], "is gzip: unpack it first"),
         (b"\xff\xfe{\x00\x00\xd8", [], "seems to be utf-16, and is not: save it as UTF-8"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 from fhir.resources import get_fhir_model_class as r5_model
 from fhir.resources.R4B import get_fhir_model_class as r4_model
 
+from app.cds_hooks.prefetch import _Entry, _newest_first
 from app.cli import main
 from app.domain.counts import Course
 from app.fhir.resources import R5_NAMES, Readable
@@ -230,3 +231,16 @@ def test_r5_is_read_and_not_checked_strictly(http: httpx.Client) -> None:
     refused = http.post(address, content=content, headers=headers)
     assert refused.status_code == httpx.codes.UNSUPPORTED_MEDIA_TYPE
     assert "against FHIR R4" in refused.json()["issue"][0]["diagnostics"]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        [transfusion(occurrenceDateTime=f"2024-03-0{n}") for n in (3, 2, 1)],
+        [filgrastim("MedicationAdministration", occurenceDateTime=f"2024-0{n}") for n in (3, 1)],
+    ],
+)
+def test_a_prefetched_page_in_r5_is_seen_to_be_the_newest(page: list[Json]) -> None:
+    entries = [_Entry(None, msgspec.Raw(msgspec.json.encode(one))) for one in page]
+    assert _newest_first(entries)
+    assert not _newest_first(entries[::-1])

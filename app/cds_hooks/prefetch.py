@@ -73,8 +73,20 @@ class _Result(msgspec.Struct):
     effectiveDateTime: str | None = None
     effectiveInstant: str | None = None
     performedDateTime: str | None = None
-    # As R5 names it.
+    # As R5 names them.
     occurrenceDateTime: str | None = None
+    occurenceDateTime: str | None = None
+
+    @property
+    def at(self) -> str | None:
+        """When it was, by whichever name."""
+        return (
+            self.effectiveDateTime
+            or self.effectiveInstant
+            or self.performedDateTime
+            or self.occurrenceDateTime
+            or self.occurenceDateTime
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +234,7 @@ def _newest_first(entries: Iterable[_Entry]) -> bool:
     days: list[date] = []
     for entry in entries:
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            dated = msgspec.json.decode(entry.resource, type=_Result)
-            text = (
-                dated.effectiveDateTime
-                or dated.effectiveInstant
-                or dated.performedDateTime
-                or dated.occurrenceDateTime
-            )
+            text = msgspec.json.decode(entry.resource, type=_Result).at
             moment = when(text) if text else None
             if moment:
                 days.append(moment.last)
