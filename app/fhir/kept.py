@@ -5,15 +5,23 @@ Only what is made of our own words (codes, units, their names) and of numbers ou
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable
 from functools import _lru_cache_wrapper, lru_cache
+from hashlib import blake2b
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+_KEY = os.urandom(32)
 # The standard library keeps the addresses that it was asked to split, with the patients in them.
 _forgetting: list[Callable[[], None]] = [getattr(urlsplit, "cache_clear", lambda: None)]
+
+
+def digest(text: bytes) -> bytes:
+    """A name for a text, from which nothing of it can be had back: the key is this process's."""
+    return blake2b(text, digest_size=16, key=_KEY).digest()
 
 
 def forget() -> None:

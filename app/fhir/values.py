@@ -14,7 +14,7 @@ from msgspec import Raw
 from app.domain.counts import EXACT, Analyte, Interval, Sex
 from app.fhir import codes, units
 from app.fhir.codes import Dimension, LoincRow
-from app.fhir.kept import Kept, for_a_request
+from app.fhir.kept import Kept, digest, for_a_request
 from app.fhir.maps import CodeMap, Mapped
 from app.fhir.resources import (
     DECODE_CONCEPT,
@@ -100,6 +100,7 @@ _LONGEST = 2000
 """A longer text is not worth its place in memory."""
 _CODED: Kept[bytes, _Coded] = Kept(4096)
 _MAPPED: Kept[tuple[int, bytes], tuple[_Coded, CodeMap]] = Kept(4096)
+_RANGES: Kept[tuple[bytes, LoincRow], RangesRead] = Kept(4096)
 _COUNTED: Kept[tuple[bytes, LoincRow, str], tuple[Interval, Repairs]] = Kept(16384)
 
 
@@ -377,14 +378,30 @@ def _unit_of_value(valued: Valued) -> UnitSent | None:
     return quantity.system, quantity.code, quantity.unit
 
 
+RangesRead = tuple[Ranges, bool, str]
+"""The ranges, whether one has no unit, and why the unit cannot be right."""
+_ANYBODYS = ReferenceRange()
+
+
 @for_a_request(1024)
 def _normal_ranges(
     raw: bytes, row: LoincRow, declared: str, unit: UnitSent | None = None
-) -> tuple[Ranges, bool, str]:
-    """The ranges, whether one has no unit, and why the unit cannot be right.
+) -> RangesRead:
+    """A laboratory prints the same ranges with every result: their numbers are kept for good."""
+    if declared or unit is not None:
+        return _read_ranges(raw, row, declared, unit)
+    key = digest(raw), row
+    found = _RANGES.get(key)
+    if found is None:
+        found = _read_ranges(raw, row, declared, unit)
+        if not any(given.appliesTo or given.age for given, _ in found[0]):
+            ranges = tuple((_ANYBODYS, interval) for _, interval in found[0])
+            _RANGES.keep(key, (ranges, *found[1:]), ours=True)
+    return found
 
-    The last tells where the laboratory calls normal what cannot be normal in anyone.
-    """
+
+def _read_ranges(raw: bytes, row: LoincRow, declared: str, unit: UnitSent | None) -> RangesRead:
+    """The ranges; the reason tells where the laboratory calls normal what is normal in nobody."""
     found = []
     bare = False
     seen: list[Interval] = []
@@ -633,11 +650,22 @@ def _decimal(text: bytes) -> Decimal:
     return value if exponent <= 0 else value.quantize(Decimal(1), context=EXACT)
 
 
-@for_a_request(4096)
 def _read_unit(
     system: str | None, code: str | None, text: str | None, row: LoincRow
 ) -> tuple[Decimal | None, str, str]:
     """The factor to the analyte's unit and the repair; or None, a remark's code and its text."""
+    if code and system in codes.UCUM_SYSTEMS and text in (None, code):
+        unit = units.TABLE.get(code)
+        if unit is not None and unit.fits(row):
+            return unit.factor, "", ""
+    return _spelled(system, code, text, row)
+
+
+@for_a_request(4096)
+def _spelled(
+    system: str | None, code: str | None, text: str | None, row: LoincRow
+) -> tuple[Decimal | None, str, str]:
+    """The same where it is not plain UCUM."""
     if not (code or text):
         return None, "unit-missing", "The value has no unit; none is assumed. Send the unit."
     of_code = units.readings(code) if code else ()
