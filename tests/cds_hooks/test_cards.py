@@ -148,7 +148,7 @@ def test_a_count_set_aside_is_told_with_its_reason(http: httpx.Client) -> None:
     sent = call(result(ANC, 0.9), result(PLATELETS, 41), result(HEMOGLOBIN, 83))
     (card,) = cards_of(http, sent)
     assert "**Set aside or doubted:**" in card["detail"]
-    assert "- hemoglobin of 2024-03-05: Outside 1 to 25 g/dL" in card["detail"]
+    assert "- hemoglobin of 2024-03-05: Outside 2 to 25 g/dL" in card["detail"]
 
 
 def test_text_of_the_chart_cannot_become_markup(http: httpx.Client) -> None:
