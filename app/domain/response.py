@@ -323,6 +323,7 @@ class _Judge:
         takings = ([baseline] if baseline else []) + [m.taken for m in used]
         counts = tuple(dict.fromkeys(c for taking in takings for c in taking.counts))
         supporting = [s for t in takings for s in (*t.confounders, *t.dependence_sources)]
+        supporting += (s for t in takings for count in t.excluded for s in count.sources)
         findings = judged.findings if judged else None
         needs, needs_transfusions, unconfirmed = self._needs(judged)
         return ResponseAssessment(
@@ -392,17 +393,15 @@ class _Judge:
             for c in everything
             if not c.when.after(start) and (start.precise or c.when.last <= start.first)
         ]
-        days = [c.when.last for c in before if c.analyte in _COUNTED]
-        days = [d for d in days if (start.first - d).days <= BASELINE_DAYS]
-        if not days:
-            return None
         known = self.course._replace(
             transfusions=tuple(
                 t for t in self.course.transfusions if not t.when.begins_after(start)
             ),
             drugs=tuple(d for d in self.course.drugs if not d.when.begins_after(start)),
         )
-        return self._timeline(known, before).at(max(days))
+        timeline = self._timeline(known, before)
+        near = (d for d in reversed(timeline.days()) if (start.first - d).days <= BASELINE_DAYS)
+        return next((taken for day in near if _newest_of(taken := timeline.at(day)) == day), None)
 
     def _timeline(
         self, course: Course, counts: Iterable[Count], independence_days: int = DEPENDENCE_DAYS
@@ -422,7 +421,7 @@ class _Judge:
         moments = []
         for day in timeline.days():
             taken = timeline.at(day)
-            if taken.counts:
+            if _newest_of(taken) == day:
                 findings = taken.findings._replace(baseline=baseline.findings)
                 days_after = (day - start.first).days
                 moments.append(Moment(day, days_after, self._verdict(findings), taken, findings))
@@ -665,6 +664,11 @@ def _above_normal(judged: Moment) -> Iterator[Remark]:
         if above and analyte is not Analyte.RETICULOCYTES:
             text = f"{analyte.title} above the upper limit of normal: recovered, since not low."
             yield Remark("above-normal", Severity.INFORMATION, text, places(above))
+
+
+def _newest_of(taken: Baseline) -> date | None:
+    """The day of the newest count judged: a day of which none is judged is no day of its own."""
+    return max((count.when.last for count in taken.counts), default=None)
 
 
 def _as_reported(taken: Baseline, analyte: Analyte) -> Count | None:

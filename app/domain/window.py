@@ -62,6 +62,8 @@ class Baseline(NamedTuple):
     """The counts judged, as the laboratory gave them."""
     passed_over: Chosen
     """Those worked out for the moment of a count that was measured: the measured one stands."""
+    excluded: tuple[Count, ...]
+    """Older exact counts that a newer bound excludes: else one older still would be judged."""
     findings: Findings
     confounders: tuple[Source, ...]
     dependence_sources: tuple[Source, ...]
@@ -115,6 +117,7 @@ def take_baseline(
         last_day=newest,
         chosen=chosen,
         passed_over={a: one.passed_over for a, one in judged.items() if one.passed_over},
+        excluded=tuple([count for one in judged.values() for count in one.excluded]),
         findings=Findings(
             supported, known.dependent, known.independent, known.units, course.sex, child
         ),
@@ -177,6 +180,8 @@ class _Judged(NamedTuple):
     counts: tuple[Count, ...]
     passed_over: tuple[Count, ...] = ()
     """Those worked out for the same moment, where the laboratory's own count stands."""
+    excluded: tuple[Count, ...] = ()
+    """Exact ones that a newer bound excludes."""
 
 
 def _judged(counts: list[Count], window_days: int) -> _Judged:
@@ -191,7 +196,8 @@ def _judged(counts: list[Count], window_days: int) -> _Judged:
     rest = [c for c in counts if c.value.exact is None and id(c) not in standing]
     newer = [c for c in rest if any(c.when.begins_after(t.when) for t in told)]
     if any(_excludes(c, t, window_days) for c in newer for t in told):
-        return _judged(newer, window_days)
+        bound = _judged(newer, window_days)
+        return bound._replace(excluded=(*told, *bound.excluded))
     beside = [
         c
         for c in rest

@@ -301,7 +301,12 @@ def _supporting_of(counts: Iterable[Count], supporting: Iterable[Source]) -> lis
         for reference in (source.reference, *source.lenders)
         if _is_report(reference)
     ]
-    found += [source.reference for source in supporting if source.reference]
+    found += [
+        reference
+        for source in supporting
+        for reference in (source.reference, *source.lenders)
+        if reference
+    ]
     return [
         {"url": SUPPORTING_INFO, "valueReference": {"reference": reference}}
         for reference in dict.fromkeys(found)
