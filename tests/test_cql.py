@@ -194,6 +194,8 @@ NOT_STATED = {
     "reports-of-two-patients": "what reports lend",
     "merged-patient": "Patient.link",
     "amended-older-draw": "what replaces what",
+    "wrong-unit-right-range": "the laboratory's own range of normal",
+    "platelet-clumps": "what is said of the specimen",
 }
 
 
@@ -300,11 +302,12 @@ def test_every_criterion_has_a_definition_of_its_own() -> None:
 def test_the_engine_runs_over_most_of_the_fixtures() -> None:
     stories = {chart.story for chart in INSIDE}
     assert len(INSIDE) >= 85
-    assert {chart.story for chart in CHARTS} - stories == {
+    assert {chart.story for chart in CHARTS} - stories - set(NOT_STATED) == {
         "anc-as-text",
         "anc-below-0-5",
         "anc-below-2",
         "platelets-at-least-100",
+        "platelets-in-german-text",
         "unit-missing",
     }
 

@@ -1148,7 +1148,9 @@ def normal(low: str | None, high: str | None, unit: str | None, **over: Any) -> 
 @pytest.mark.parametrize(
     ("code", "value", "unit", "low", "high", "doubted"),
     [
+        (PLATELETS, "150", "/uL", "150", "400", True),
         (PLATELETS, "1500", "/uL", "150", "400", True),
+        (HEMOGLOBIN, "13.4", "g/L", "13.5", "17.5", True),
         (PLATELETS, "45", "10*9/L", "150", "400", False),
         (PLATELETS, "45", "10*9/L", "10", "49.9", True),
         (PLATELETS, "45", "10*9/L", "10", "50", False),
@@ -1363,3 +1365,97 @@ def test_a_warning_beside_the_data_comes_back(severity: str) -> None:
 @pytest.mark.parametrize("issue", [[], "x", [{"severity": 5}], [{"severity": "information"}], None])
 def test_an_outcome_that_says_nothing_is_no_remark(issue: Any) -> None:
     assert ask(platelets(), {"resourceType": "OperationOutcome", "issue": issue}).issues == []
+
+
+# What the laboratory says of the specimen
+
+CLUMPS = "Platelet clumps seen"
+NOTE = {"note": [{"text": CLUMPS}]}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        NOTE,
+        {"note": [{"text": "Repeated."}, {"text": CLUMPS}]},
+        {"interpretation": [{"text": CLUMPS}]},
+        {"interpretation": [{"coding": [{"code": "A", "display": CLUMPS}]}]},
+    ],
+)
+@pytest.mark.parametrize(
+    ("value", "truth"), [("45", "unknown"), ("70", "unknown"), ("70.1", "not-met")]
+)
+def test_platelets_that_clump_are_at_least_as_many_as_were_counted(
+    told: Json, value: str, truth: str
+) -> None:
+    answer = ask(platelets(value, **told))
+    assert (answer.platelets, answer.issues) == (truth, [("specimen-doubt", HERE)])
+
+
+def test_clumps_on_other_counts_than_platelets_change_nothing() -> None:
+    answer = ask(observation(ANC, "1.0", "10*9/L", **NOTE))
+    assert (answer.neutrophils, answer.issues) == ("met", [])
+
+
+def test_clumps_leave_nothing_of_an_upper_bound() -> None:
+    answer = ask(platelets(valueQuantity=quantity("45", "10*9/L", comparator="<"), **NOTE))
+    assert (answer.platelets, answer.issues) == ("unknown", [("specimen-doubt", HERE)])
+
+
+@pytest.mark.parametrize(
+    "text", ["Clotted", "Hemolysed specimen", "Sample diluted", "Contaminated"]
+)
+@pytest.mark.parametrize(("code", "value"), [(ANC, "1.0"), (PLATELETS, "45")])
+def test_a_count_of_a_spoilt_specimen_is_set_aside(code: str, value: str, text: str) -> None:
+    answer = ask(observation(code, value, "10*9/L", note=[{"text": text}]))
+    assert answer.issues == [("specimen-doubt", HERE)]
+
+
+@pytest.mark.parametrize("text", ["No platelet clumps seen", "Not clotted", "EDTA whole blood"])
+def test_a_doubt_that_is_denied_is_none(text: str) -> None:
+    answer = ask(platelets(note=[{"text": text}]))
+    assert (answer.platelets, answer.issues) == ("met", [])
+
+
+@pytest.mark.parametrize("system", [None, "http://terminology.hl7.org/CodeSystem/v2-0493"])
+@pytest.mark.parametrize(
+    ("condition", "truth"),
+    [
+        ({"coding": [{"code": "CLOT"}]}, "unknown"),
+        ({"coding": [{"code": "HEM"}]}, "unknown"),
+        ({"coding": [{"code": "ROOM"}]}, "met"),
+        ({"text": "clotted"}, "unknown"),
+        ({"text": CLUMPS}, "unknown"),
+        ({"text": "No clots"}, "met"),
+    ],
+)
+@pytest.mark.parametrize("contained", [True, False])
+def test_the_specimens_condition_tells_of_its_counts(
+    condition: Json, truth: str, system: str | None, contained: bool
+) -> None:
+    coding = [{"system": system, **c} if system else c for c in condition.get("coding", [])]
+    specimen = {
+        "resourceType": "Specimen",
+        "id": "s",
+        "condition": [condition | ({"coding": coding} if coding else {})],
+    }
+    if contained:
+        answer = ask(platelets(specimen={"reference": "#s"}, contained=[specimen]))
+    else:
+        answer = ask(platelets(specimen={"reference": "Specimen/s"}), specimen)
+    assert answer.platelets == truth
+    assert answer.issues == ([] if truth == "met" else [("specimen-doubt", HERE)])
+    assert ask(platelets(specimen={"reference": "Specimen/t"}), specimen).platelets == "met"
+
+
+def test_the_note_of_a_panel_holds_for_its_components_and_members() -> None:
+    component = {"code": loinc(PLATELETS), "valueQuantity": quantity("45", "10*9/L")}
+    panel = observation(PANEL, "", "", valueQuantity=None, component=[component], **NOTE)
+    assert ask(panel).issues == [("specimen-doubt", f"{HERE}.component[0]")]
+    member = {"reference": "Observation/p"}
+    panel = observation(PANEL, "", "", valueQuantity=None, hasMember=[member], **NOTE)
+    assert ask(platelets(id="p"), panel).issues == [("specimen-doubt", HERE)]
+
+
+def test_a_note_that_cannot_be_read_may_hide_a_doubt() -> None:
+    assert ask(platelets(note=[{"text": 3}])).issues[0][0] == "not-fhir"

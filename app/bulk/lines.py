@@ -33,12 +33,13 @@ from app.fhir.resources import (
     Procedure,
     Readable,
     Reference,
+    Specimen,
     Valued,
 )
 from app.fhir.subjects import Subjects, literal_of
 from app.fhir.times import effective, when
 from app.fhir.treatments import drug_of, transfused
-from app.fhir.values import SetAside, meaning_of
+from app.fhir.values import SetAside, doubt_of_specimen, meaning_of
 
 _READ_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Readable))
 _PLAIN: dict[Analyte, str] = {
@@ -193,9 +194,19 @@ def route(found: Readable, code_map: CodeMap | None) -> Routed | None:
         return _medication(found, name) if name else None
     inside = list(_contained(found)) if found.contained else []
     key = _key_in(found.subject, found)
+    if isinstance(found, Specimen):
+        # Without a patient it would have to be looked for from every result.
+        return Routed(key, name, _logical(key)) if key and name and _is_doubted(found) else None
     if inside or not _useless(found, code_map):
         return _kept(found, name, key, inside)
     return _presence(found, name, key) if isinstance(found, Observation) else None
+
+
+def _is_doubted(specimen: Specimen) -> bool:
+    try:
+        return doubt_of_specimen(specimen) is not None
+    except SetAside:
+        return False
 
 
 def _medication(found: Medication, name: str) -> Routed:

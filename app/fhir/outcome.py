@@ -56,6 +56,7 @@ ISSUES: Final[dict[str, tuple[str, str]]] = {
     "several-courses": ("processing", "More than one course of treatment: the first is judged."),
     "severe-limit-disputed": ("informational", "Another published limit changes the answer."),
     "source-warning": ("incomplete", "The source says that data may be missing from the answer."),
+    "specimen-doubt": ("business-rule", "The laboratory doubts the specimen or its count."),
     "stale": ("business-rule", "The newest counts are long before the day judged."),
     "status-excluded": ("business-rule", "A status that is not a result to rely on."),
     "superseded": ("informational", "Replaced by a newer version or result."),

@@ -36,6 +36,7 @@ from app.domain.counts import (
 from app.domain.derivation import derived_counts, impossible_pairs
 from app.domain.effort import spend
 from app.domain.window import places
+from app.fhir.doubts import Doubt, worst
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
@@ -63,6 +64,7 @@ from app.fhir.resources import (
     Readable,
     ReadBody,
     Reference,
+    Specimen,
     Valued,
     told_by,
 )
@@ -77,9 +79,12 @@ from app.fhir.values import (
     SetAside,
     applies,
     dose_of,
+    doubt_of_specimen,
+    doubt_told,
     meaning_of,
     normal_ranges_of,
     short,
+    under_doubt,
     value_of,
 )
 
@@ -423,6 +428,7 @@ class _Reader:
         people: list[tuple[PatientResource, str | None]] = []
         subjects: set[tuple[str, str]] = set()
         lending: list[tuple[int, Item, tuple[Reference, ...]]] = []
+        without_time: list[Item] = []
         for item in items:
             resource = item.resource
             if isinstance(resource, Observation):
@@ -432,7 +438,8 @@ class _Reader:
                 if item.container is None:
                     people.append((resource, item.full_url))
                 continue
-            elif isinstance(resource, Medication):
+            elif isinstance(resource, (Medication, Specimen)):
+                without_time.append(item)
                 continue
             elif isinstance(resource, DiagnosticReport) and resource.status not in _WITHDRAWN:
                 lending.append((0, item, resource.result))
@@ -451,6 +458,18 @@ class _Reader:
             self._subjects.key_of_patient(person, url): _person(person) for person, url in people
         }
         self._lenders = self._find_lenders(lending)
+        self._doubted = {
+            item.place: doubt for item in without_time if (doubt := self._doubt_of_specimen(item))
+        }
+
+    def _doubt_of_specimen(self, item: Item) -> Doubt | None:
+        if not isinstance(item.resource, Specimen):
+            return None
+        try:
+            return doubt_of_specimen(item.resource)
+        except SetAside as aside:
+            self._set_aside(item, "", aside)
+            return None
 
     @cached_property
     def _by_reference(self) -> dict[str, Item]:
@@ -622,8 +641,11 @@ class _Reader:
         ):
             self._refuse_what_does_not_stand(item, observation, valued, owner[0])
         declared = by.unit if by else ""
-        interval, repairs = value_of(valued, row, declared)
         ranges = normal_ranges_of(valued, row, declared) if valued.referenceRange else ()
+        interval, repairs = value_of(valued, row, declared)
+        if valued.interpretation or observation.note or self._doubted or len(lending) > 1:
+            interval, doubts = under_doubt(interval, row, self._doubt(lending, valued))
+            repairs += doubts
         text = observation.effectiveDateTime
         moment = when(text) if text else None
         dating = item
@@ -665,15 +687,22 @@ class _Reader:
                     "A time without seconds or zone is no instant: the day was taken.",
                 ),
             )
-        if by is not None:
-            repairs = chart.without_maps(said + repairs, place, by.map)
-        elif said:
-            repairs = said + repairs
-        for code, text in repairs:
-            chart.remarks.append(Remark(code, Severity.INFORMATION, text, (place,)))
-        if row.doubtful:
-            text = f"{row.display}: {row.doubtful}."
-            chart.remarks.append(Remark("doubtful-method", Severity.WARNING, text, (place,)))
+        if repairs or said or by is not None or row.doubtful:
+            _say(chart, meaning, repairs, place)
+
+    def _doubt(self, lending: Sequence[Item], valued: Valued) -> Doubt | None:
+        """What the laboratory says of the specimen, by the result, its panels or the Specimen."""
+        remarks = [valued.interpretation]
+        told: set[Doubt | None] = set()
+        for lender in lending:
+            one = lender.resource
+            if not isinstance(one, Observation):
+                continue
+            remarks += (one.note, one.interpretation)
+            if self._doubted and one.specimen:
+                specimen = self._resolve(one.specimen, lender)
+                told.add(self._doubted.get(specimen.place) if specimen else None)
+        return worst({*told, doubt_told(*remarks)})
 
     def _normal(self, key: str, ranges: Ranges, moment: When) -> Interval | None:
         """The laboratory's own range of normal for this patient; None where none is for sure."""
@@ -922,6 +951,20 @@ def _date(lending: Sequence[Item]) -> tuple[When, Item]:
         "no-date",
         "The result has no date, and nothing lends it one: fill Observation.effectiveDateTime.",
     )
+
+
+def _say(chart: _Chart, meaning: Meaning, repairs: Repairs, place: str) -> None:
+    """What was repaired or doubted of one result, as remarks."""
+    row, by, said = meaning
+    repairs = said + repairs
+    if by is not None:
+        repairs = chart.without_maps(repairs, place, by.map)
+    for code, text in repairs:
+        severity = Severity.WARNING if code == "specimen-doubt" else Severity.INFORMATION
+        chart.remarks.append(Remark(code, severity, text, (place,)))
+    if row.doubtful:
+        text = f"{row.display}: {row.doubtful}."
+        chart.remarks.append(Remark("doubtful-method", Severity.WARNING, text, (place,)))
 
 
 def _standing(results: list[_Result]) -> tuple[tuple[Count, ...], list[Remark]]:

@@ -33,6 +33,13 @@ class Concept(Element):
     text: str | None = None
 
 
+class Said(Element):
+    """What both an Annotation and a CodeableConcept may say in words."""
+
+    text: str | None = None
+    coding: tuple[Coding, ...] = ()
+
+
 class Identifier(Element):
     system: str | None = None
     value: str | None = None
@@ -138,6 +145,7 @@ class Valued(Dated, kw_only=True):
     valueDateTime: Raw = ABSENT
     valuePeriod: Raw = ABSENT
     dataAbsentReason: Concept | None = None
+    interpretation: Raw = ABSENT
     referenceRange: Raw = ABSENT
 
 
@@ -148,6 +156,7 @@ class Component(Valued):
 class Observation(Valued, kw_only=True, tag="Observation", tag_field="resourceType"):
     identifier: Raw = ABSENT
     focus: tuple[Reference, ...] = ()
+    note: Raw = ABSENT
     specimen: Reference | None = None
     hasMember: tuple[Reference, ...] = ()
     component: tuple[Component, ...] = ()
@@ -264,6 +273,12 @@ class MedicationStatement(
             self.status = _status_of(self.adherence)
 
 
+class Specimen(Resource, kw_only=True, tag="Specimen", tag_field="resourceType"):
+    subject: Reference | None = None
+    condition: Raw = ABSENT
+    note: Raw = ABSENT
+
+
 class Medication(Resource, kw_only=True, tag="Medication", tag_field="resourceType"):
     code: Concept | None = None
 
@@ -305,6 +320,7 @@ Readable = (
     | MedicationAdministration
     | MedicationStatement
     | Medication
+    | Specimen
 )
 
 
@@ -396,6 +412,7 @@ DECODE_LABELLED = msgspec.json.Decoder(Labelled).decode
 DECODE_META = msgspec.json.Decoder(Meta | None).decode
 DECODE_OUTCOME = msgspec.json.Decoder(Outcome).decode
 DECODE_QUANTITY = msgspec.json.Decoder(Quantity | None).decode
+DECODE_SAID = msgspec.json.Decoder(tuple[Said, ...] | None).decode
 DECODE_RANGES = msgspec.json.Decoder(tuple[ReferenceRange, ...] | None).decode
 DECODE_TYPED = msgspec.json.Decoder(Typed).decode
 

@@ -12,17 +12,21 @@ import msgspec
 from msgspec import Raw
 
 from app.domain.counts import EXACT, Analyte, Interval, Sex
+from app.domain.effort import spend
 from app.fhir import codes, units
 from app.fhir.codes import Dimension, LoincRow
+from app.fhir.doubts import Doubt, doubt_of, worst
 from app.fhir.kept import Kept, digest, for_a_request
 from app.fhir.maps import CodeMap, Mapped
 from app.fhir.resources import (
     DECODE_CONCEPT,
     DECODE_QUANTITY,
     DECODE_RANGES,
+    DECODE_SAID,
     Concept,
     Quantity,
     ReferenceRange,
+    Specimen,
     Valued,
     told_by,
 )
@@ -448,6 +452,45 @@ def _end(
     except SetAside:
         return None
     return EXACT.multiply(value, factor)
+
+
+def doubt_told(*remarks: Raw) -> Doubt | None:
+    """The worst that notes and interpretations say of a specimen; SetAside: they are not FHIR."""
+    raws = [bytes(raw) for raw in remarks if raw]
+    spend(sum(map(len, raws)) // 8)
+    return worst({(_doubt_in if len(r) < _LONGEST else _doubt_in.__wrapped__)(r) for r in raws})
+
+
+@for_a_request(1024)
+def _doubt_in(raw: bytes) -> Doubt | None:
+    said = _read(DECODE_SAID, raw, "") or ()
+    texts = (text for one in said for text in (one.text, *(c.display for c in one.coding)))
+    return worst({doubt_of(text) for text in texts if text})
+
+
+# Of HL7 v2 table 0493: clotted, contaminated, hemolyzed.
+_SPOILT_CONDITIONS = {"CLOT", "CON", "HEM"}
+
+
+def doubt_of_specimen(specimen: Specimen) -> Doubt | None:
+    """What a Specimen's condition and notes say of it; SetAside: they are not FHIR."""
+    for said in _read(DECODE_SAID, bytes(specimen.condition), ".condition") or ():
+        if any(coding.code in _SPOILT_CONDITIONS for coding in said.coding):
+            return Doubt.SPOILT
+    return doubt_told(specimen.condition, specimen.note)
+
+
+def under_doubt(interval: Interval, row: LoincRow, doubt: Doubt | None) -> tuple[Interval, Repairs]:
+    """What a doubted count still tells, and that it is doubted. SetAside: it tells nothing."""
+    if doubt is Doubt.SPOILT:
+        text = "The laboratory calls the specimen clotted, hemolysed, diluted or contaminated."
+        raise SetAside("specimen-doubt", f"{text} Not used: repeat the count.")
+    if doubt is None or row.analyte is not Analyte.PLATELETS:
+        return interval, ()
+    text = "The laboratory tells of clumped platelets: the count is a lower bound."
+    if interval.low is None:
+        raise SetAside("specimen-doubt", f"{text} Of an upper bound nothing is left.")
+    return Interval(interval.low, None, interval.low_included), (("specimen-doubt", text),)
 
 
 _MILLIGRAMS = {"mg": Decimal(1), "g": Decimal(1000), "ug": Decimal("0.001")}
