@@ -1,14 +1,15 @@
 """Bodies made to take the service from others: seconds to the answer, and health checks beside it.
 
-`python -m benchmarks.hostile [BYTES ...]` serves on loopback with the defaults and sends every
-shape at each size (by default 100 kB, 1 MB and 15.8 MB), one after the other, while health checks
-go on; then the worst four together.
+`python -m benchmarks.hostile [BYTES ...] [NAME]` serves on loopback with the defaults and sends
+every shape (or those with NAME in theirs) at each size (by default 100 kB, 1 MB and 15.8 MB), one
+after the other, while health checks go on; then the worst four together.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 import threading
 import time
@@ -221,6 +222,22 @@ class Health:
                 time.sleep(0.005)
 
 
+def _cpu_seconds(process: int) -> float:
+    """The time on a processor that the process and its children have taken, those ended too."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = stat.read_text().rpartition(")")
+        except OSError:
+            continue
+        fields = rest.split()
+        if name.startswith(f"{process} "):
+            ticks += sum(map(int, fields[11:15]))
+        elif int(fields[1]) == process:
+            ticks += sum(map(int, fields[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _memory(process: int) -> float:
     """What the process and its children hold for themselves, in MB."""
     total = 0
@@ -248,33 +265,44 @@ class Memory:
             time.sleep(0.02)
 
 
-def main(sizes: list[int]) -> None:
-    """Prints a line for every shot."""
+def main(sizes: list[int], only: str) -> None:
+    """Prints a line for every shot whose name has `only` in it."""
     with served(OURS) as (port, process):
         pin(process)
         url = f"http://127.0.0.1:{port}"
         health, memory = Health(url), Memory(process)
+        time.sleep(3)
+        load = " ".join(f"{one:.1f}" for one in os.getloadavg())
+        print(f"load {load}; health with nothing beside it {health.worst() * 1000:.1f} ms")  # noqa: T201
         found: list[tuple[float, Shot]] = []
         with httpx.Client(base_url=url, timeout=120) as client:
             for size in sizes:
-                for shot in _shots(size):
+                for shot in (one for one in _shots(size) if only in one.name):
                     health.worst()
                     memory.most = 0
-                    begun = time.perf_counter()
+                    spent, begun = _cpu_seconds(process), time.perf_counter()
                     answer = client.post(shot.path, content=shot.body, headers=shot.headers)
                     seconds = time.perf_counter() - begun
                     found.append((seconds, shot))
-                    _say(shot, answer, seconds, health.worst(), memory.most)
+                    spent = _cpu_seconds(process) - spent
+                    _say(shot, answer, (seconds, spent), health.worst(), memory.most)
         worst = [shot for _, shot in sorted(found, key=lambda one: -one[0])[:4]]
         _together(url, worst, health, memory)
         health.stop()
 
 
-def _say(shot: Shot, answer: httpx.Response, seconds: float, health: float, memory: float) -> None:
+def _say(
+    shot: Shot,
+    answer: httpx.Response,
+    seconds: tuple[float, float],
+    health: float,
+    memory: float,
+) -> None:
     operation = shot.path.partition("?")[0].rpartition("/")[2]
     print(  # noqa: T201
         f"{shot.name:38} {operation:20} {len(shot.body) / 1e6:6.2f} MB  {answer.status_code}"
-        f" {len(answer.content) / 1e6:6.2f} MB  {seconds:6.2f} s  health {health * 1000:6.1f} ms"
+        f" {len(answer.content) / 1e6:6.2f} MB  {seconds[0]:6.2f} s"
+        f"  cpu {seconds[1]:5.2f} s  health {health * 1000:6.1f} ms"
         f"  memory {memory:4.0f} MB",
         flush=True,
     )
@@ -303,4 +331,5 @@ def _together(url: str, shots: list[Shot], health: Health, memory: Memory) -> No
 
 
 if __name__ == "__main__":
-    main([int(size) for size in sys.argv[1:]] or list(SIZES))
+    given = [one for one in sys.argv[1:] if one.isdigit()]
+    main([int(size) for size in given] or list(SIZES), "".join(set(sys.argv[1:]) - set(given)))
