@@ -26,6 +26,9 @@ def work(memory_bytes: int, grace_seconds: float) -> None:
     tasks, answers = sys.stdin.buffer, sys.stdout.buffer
     # Whatever prints must not print into an answer.
     sys.stdout = sys.stderr
+    _, most_allowed = resource.getrlimit(resource.RLIMIT_DATA)
+    if most_allowed != resource.RLIM_INFINITY:
+        memory_bytes = min(memory_bytes, most_allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     gc.collect()
     gc.freeze()
@@ -72,5 +75,9 @@ def _answer(task: Task, grace_seconds: float) -> tuple[Any, Exception | None]:
 
 
 def _resident_bytes() -> int:
-    with open("/proc/self/statm", "rb") as pages:
-        return int(pages.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    try:
+        with open("/proc/self/statm", "rb") as pages:
+            return int(pages.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        # Not Linux: the most that it has ever been does as well.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
