@@ -167,6 +167,13 @@ def test_the_alerts_are_raised_when_they_should_be() -> None:
     run("promtool", "test", "rules", DEPLOY / "prometheus" / "alerts.test.yml")
 
 
+def test_every_alert_is_explained_to_an_operator() -> None:
+    alerts = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text("utf-8"))
+    named = {rule["alert"] for group in alerts["groups"] for rule in group["rules"]}
+    told = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "operations.md").read_text("utf-8"), re.M)
+    assert {name for name in told if name.startswith("Maa")} == named
+
+
 def queries() -> Iterator[str]:
     """Every query of the alerts and of the dashboard."""
     for group in yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"]:
