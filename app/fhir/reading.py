@@ -692,17 +692,17 @@ class _Reader:
 
     def _doubt(self, lending: Sequence[Item], valued: Valued) -> Doubt | None:
         """What the laboratory says of the specimen, by the result, its panels or the Specimen."""
-        remarks = [valued.interpretation]
-        told: set[Doubt | None] = set()
+        told = doubt_told((valued.interpretation,))
         for lender in lending:
             one = lender.resource
             if not isinstance(one, Observation):
                 continue
-            remarks += (one.note, one.interpretation)
+            if one.note or one is not valued:
+                told = worst((told, doubt_told((one.note, one.interpretation))))
             if self._doubted and one.specimen:
                 specimen = self._resolve(one.specimen, lender)
-                told.add(self._doubted.get(specimen.place) if specimen else None)
-        return worst({*told, doubt_told(*remarks)})
+                told = worst((told, self._doubted.get(specimen.place) if specimen else None))
+        return told
 
     def _normal(self, key: str, ranges: Ranges, moment: When) -> Interval | None:
         """The laboratory's own range of normal for this patient; None where none is for sure."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
@@ -454,11 +454,16 @@ def _end(
     return EXACT.multiply(value, factor)
 
 
-def doubt_told(*remarks: Raw) -> Doubt | None:
+def doubt_told(remarks: Iterable[Raw]) -> Doubt | None:
     """The worst that notes and interpretations say of a specimen; SetAside: they are not FHIR."""
-    raws = [bytes(raw) for raw in remarks if raw]
-    spend(sum(map(len, raws)) // 8)
-    return worst({(_doubt_in if len(r) < _LONGEST else _doubt_in.__wrapped__)(r) for r in raws})
+    found = None
+    for remark in remarks:
+        if remark:
+            raw = bytes(remark)
+            spend(len(raw) // 8)
+            doubt = _doubt_in(raw) if len(raw) < _LONGEST else _doubt_in.__wrapped__(raw)
+            found = found if doubt is None else worst((found, doubt))
+    return found
 
 
 @for_a_request(1024)
@@ -477,7 +482,7 @@ def doubt_of_specimen(specimen: Specimen) -> Doubt | None:
     for said in _read(DECODE_SAID, bytes(specimen.condition), ".condition") or ():
         if any(coding.code in _SPOILT_CONDITIONS for coding in said.coding):
             return Doubt.SPOILT
-    return doubt_told(specimen.condition, specimen.note)
+    return doubt_told((specimen.condition, specimen.note))
 
 
 def under_doubt(interval: Interval, row: LoincRow, doubt: Doubt | None) -> tuple[Interval, Repairs]:
