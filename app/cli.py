@@ -216,6 +216,13 @@ def _add_bulk_options(command: argparse.ArgumentParser, required: bool) -> None:
         "--out", metavar="DIR", required=required, help="write the results of an export here"
     ).complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     command.add_argument(
+        "--assessments",
+        choices=["all", "open", "met", "none"],
+        default="all",
+        help="which are written as FHIR: all, open (met, or what may still be), met, or none; "
+        "the table has everybody (all)",
+    )
+    command.add_argument(
         "--workers",
         type=_positive,
         default=os.cpu_count() or 1,
@@ -359,6 +366,7 @@ def _bulk(options: argparse.Namespace, operation: str) -> int:
             options.workers,
             options.memory,
             code_map,
+            options.assessments,
         )
     except RequestError as error:
         _print_faults(error)

@@ -14,13 +14,16 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks.generate import entries_of
+from benchmarks.generate import ANALYTES, CHEMISTRY, NORMAL, entries_of
 
 Json = dict[str, Any]
 LOINC = "http://loinc.org"
 UCUM = "http://unitsofmeasure.org"
 SNOMED = "http://snomed.info/sct"
 _FILES = 3  # of Observations
+_IN_NO_ORDER = 20
+"""Patients of a hospital whose lines are mixed."""
+_ONE_IN = 300
 
 
 def export(
@@ -31,12 +34,15 @@ def export(
     messy: bool = False,
     server: str = "",
     together: int = 25_000,
+    hospital: bool = False,
 ) -> None:
     """Write an export of so many Observations, `each` a patient, and what belongs to them.
 
     The lines of so many patients `together` are in no order; all of them are in memory at once.
     `messy` spoils about one line in three, in every way known. `server` is the base URL that
-    absolute references name, and that a manifest beside the files names.
+    absolute references name, and that a manifest beside the files names. A `hospital` is no ward
+    of hematology: one patient in 300 has low counts, 60% of the results are no blood counts, and
+    the patients are mostly in order, as servers write them.
     """
     rng = random.Random(seed)  # noqa: S311 test data, no secret
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,11 +55,12 @@ def export(
             return files[name]
 
         numbers = range(-(-observations // each))
+        together = min(together, _IN_NO_ORDER) if hospital else together
         for first in range(0, len(numbers), together):
             lines = [
                 line
                 for number in numbers[first : first + together]
-                for line in _lines(rng, number, each, messy, server)
+                for line in _lines(rng, number, each, messy, server, hospital)
             ]
             rng.shuffle(lines)
             for kind, line in lines:
@@ -67,9 +74,13 @@ def export(
 
 
 def _lines(
-    rng: random.Random, number: int, each: int, messy: bool, server: str
+    rng: random.Random, number: int, each: int, messy: bool, server: str, hospital: bool
 ) -> Iterator[tuple[str, bytes]]:
-    resources = [entry["resource"] for entry in entries_of(rng, number, each)]
+    analytes = ANALYTES
+    if hospital:
+        analytes = (ANALYTES[:4] if number % _ONE_IN == 0 else NORMAL) + CHEMISTRY
+        each = rng.randrange(1, 2 * each)
+    resources = [entry["resource"] for entry in entries_of(rng, number, each, analytes)]
     patient = resources[0]["subject"]["reference"].removeprefix("Patient/")
     resources += _beside(rng, patient, date.fromisoformat(resources[0]["effectiveDateTime"][:10]))
     for resource in resources:
@@ -396,6 +407,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2003)
     parser.add_argument("--server", default="")
     parser.add_argument("--messy", action="store_true")
+    parser.add_argument("--hospital", action="store_true")
     parser.add_argument("--together", type=int, default=25_000)
     options = parser.parse_args()
     export(**vars(options))

@@ -23,6 +23,26 @@ ANALYTES = (
     ("60474-4", "Reticulocytes [#/volume] in Blood by Automated count", 0, "10*9/L",
      (15, 90), (30, 100)),
 )  # fmt: skip
+# What most of a hospital's results are, of patients whose blood counts are normal.
+CHEMISTRY = (
+    ("2345-7", "Glucose [Mass/volume] in Serum or Plasma", 0, "mg/dL", (70, 140), (70, 99)),
+    ("2160-0", "Creatinine [Mass/volume] in Serum or Plasma", 2, "mg/dL", (0.5, 1.6), (0.6, 1.2)),
+    ("2951-2", "Sodium [Moles/volume] in Serum or Plasma", 0, "mmol/L", (130, 148), (136, 145)),
+    ("2823-3", "Potassium [Moles/volume] in Serum or Plasma", 1, "mmol/L", (3.2, 5.4), (3.5, 5.1)),
+    ("1742-6", "Alanine aminotransferase [Enzymatic activity/volume] in Serum or Plasma", 0, "U/L",
+     (8, 70), (7, 56)),
+    ("1988-5", "C reactive protein [Mass/volume] in Serum or Plasma", 1, "mg/L", (0.2, 60), (0, 5)),
+)  # fmt: skip
+NORMAL = (
+    ("6690-2", "Leukocytes [#/volume] in Blood by Automated count", 1, "10*3/uL",
+     (4.0, 12.0), (4.5, 11.0)),
+    ("751-8", "Neutrophils [#/volume] in Blood by Automated count", 2, "10*3/uL",
+     (1.8, 8.5), (1.8, 7.7)),
+    ("777-3", "Platelets [#/volume] in Blood by Automated count", 0, "10*3/uL",
+     (130, 420), (150, 400)),
+    ("718-7", "Hemoglobin [Mass/volume] in Blood", 1, "g/dL",
+     (10.0, 16.5), (12.0, 16.0)),
+)  # fmt: skip
 DAYS_BETWEEN_DRAWS = 7
 FIRST_DAY = date(2020, 1, 6)
 
@@ -39,14 +59,16 @@ def bundle(observations: int = 40, patients: int = 1, seed: int = 2003) -> bytes
     return json.dumps(whole, separators=(",", ":")).encode()
 
 
-def entries_of(rng: random.Random, number: int, observations: int) -> Iterator[Json]:
+def entries_of(
+    rng: random.Random, number: int, observations: int, analytes: tuple[Any, ...] = ANALYTES
+) -> Iterator[Json]:
     """One patient's entries, with Observations of one draw after the other."""
     patient = f"{rng.randrange(16**8):08x}-{number}"
     first = FIRST_DAY + timedelta(days=rng.randrange(1500))
     for index in range(observations):
-        draw, analyte = divmod(index, len(ANALYTES))
+        draw, analyte = divmod(index, len(analytes))
         day = (first + timedelta(days=draw * DAYS_BETWEEN_DRAWS)).isoformat()
-        resource = _observation(rng, patient, draw, day, ANALYTES[analyte])
+        resource = _observation(rng, patient, draw, day, analytes[analyte])
         yield {"fullUrl": f"https://lab.example/fhir/Observation/{resource['id']}",
                "resource": resource}  # fmt: skip
 

@@ -18,7 +18,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from app import cli
-from app.bulk import exports, results
+from app.bulk import files, results
 from app.bulk import spark as bulk
 from app.bulk.judging import Question
 from app.fhir.maps import read_code_maps
@@ -80,7 +80,7 @@ def on_one_machine(source: Path, out: Path, *options: str, operation: str = "scr
 
 def on_spark(spark: Any, source: Path, out: Path, operation: str = "eligibility") -> Path:
     """The results of the same in Spark."""
-    bulk.assess(spark, [source], Question(operation, (), 30), out)
+    bulk.assess(spark, [source], Question(operation, (), 30), out, single_files=True)
     return out
 
 
@@ -116,9 +116,36 @@ def test_how_the_work_is_split_does_not_matter(
     spark: Any, messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = on_one_machine(messy, tmp_path / "one")
-    monkeypatch.setattr(bulk, "_TASK_BYTES", 500_000)
-    monkeypatch.setattr(bulk, "chunks_of", lambda files: exports.chunks_of(files, 300_007))
+    monkeypatch.setattr(bulk, "_LINES_A_BUCKET", 100)
+    monkeypatch.setattr(bulk, "chunks_of", lambda some: files.chunks_of(some, 300_007))
     same_results(expected, on_spark(spark, messy, tmp_path / "spark"))
+
+
+def test_executors_write_parts_that_together_are_the_files(
+    spark: Any, messy: Path, tmp_path: Path
+) -> None:
+    expected, out = on_one_machine(messy, tmp_path / "one"), tmp_path / "spark"
+    for operation in ("response", "eligibility"):  # the second in place of the first
+        bulk.assess(spark, [messy], Question(operation, (), 30), out)
+    assert {path.name for path in out.iterdir()} == {
+        *results.PARTED,
+        "errors.ndjson",
+        "measure-report.json",
+    }
+    for name in ("assessments", "set-aside"):
+        parts = sorted((out / name).glob("part-*.ndjson"))
+        assert len(parts) > 1
+        lines = [line for part in parts for line in part.read_bytes().splitlines()]
+        assert sorted(lines) == sorted((expected / f"{name}.ndjson").read_bytes().splitlines())
+    told = {}
+    for table in (out / "verdicts").glob("part-*.csv"):
+        (table.parent / "verdicts.csv").write_bytes(table.read_bytes())
+        told |= verdicts(table.parent)
+    assert told == verdicts(expected)
+    errors = [*(out / "errors").glob("part-*.ndjson"), out / "errors.ndjson"]
+    assert sorted(line for file in errors for line in file.read_bytes().splitlines()) == sorted(
+        (expected / "errors.ndjson").read_bytes().splitlines()
+    )
 
 
 def test_an_empty_export_has_nobody(spark: Any, tmp_path: Path) -> None:
@@ -127,7 +154,7 @@ def test_an_empty_export_has_nobody(spark: Any, tmp_path: Path) -> None:
     same_results(expected, on_spark(spark, source, tmp_path / "spark"))
 
 
-@pytest.mark.parametrize("after", ["_links", "chunks_of"], ids=["judged", "read"])
+@pytest.mark.parametrize("after", ["medications_of", "chunks_of"], ids=["judged", "read"])
 def test_a_file_that_vanishes_meanwhile_is_named(
     after: str, spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +167,7 @@ def test_a_file_that_vanishes_meanwhile_is_named(
         return found
 
     monkeypatch.setattr(bulk, after, then)
-    with pytest.raises(exports.ChangedError, match=f"{file} cannot be read: No such file"):
+    with pytest.raises(files.ChangedError, match=f"{file} cannot be read: No such file"):
         on_spark(spark, file, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -256,13 +283,14 @@ def test_a_cluster_comes_to_the_same_files_also_when_a_worker_is_killed(
 ) -> None:
     address, folder, worker = cluster
     expected = on_one_machine(messy, tmp_path / "one")
-    run = submit(environment, address, str(messy), "--out", str(tmp_path / "whole"))
+    options = ["--single-files", str(messy), "--out"]
+    run = submit(environment, address, *options, str(tmp_path / "whole"))
     told, log = run.communicate(timeout=SECONDS)
     assert run.returncode == 0, log
     assert "nih-daclizumab-2003 eligible: " in told
     same_results(expected, tmp_path / "whole")
 
-    run = submit(environment, address, str(messy), "--out", str(tmp_path / "killed"))
+    run = submit(environment, address, *options, str(tmp_path / "killed"))
     until(folder, "app-*-0001/*/stderr", "Running task")
     os.killpg(worker.pid, signal.SIGKILL)
     assert run.poll() is None, "It was over too soon."
@@ -285,5 +313,5 @@ def test_an_export_under_a_hospitals_own_codes_comes_to_the_same_files(
     expected = on_one_machine(source, tmp_path / "one", "--code-map", str(map_file))
     assert "code-mapped" in (expected / "set-aside.ndjson").read_text()
     question = Question("eligibility", (), 30, read_code_maps([map_file]))
-    bulk.assess(spark, [source], question, tmp_path / "spark")
+    bulk.assess(spark, [source], question, tmp_path / "spark", single_files=True)
     same_results(expected, tmp_path / "spark")

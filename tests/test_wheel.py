@@ -144,6 +144,7 @@ def test_several_workers_and_spark_executors_come_to_the_same_files(
         *["--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.ui.enabled=false"],
         *["--conf", "spark.driver.bindAddress=127.0.0.1", "--executor-memory", "512m"],
         str(installed.packages / "maa_assess" / "bulk" / "spark.py"),
+        "--single-files",
         *arguments,
         str(tmp_path / "spark"),
         SPARK_LOCAL_IP="127.0.0.1",

@@ -10,19 +10,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 
-from app.bulk.exports import ChangedError, ExportError, find_files
-from app.bulk.judging import Question, Summary
+from app.bulk.exports import find_files
+from app.bulk.files import ChangedError, ExportError
+from app.bulk.judging import Question, Written
 from app.bulk.machine import StoppedError, run
-from app.bulk.results import ERRORS, BusyError, has_pyarrow, locked, owned
+from app.bulk.parts import tallied
+from app.bulk.results import ERRORS, BusyError, for_owner_only, locked
 from app.fhir.maps import CodeMap
 from app.settings import read_settings
 
@@ -38,18 +39,28 @@ def assess_exports(
     workers: int,
     memory_mib: int,
     code_map: CodeMap | None = None,
+    assessments: str = "all",
 ) -> int:
-    """Assess exports into the directory `out`; the exit code.
+    """Assess exports into the directory `out`; the exit code. `assessments` is a `Written`.
 
     0: done, also where single lines were not read. 1: done, and nobody to assess. 2: bad usage, or
     an export that cannot be read. 3: stopped; the same call goes on. Raises RequestError for a bad
     parameter.
     """
-    question = Question(operation, query, read_settings().window_days, code_map)
+    question = Question(
+        operation, query, read_settings().window_days, code_map, Written(assessments)
+    )
     question.request()
+    with for_owner_only():
+        return _assess(exports, question, out, workers, memory_mib * 1024**2)
+
+
+def _assess(
+    exports: Sequence[Path], question: Question, out: Path, workers: int, memory_bytes: int
+) -> int:
     try:
         files, notes = find_files(exports)
-        owned(out)
+        out.mkdir(parents=True, exist_ok=True)
     except ExportError as error:
         return _say(str(error), BAD_USAGE)
     except OSError as error:
@@ -58,16 +69,16 @@ def assess_exports(
         _say(note)
     try:
         with locked(out), _progress() as progress:
-            summary, errors = run(files, question, out, workers, memory_mib * 1024**2, progress)
+            summary = run(files, question, out, workers, memory_bytes, progress)
     except (BusyError, StoppedError, ChangedError, KeyboardInterrupt, OSError) as error:
         return _say(*_ended_by(error, out))
-    _print_summary(summary, out)
-    if errors:
-        _say(f"{errors} lines or results belong to nobody or cannot be read: see {out / ERRORS}.")
-    if operation == "response" and not summary.treated:
+    results = _shown(f"Results are in {out}.")
+    sys.stdout.writelines(f"{line}\n" for line in (*tallied(summary.tally), results))
+    if summary.problems:
+        count = len(summary.problems)
+        _say(f"{count} lines or results belong to nobody or cannot be read: see {out / ERRORS}.")
+    if question.responses and not summary.treated:
         _say("nobody has a start of treatment: there is no MeasureReport.")
-    if not has_pyarrow():
-        _say("verdicts.parquet was not written: it needs the extra `exports`.")
     return DONE if summary.tally else _say("nobody to assess", NOBODY)
 
 
@@ -90,19 +101,12 @@ def _shown(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
-def _print_summary(summary: Summary, out: Path) -> None:
-    for name, count in sorted(summary.tally.items()):
-        sys.stdout.write(f"{name}: {count}\n")
-    sys.stdout.write(_shown(f"Results are in {out}.") + "\n")
-
-
 def _progress() -> Progress:
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),

@@ -14,8 +14,7 @@ from typing import NamedTuple, get_args
 import msgspec
 from msgspec import Raw
 
-from app.domain.counts import Analyte
-from app.domain.derivation import PARTS, TOTALS
+from app.domain.needless import INFORMS
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
 from app.fhir.reading import read_courses
@@ -36,18 +35,14 @@ from app.fhir.resources import (
     Specimen,
     Valued,
 )
-from app.fhir.subjects import Subjects, literal_of
+from app.fhir.subjects import Subjects, literal_of, replaces
 from app.fhir.times import effective, when
 from app.fhir.treatments import drug_of, transfused
 from app.fhir.values import SetAside, doubt_of_specimen, meaning_of
 
 _READ_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Readable))
-_PLAIN: dict[Analyte, str] = {
-    analyte: analyte.name for analyte in Analyte if analyte is not Analyte.BODY_WEIGHT
-}
-TOTAL_NAMES = frozenset(analyte.name for analyte in TOTALS)
-PART_NAMES = frozenset(analyte.name for analyte in PARTS - TOTALS)
-"""Counts are worked out from these and a total: where there are any, older totals matter too."""
+NO_COUNT, TO_BE_READ = "", "?"
+"""Of a result whose code alone does not tell which count it is."""
 _A_DAY = len("2024-03-05")
 
 
@@ -67,8 +62,10 @@ class Head(msgspec.Struct, gc=False):
     contained: Raw = ABSENT
     hasMember: Raw = ABSENT
     component: Raw = ABSENT
+    focus: Raw = ABSENT
     modifierExtension: Raw = ABSENT
     implicitRules: Raw = ABSENT
+    identifier: Raw = ABSENT
 
 
 _DECODE_HEAD = msgspec.json.Decoder(Head).decode
@@ -116,6 +113,7 @@ def head_of(line: bytes) -> Head | None:
         or head.contained
         or head.hasMember
         or head.component
+        or head.focus
         or head.modifierExtension
         or head.implicitRules
     ):
@@ -169,15 +167,17 @@ def subject_of(raw: bytes) -> tuple[str, str]:
 
 
 def analyte_of(head: Head, code_map: CodeMap | None) -> str:
-    """What the result counts; empty where that is no blood count."""
+    """What the result counts; NO_COUNT, or TO_BE_READ where more than its code must be read."""
     try:
-        meaning = meaning_of(Observation(code=head.code), False, code_map)
+        probe = Observation(code=head.code, valueString="as if it had one")
+        meaning = meaning_of(probe, panel=False, code_map=code_map)
     except SetAside:
-        return ""
-    return _PLAIN.get(meaning.row.analyte, "") if meaning else ""
+        return TO_BE_READ
+    if meaning is None:
+        return NO_COUNT
+    return meaning.row.analyte.name if meaning.row.analyte in INFORMS else TO_BE_READ
 
 
-@lru_cache(maxsize=65536)
 def day_of(text: str) -> int:
     """The day's number; 0 where the text names none."""
     moment = when(text) if len(text) == _A_DAY else None
@@ -189,7 +189,9 @@ def route(found: Readable, code_map: CodeMap | None) -> Routed | None:
     kind = str(found.__struct_config__.tag)
     name = f"{kind}/{found.id}" if found.id else ""
     if isinstance(found, PatientResource):
-        return Routed(name or kind, name, lends=tuple(_keys_of(found)))
+        same = (_key_in(one.other, found) for one in found.link if replaces(one))
+        joins = tuple(key for key in same if key)
+        return Routed(name or kind, name, lends=tuple(_keys_of(found)), joins=joins)
     if isinstance(found, Medication):
         return _medication(found, name) if name else None
     inside = list(_contained(found)) if found.contained else []

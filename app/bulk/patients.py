@@ -1,27 +1,22 @@
-"""Lines to patients: the resources of an export, and which of them must be read together."""
+"""Lines to patients: what each line is, and the query that brings a patient's together.
+
+The query is the same for DuckDB and for Spark. It moves no line: only where each stands.
+"""
 
 from __future__ import annotations
 
-import codecs
-import gc
-import os
 from array import array
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from itertools import pairwise
-from operator import attrgetter
-from typing import IO, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import IntEnum
 from zlib import crc32
 
-import msgspec
 import numpy as np
+import pyarrow as pa
 
-from app.bulk.exports import Chunk, File, Unread, lines_of, opened
+from app.bulk.files import Chunk, File, Unread, lines_of
 from app.bulk.lines import (
-    PART_NAMES,
-    TOTAL_NAMES,
+    NO_COUNT,
+    TO_BE_READ,
     BrokenLineError,
     Head,
     analyte_of,
@@ -31,442 +26,227 @@ from app.bulk.lines import (
     route,
     subject_of,
 )
-from app.domain.counts import Count
-from app.domain.derivation import PARTS, TOTALS
+from app.domain.needless import INFORMS, SHARES
+from app.domain.window import APART_DAYS
 from app.fhir.maps import CodeMap
 
-T = TypeVar("T")
-_BROKEN = "not-fhir"
-# What is kept of a plain result, and with the first of its kind its line in the end.
-_FOUND_BYTES, _PILE_BYTES = 48, 3000
-_WHERE_BYTES = 32
-# Days that two civil dates of one moment never differ by, whatever their zones.
-APART_DAYS = 3
-BY_LINE = attrgetter("chunk", "line")
-"""The order of the files, and of their lines."""
+OBSERVATION = "Observation/"
+_A_DAY = len("2024-03-05")
+_CUT = " The file ends in this line: it may have been cut short."
 
 
-class Row(msgspec.Struct, array_like=True, gc=False):
-    """A resource on its way to its patient, and the line it stands on."""
+class Kind(IntEnum):
+    """What a row says of a line."""
 
-    key: str
-    chunk: int
-    line: int
-    """Counted from 0 within the chunk."""
-    resource: bytes
-    name: str
-    medication: str = ""
-    subject: str = ""
-    """Of a plain result that a newer one may make needless: its patient, as it names it."""
-    analyte: str = ""
-    day: int = 0
-
-
-def id_of(row: Row) -> str:
-    """The resource's id."""
-    return row.name.partition("/")[2]
-
-
-Where = tuple[int, int, int, int]
-"""A result by its id's checksum, its chunk, its line there, and where in the file that begins."""
+    PLAIN = 0
+    """A result that a newer one may make needless: dated, standing by itself, as nearly all do."""
+    READ = 1
+    """Anything else of a patient."""
+    BARE = 2
+    """Only that there is such a patient."""
+    MEDICATION = 3
+    WANTS = 4
+    """`key` needs whatever lends under `name`."""
+    LENDS = 5
+    JOINS = 6
+    """`key` and `name` belong together."""
+    BROKEN = 7
+    """It cannot be read: `name` says why."""
+    LINES = 8
+    """How many lines the chunk has."""
 
 
-class Passed(msgspec.Struct, array_like=True, gc=False):
-    """Plain results of one analyte that newer ones make needless; they can still be read."""
-
-    key: str
-    chunk: int
-    """One of the chunks they are from; all of them are of one server."""
-    subject: str
-    analyte: str
-    numbers: bytes
-    """Where each stands."""
-
-    def checksums(self) -> array[int]:
-        """The checksum of each result's id."""
-        return array("q", self.numbers)[::4]
-
-    def places(self) -> list[Where]:
-        """Where each stands."""
-        numbers = array("q", self.numbers)
-        return list(zip(numbers[::4], numbers[1::4], numbers[2::4], numbers[3::4], strict=True))
-
-
-class Problem(msgspec.Struct, array_like=True, gc=False):
-    """A line, or something on it, that was not read: where, and why."""
-
-    chunk: int
-    line: int
-    """Counted from 0 within the chunk."""
-    code: str
-    text: str
-    severity: str = "error"
+ROWS = pa.schema(
+    {
+        "kind": pa.int64(),
+        "key": pa.string(),  # the patient; where the resource names none, the resource itself
+        "name": pa.string(),  # how others refer to it; of PLAIN only OBSERVATION
+        "subject": pa.string(),  # of PLAIN, the patient as it names it
+        "analyte": pa.string(),  # of PLAIN
+        "medication": pa.string(),  # the Medication it refers to
+        "bare": pa.string(),  # all that matters of it, where that is little
+        "chunk": pa.int64(),
+        "line": pa.int64(),  # counted from 0 in its chunk
+        "start": pa.int64(),  # where in its file the line begins
+        "length": pa.int64(),
+        "day": pa.int64(),  # of PLAIN, an ordinal
+        "id": pa.int64(),  # a checksum, and one of its identifiers
+        "identifier": pa.int64(),
+    }
+)
+_TEXTS = 7
+_NO_COUNT, _TO_BE_READ = -1, -2
 
 
-class Links(msgspec.Struct, array_like=True):
-    """What of a chunk may have to be read together with other lines."""
+class _Scan:
+    """The lines of a chunk. A plain result is looked at no closer than it takes to place it."""
 
-    wants: list[tuple[str, str]] = []
-    """A name, and the key that needs whatever lends under it."""
-    joins: list[tuple[str, str]] = []
-    """Two keys that belong together."""
-    medications: list[Row] = []
-
-
-class Held(msgspec.Struct, array_like=True):
-    """Some resources of one patient, or of many."""
-
-    rows: list[Row] = []
-    passed: list[Passed] = []
-
-    def under(self, keys: Mapping[str, str]) -> Held:
-        """Those of these keys, under the new keys they have."""
-        found = Held(
-            [row for row in self.rows if row.key in keys],
-            [one for one in self.passed if one.key in keys],
-        )
-        for row in found.rows:
-            row.key = keys[row.key]
-        for one in found.passed:
-            one.key = keys[one.key]
-        return found
-
-    def by(self, partition: Callable[[str], T]) -> dict[T, Held]:
-        """By their keys' partition."""
-        found: dict[T, Held] = defaultdict(Held)
-        for row in self.rows:
-            found[partition(row.key)].rows.append(row)
-        for one in self.passed:
-            found[partition(one.key)].passed.append(one)
-        return found
-
-
-def by_patient(some: Iterable[Held], moved: Collection[str]) -> dict[str, Held]:
-    """By patient, without those that were moved to another key."""
-    patients: dict[str, Held] = defaultdict(Held)
-    for held in some:
-        for row in held.rows:
-            if row.key not in moved:
-                patients[row.key].rows.append(row)
-        for one in held.passed:
-            if one.key not in moved:
-                patients[one.key].passed.append(one)
-    return patients
-
-
-@dataclass(slots=True)
-class Lines:
-    """What some lines are."""
-
-    held: Held = field(default_factory=Held)
-    lends: list[tuple[str, str]] = field(default_factory=list)
-    """A name, and the key that lends under it."""
-    problems: list[Problem] = field(default_factory=list)
-    links: Links = field(default_factory=Links)
-    counts: dict[int, int] = field(default_factory=dict)
-    """How many lines each chunk has that was read to its end."""
-
-
-class _Reading:
-    """Lines as they come. A plain result is looked at no closer than it takes to know it needless.
-
-    Plain are dated results that stand by themselves, as nearly all do.
-    """
-
-    def __init__(
-        self,
-        files: Sequence[File],
-        chunks: Mapping[int, Chunk],
-        until: int,
-        code_map: CodeMap | None,
-    ) -> None:
-        self._code_map = code_map
-        self._files = files
-        self._chunks = chunks
+    def __init__(self, chunk: int, until: int, code_map: CodeMap | None) -> None:
+        self._chunk = chunk
         self._until = until
-        self._bare: set[bytes] = set()
-        self._analytes: dict[bytes, bytes] = {}
-        """By the code as it is written; empty where it is no blood count's."""
-        self._piles: dict[bytes, int] = {}
-        """A number for each patient's results of one analyte, by both as they are written."""
-        self._named: list[tuple[str, str, str]] = []
-        """The key, the subject and the analyte of each pile."""
-        self._found = array("q")
-        """Of each plain result its pile, its day, and where it stands: no more is ever wanted of
-        most of them."""
-        self._parts = False
-        """Whether there are percentages: then older totals matter."""
-        self._portion = Lines()
+        self._code_map = code_map
+        self._codes: dict[bytes, int] = {}
+        """By the code as it is written the number of its analyte; below 0 where it is no count's,
+        or more must be read."""
+        self._analytes: list[str] = []
+        self._subjects: dict[bytes, int] = {}
+        """By the subject as it is written the number of its patient; below 0 without one."""
+        self._patients: list[tuple[str, str]] = []
+        """The key, and the name."""
+        self._days: dict[str, int] = {}
+        self._bare: set[object] = set()
+        self._plain = array("q")
+        """Of each plain result the numbers of its patient, its analyte, and its row."""
+        self._others: list[tuple[object, ...]] = []
+        """Every other row."""
 
-    def read(self, chunk: int, number: int, place: int | None, line: bytes) -> int:
-        """Take a line in; by how many bytes what is held has grown.
-
-        `place` is where in its file it begins; None where it cannot be read again.
-        """
+    def read(self, number: int, start: int, line: bytes) -> None:
+        """Take a line in."""
         try:
             head = head_of(line)
-        except BrokenLineError as error:
-            self._portion.problems.append(_problem(chunk, number, line, str(error)))
-            return 0
-        if head is None:
-            return self._other(chunk, number, line)
-        analyte = self._analytes.get(bytes(head.code))
-        if analyte is None:
-            analyte = self._analytes[bytes(head.code)] = analyte_of(head, self._code_map).encode()
-            self._parts |= analyte.decode() in PART_NAMES
-        text = head.effectiveDateTime or ""
-        if not analyte:
-            return self._other(chunk, number, line)
-        same = bytes(head.subject) + analyte
-        pile = self._piles.get(same)
-        if pile is not None and place is not None:
-            day = day_of(text[:10])
-            if 0 < day <= self._until:
-                checksum = _checksum(head.id or "")
-                self._found.extend((pile, day, checksum, chunk, number, place))
-                return _FOUND_BYTES
-        return self._add_plain(head, analyte.decode(), chunk, number, place, line)
-
-    def _add_plain(
-        self, head: Head, analyte: str, chunk: int, number: int, place: int | None, line: bytes
-    ) -> int:
-        """A result that has no pile yet, or is none that a newer one may make needless."""
-        day = day_of((head.effectiveDateTime or "")[:10])
-        key, subject = subject_of(bytes(head.subject))
-        if not day or not key:
-            return self._other(chunk, number, line)
-        passable = analyte not in PART_NAMES and day <= self._until
-        if passable and place is not None and not (self._parts and analyte in TOTAL_NAMES):
-            pile = self._piles[bytes(head.subject) + analyte.encode()] = len(self._named)
-            self._named.append((key, subject, analyte))
-            self._found.extend((pile, day, _checksum(head.id or ""), chunk, number, place))
-            return _PILE_BYTES
-        name = f"Observation/{head.id}"
-        subject = subject if passable else ""
-        self._portion.held.rows.append(
-            Row(key, chunk, number, line, name, "", subject, analyte, day)
-        )
-        return len(line)
-
-    def _other(self, chunk: int, number: int, line: bytes) -> int:
-        """Anything but a plain result."""
-        portion = self._portion
-        try:
-            resource = resource_of(line)
+            if head is None or not self._is_plain(head, number, start, len(line)):
+                self._other(head, number, start, line)
         except BrokenLineError as error:
             if line.strip():
-                portion.problems.append(_problem(chunk, number, line, str(error)))
-            return 0
-        found = route(resource, self._code_map) if resource is not None else None
-        if found is None or (found.bare and found.bare in self._bare):
-            return 0
-        if found.bare:
-            self._bare.add(found.bare)
-        key = found.key or f"line {chunk}.{number}"
-        row = Row(key, chunk, number, found.bare or line, found.name, found.medication)
-        if found.name.startswith("Medication/"):
-            portion.links.medications.append(row)
-            return len(row.resource)
-        portion.held.rows.append(row)
-        portion.lends += ((name, key) for name in found.lends)
-        portion.links.wants += ((name, key) for name in found.wants)
-        portion.links.joins += ((key, other) for other in found.joins)
-        return len(row.resource)
+                self.note(
+                    Kind.BROKEN, str(error) if line[-1:] == b"\n" else f"{error}{_CUT}", number
+                )
 
-    def unread(self, chunk: int, number: int, text: str) -> None:
-        """Note a line that could not be had at all."""
-        self._portion.problems.append(Problem(chunk, number, _BROKEN, text))
+    def note(self, kind: Kind, name: str, number: int, key: str = "") -> None:
+        """A row that is no line of a patient."""
+        where = (self._chunk, number, 0, 0, 0, 0, 0)
+        self._others.append((int(kind), key, name, "", "", "", "", *where))
 
-    def finished(self, chunk: int, count: int) -> None:
-        """Note how many lines a chunk has."""
-        self._portion.counts[chunk] = count
-
-    def portion(self) -> Lines:
-        """What has come together."""
-        portion, self._portion = self._portion, Lines()
-        found = np.frombuffer(self._found, np.int64).reshape(-1, 6)
-        piles, days = found[:, 0], found[:, 1]
-        newest = np.zeros(len(self._named), np.int64)
-        np.maximum.at(newest, piles, days)
-        late = days > newest[piles] - APART_DAYS
-        portion.held.rows += self._late(found[late].tolist())
-        passed = found[~late]
-        passed = passed[np.argsort(passed[:, 0], kind="stable")]
-        places = passed[:, 2:].tobytes()
-        starts = [0, *(np.flatnonzero(np.diff(passed[:, 0])) + 1).tolist()] if len(passed) else []
-        for start, end in pairwise([*starts, len(passed)]):
-            key, subject, analyte = self._named[passed[start, 0]]
-            some = places[start * _WHERE_BYTES : end * _WHERE_BYTES]
-            portion.held.passed.append(Passed(key, int(passed[start, 3]), subject, analyte, some))
-        self._piles, self._named, self._found = {}, [], array("q")
-        return portion
-
-    def _late(self, found: list[list[int]]) -> Iterator[Row]:
-        """The rows of results that may be the newest."""
-        again = read_again(
-            self._files, self._chunks, [(one[2], one[3], one[4], one[5]) for one in found]
+    def _is_plain(self, head: Head, number: int, start: int, length: int) -> bool:
+        code, subject = bytes(head.code), bytes(head.subject)
+        analyte = self._codes.get(code)
+        if analyte is None:
+            analyte = self._codes[code] = self._analyte_number(head)
+        if analyte < 0:
+            return analyte == _NO_COUNT and subject in self._bare
+        patient = self._subjects.get(subject)
+        if patient is None:
+            patient = self._subjects[subject] = self._patient_number(subject)
+        text = (head.effectiveDateTime or "")[:_A_DAY]
+        day = self._days.get(text)
+        if day is None:
+            day = self._days[text] = day_of(text)
+        if patient < 0 or not 0 < day <= self._until:
+            return False
+        identity = crc32((head.id or "").encode())
+        identifier = crc32(head.identifier) if head.identifier else 0
+        self._plain.extend(
+            (patient, analyte, self._chunk, number, start, length, day, identity, identifier)
         )
-        for (pile, day, _, chunk, number, _), (name, line) in zip(found, again, strict=True):
-            key, subject, analyte = self._named[pile]
-            yield Row(key, chunk, number, line, name, "", subject, analyte, day)
+        return True
 
+    def _analyte_number(self, head: Head) -> int:
+        analyte = analyte_of(head, self._code_map)
+        if analyte in {NO_COUNT, TO_BE_READ}:
+            return _NO_COUNT if analyte == NO_COUNT else _TO_BE_READ
+        self._analytes.append(analyte)
+        return len(self._analytes) - 1
 
-def read_lines(
-    files: Sequence[File],
-    chunks: Mapping[int, Chunk],
-    flush_bytes: int,
-    until: int = 0,
-    advance: Callable[[int], object] = int,
-    code_map: CodeMap | None = None,
-) -> Iterator[Lines]:
-    """The resources of chunks by their numbers, in portions of about `flush_bytes`.
+    def _patient_number(self, subject: bytes) -> int:
+        found = subject_of(subject)
+        if not found[0]:
+            return -1
+        self._patients.append(found)
+        return len(self._patients) - 1
 
-    Plain results up to the day `until` are passed over where newer ones make them needless and
-    they can be read again: not in a compressed file. `advance` hears how many bytes were read.
-    """
-    reading = _Reading(files, chunks, until, code_map)
-    server, size = "", 0
-    for number, chunk in chunks.items():
-        file = files[chunk.file]
-        if file.server != server:
-            # The same name on two servers is two patients.
-            yield reading.portion()
-            server, size = file.server, 0
-        count, seekable = 0, not file.compressed
-        for place, line in lines_of(file, chunk):
-            if isinstance(line, Unread):
-                reading.unread(number, count, line.text)
-            else:
-                size += reading.read(number, count, place if seekable else None, line)
-            count += 1
-            if size > flush_bytes:
-                yield reading.portion()
-                size = 0
-        reading.finished(number, count)
-        advance(chunk.end - chunk.start)
-    yield reading.portion()
-
-
-def _problem(chunk: int, line: int, text: bytes, why: str) -> Problem:
-    cut = "" if text[-1:] == b"\n" else " The file ends in this line: it may have been cut short."
-    return Problem(chunk, line, _BROKEN, why + cut)
-
-
-class Piles:
-    """One patient's rows without those that newer ones make needless.
-
-    A plain result is needless where a newer one of the same analyte and patient stands: the newest
-    is judged. Whether one stands is known when it is read.
-    """
-
-    def __init__(self, rows: list[Row], passed: Sequence[Passed], servers: Sequence[str]) -> None:
-        """`servers` are those of each chunk: the same name on two servers is two patients."""
-        self.rows: list[Row] = []
-        self._passed = passed
-        self._early: list[Row] = []
-        self._newest: list[list[Row]] = []
-        """Of each pile that has lost some, the newest, of which one must stand."""
-        parts = any(row.analyte in PART_NAMES for row in rows)
-        piles: dict[tuple[str, str, str], list[Row]] = {}
-        for row in rows:
-            if row.subject and not (parts and row.analyte in TOTAL_NAMES):
-                piles.setdefault((servers[row.chunk], row.subject, row.analyte), []).append(row)
-            else:
-                self.rows.append(row)
-        thinned = {(servers[one.chunk], one.subject, one.analyte) for one in passed}
-        for pile, some in piles.items():
-            newest = max([row.day for row in some])
-            late = [row for row in some if row.day > newest - APART_DAYS]
-            self.rows += late
-            if len(late) < len(some):
-                self._early += (row for row in some if row.day <= newest - APART_DAYS)
-                thinned.add(pile)
-            if pile in thinned:
-                self._newest.append([row for row in late if row.day == newest])
-        self._totals = any(analyte in TOTAL_NAMES for _, _, analyte in thinned)
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing was left out."""
-        return not (self._passed or self._early)
-
-    def settled_by(self, counts: Collection[Count]) -> bool:
-        """Whether what was left out cannot matter, now that `rows` were read to these counts."""
-        # In panels, or under names that are not plain, there may be percentages all the same.
-        if self._totals and any(count.analyte in PARTS - TOTALS for count in counts):
-            return False
-        # Another version of one that stands may be the newer version.
-        named = {_checksum(id_of(row)) for row in self.rows}
-        if not (
-            all(named.isdisjoint(one.checksums()) for one in self._passed)
-            and named.isdisjoint([_checksum(id_of(row)) for row in self._early])
+    def _other(self, head: Head | None, number: int, start: int, line: bytes) -> None:
+        """Anything but a plain result."""
+        resource = resource_of(line)
+        found = route(resource, self._code_map) if resource is not None else None
+        if found is None:
+            return
+        kind, bare = Kind.READ, found.bare.decode()
+        if bare:
+            kind = Kind.BARE
+            if head is not None:
+                self._bare.add(bytes(head.subject))
+            if bare in self._bare:
+                return
+            self._bare.add(bare)
+        if found.name.startswith("Medication/"):
+            kind = Kind.MEDICATION
+        key = found.key or f"line {self._chunk}.{number}"
+        identity = head.id if head else found.name.removeprefix(OBSERVATION)
+        checksum = crc32(identity.encode()) if identity and not bare else 0
+        identifier = crc32(head.identifier) if head and head.identifier else 0
+        where = (self._chunk, number, start, len(line), 0, checksum, identifier)
+        self._others.append((int(kind), key, found.name, "", "", found.medication, bare, *where))
+        for linked, names in (
+            (Kind.LENDS, found.lends),
+            (Kind.WANTS, found.wants),
+            (Kind.JOINS, found.joins),
         ):
-            return False
-        places = {source.place for count in counts for source in count.sources}
-        standing = {
-            id(row)
-            for number, row in enumerate(self.rows)
-            if f"Bundle.entry[{number}].resource" in places
-        }
-        return all(any(id(row) in standing for row in some) for some in self._newest)
+            for name in names:
+                self.note(linked, name, number, key)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """What has come together."""
+        columns = zip(*self._others, strict=True)
+        arrays = [pa.array(c, field.type) for c, field in zip(columns, ROWS, strict=True)]
+        yield pa.table(arrays, schema=ROWS)
+        found = np.frombuffer(self._plain, np.int64).reshape(-1, len(ROWS) - _TEXTS + 2)
+        keys, subjects = zip(*self._patients, strict=True) if self._patients else ((), ())
+        patient, analyte = pa.array(found[:, 0]), pa.array(found[:, 1])
+        same = [pa.repeat(pa.scalar(one), len(found)) for one in (int(Kind.PLAIN), OBSERVATION, "")]
+        yield pa.table(
+            [
+                same[0],
+                pa.array(keys, pa.string()).take(patient),
+                same[1],
+                pa.array(subjects, pa.string()).take(patient),
+                pa.array(self._analytes, pa.string()).take(analyte),
+                same[2],
+                same[2],
+                *(pa.array(found[:, n]) for n in range(2, found.shape[1])),
+            ],
+            schema=ROWS,
+        )
 
 
-def _checksum(text: str) -> int:
-    return crc32(text.encode())
+def scan(
+    file: File, chunk: Chunk, number: int, until: int, code_map: CodeMap | None
+) -> Iterator[pa.Table]:
+    """What the lines of a chunk are: tables of ROWS. Raises ChangedError.
 
-
-def read_again(
-    files: Sequence[File], chunks: Sequence[Chunk] | Mapping[int, Chunk], places: Iterable[Where]
-) -> Iterator[tuple[str, bytes]]:
-    """The name and the line of each plain result, best asked for in the order of the files."""
-    with ExitStack() as stack:
-        raws: dict[File, IO[bytes]] = {}
-        for _, chunk, _, place in places:
-            file = files[chunks[chunk].file]
-            if file not in raws:
-                raws[file] = stack.enter_context(opened(file))
-            line = _line_at(raws[file].fileno(), place)
-            head = head_of(line)
-            yield f"Observation/{head.id}" if head else "", line
-
-
-def _line_at(file: int, place: int) -> bytes:
-    size = 4096
-    while True:
-        block = os.pread(file, size, place)
-        end = block.find(b"\n") + 1
-        if end or len(block) < size:
-            return block[: end or None].removeprefix(codecs.BOM_UTF8)
-        size *= 4
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Without looking for garbage in cycles: there is none, and the look takes most of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key."""
-    return _checksum(key) % partitions
-
-
-def together(
-    wants: Iterable[tuple[str, str]],
-    joins: Iterable[tuple[str, str]],
-    lends: Iterable[tuple[str, str]],
-) -> dict[str, str]:
-    """Which key each key is to be read under; a key that stands for itself is left out.
-
-    Few lines want anything, nearly all could lend: only `wants` and `joins` are held.
+    Results up to the day `until` (an ordinal) are plain.
     """
-    wanted: dict[str, list[str]] = {}
-    for name, key in wants:
-        wanted.setdefault(name, []).append(key)
+    found = _Scan(number, until, code_map)
+    count = 0
+    for start, line in lines_of(file, chunk):
+        if isinstance(line, Unread):
+            found.note(Kind.BROKEN, line.text, count)
+        else:
+            found.read(count, start, line)
+        count += 1
+    found.note(Kind.LINES, "", count)
+    yield from found.tables()
+
+
+def pieces(files: Sequence[File], chunks: Sequence[Chunk], lines: Mapping[int, int]) -> pa.Table:
+    """The view `pieces`: each chunk's file and server, and the lines before it in its file."""
+    before: dict[int, int] = {}
+    rows = []
+    for number, chunk in enumerate(chunks):
+        rows.append((number, chunk.file, files[chunk.file].server, before.get(chunk.file, 0)))
+        before[chunk.file] = before.get(chunk.file, 0) + lines.get(number, 0)
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
+    return pa.table(
+        {
+            "chunk": pa.array(columns[0], pa.int64()),
+            "file": pa.array(columns[1], pa.int64()),
+            "server": pa.array(columns[2], pa.string()),
+            "before": pa.array(columns[3], pa.int64()),
+        }
+    )
+
+
+def moves(pairs: Iterable[tuple[str, str]]) -> pa.Table:
+    """The view `moves`: from keys that belong together to the one they are all read under."""
     parents: dict[str, str] = {}
 
     def root(key: str) -> str:
@@ -478,15 +258,84 @@ def together(
             parents[passed] = key
         return key
 
-    def join(one: str, other: str) -> None:
+    for pair in pairs:
         # A patient's own key stands for what names no patient.
-        low, high = sorted((root(one), root(other)), key=lambda k: (not k.startswith("Patient"), k))
+        low, high = sorted(map(root, pair), key=lambda k: (not k.startswith("Patient"), k))
         if low != high:
             parents[high] = low
+    keys = [key for key in list(parents) if root(key) != key]
+    roots = [root(key) for key in keys]
+    return pa.table({"key": pa.array(keys, pa.string()), "root": pa.array(roots, pa.string())})
 
-    for one, other in joins:
-        join(one, other)
-    for name, key in lends:
-        for wanting in wanted.get(name, ()):
-            join(wanting, key)
-    return {key: root(key) for key in list(parents) if root(key) != key}
+
+def informs() -> pa.Table:
+    """The view `informs`: which count each result is of, or is a part of."""
+    return pa.table(
+        {
+            "analyte": [analyte.name for analyte in INFORMS],
+            "target": [analyte.name for analyte in INFORMS.values()],
+            "share": [analyte in SHARES for analyte in INFORMS],
+        }
+    )
+
+
+# Queries for both engines, over the views `rows`, `pieces`, `moves` and `informs`
+
+PAIRS = f"""
+SELECT key, name FROM rows WHERE kind = {Kind.JOINS:d}
+UNION ALL
+SELECT w.key, l.key FROM rows w JOIN rows l ON l.name = w.name
+WHERE w.kind = {Kind.WANTS:d} AND l.kind = {Kind.LENDS:d}
+"""  # noqa: S608 made of constants
+"""Keys that must be read together."""
+
+LINES = f"SELECT chunk, line FROM rows WHERE kind = {Kind.LINES:d}"  # noqa: S608 as above
+
+_PLACED = """
+SELECT r.kind, coalesce(m.root, r.key) AS patient, r.name, p.file, p.server,
+       p.before + r.line + 1 AS line, r.start, r.length, r.subject, r.analyte, r.day, r.id,
+       r.identifier, r.medication, r.bare
+FROM rows r JOIN pieces p ON p.chunk = r.chunk LEFT JOIN moves m ON m.key = r.key
+"""
+
+BROKEN = f"SELECT file, line, 'not-fhir', name FROM ({_PLACED}) WHERE kind = {Kind.BROKEN:d}"  # noqa: S608
+"""Problems."""
+
+MEDICATIONS = f"SELECT * FROM ({_PLACED}) WHERE kind = {Kind.MEDICATION:d}"  # noqa: S608
+
+_SAME = "a.patient = {0}.patient AND a.server = {0}.server AND a.subject = {0}.subject"
+PATIENTS = f"""
+WITH placed AS (
+    SELECT * FROM ({_PLACED}) WHERE kind <= {Kind.BARE:d}
+), newest AS (
+    SELECT patient, server, subject, analyte, max(day) AS day FROM placed
+    WHERE kind = {Kind.PLAIN:d} GROUP BY patient, server, subject, analyte
+), asked AS (
+    SELECT n.*, i.target, i.share FROM newest n JOIN informs i ON i.analyte = n.analyte
+), shares AS (
+    SELECT DISTINCT patient, server, subject, target FROM asked WHERE share
+), since AS (
+    SELECT a.patient, a.server, a.subject, a.analyte, a.target,
+           CASE WHEN d.day IS NOT NULL THEN least(a.day, d.day) - {APART_DAYS}
+                WHEN s.target IS NULL THEN a.day - {APART_DAYS} ELSE 0 END AS day
+    FROM asked a
+    LEFT JOIN newest d ON {_SAME.format("d")} AND a.target = d.analyte
+    LEFT JOIN shares s ON {_SAME.format("s")} AND a.target = s.target
+), told AS (
+    SELECT a.*, s.target, a.kind <> {Kind.PLAIN:d} OR a.day >= s.day AS kept
+    FROM placed a LEFT JOIN since s ON {_SAME.format("s")} AND a.analyte = s.analyte
+), versions AS (
+    SELECT patient FROM told WHERE id <> 0
+    GROUP BY patient, id HAVING bool_or(kept) AND NOT bool_and(kept)
+    UNION
+    SELECT patient FROM told WHERE identifier <> 0
+    GROUP BY patient, identifier HAVING bool_or(kept) AND NOT bool_and(kept)
+)
+SELECT t.patient, t.name, t.file, t.line, t.start, t.length, t.target, t.day, t.medication, t.bare,
+       t.kept OR v.patient IS NOT NULL AS kept
+FROM told t LEFT JOIN versions v ON v.patient = t.patient
+"""  # noqa: S608 as above
+"""Each line of each patient, and whether it is kept: `app.domain.needless` says why not.
+
+Another version of a result that is kept may be the newer one: then everything is kept.
+"""

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+import pyarrow as pa
+from pyarrow import csv, parquet
+
 from app import operations
-from app.bulk.judging import (
-    Answered,
-    Places,
-    Question,
-    Summary,
-    cohort_of,
-    error_of,
-    table_lines,
-)
-from app.bulk.patients import Problem
+from app.bulk.judging import Answered, Question
+from app.bulk.table import table_lines
+from app.domain.response import ResponseAssessment
 from app.fhir.measure import DEFINITION, POPULATION_SYSTEM, SCREENING_ID
 from app.fhir.outcome import BASE
 from app.fhir.writing import VERDICT_SYSTEM, Json, canonical, coded, encode
@@ -34,6 +29,8 @@ ERRORS = "errors.ndjson"
 TABLE = "verdicts.csv"
 PARQUET = "verdicts.parquet"
 REPORT = "measure-report"
+PARTED = ("assessments", "set-aside", "errors", "verdicts")
+"""Folders of results that are in parts."""
 _LOCK = ".maa-assess.lock"
 _RESULT = (
     r"(?:(?:assessments|set-aside|errors)\.ndjson|verdicts\.(?:csv|parquet)"
@@ -52,7 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
     """An output directory for this run alone; BusyError where another run has it."""
     path = folder / _LOCK
     with ExitStack() as stack:
-        file = stack.enter_context(open(path, "ab", opener=for_owner))
+        file = stack.enter_context(path.open("ab"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Who had it may have removed it meanwhile, and a third run have made it anew.
@@ -65,25 +62,21 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def for_owner(path: str, flags: int) -> int:
-    """Opens a file that only its owner may read, whatever the umask: patients' counts are in it."""
-    file = os.open(path, flags, 0o600)
-    os.fchmod(file, 0o600)
-    return file
+@contextmanager
+def for_owner_only() -> Iterator[None]:
+    """What is made meanwhile only its owner may read, whatever the umask: counts are in it."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
-def owned(folder: Path) -> Path:
-    """A directory that only its owner may enter, made unless it is there."""
-    if not folder.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
-    return folder
-
-
-def _clear(folder: Path) -> None:
+def clear_results(folder: Path) -> None:
     """Remove the results of another question: the next may write fewer files."""
-    for path in folder.iterdir():
-        if _OURS.fullmatch(path.name):
+    parts = [path for name in PARTED for path in (folder / name).glob("part-*")]
+    for path in [*parts, *folder.iterdir()]:
+        if path in parts or _OURS.fullmatch(path.name):
             path.unlink()
 
 
@@ -92,23 +85,16 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that has its name only when it is complete."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(new, "wb", opener=for_owner) as file:
+        with new.open("wb") as file:
             yield file
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
 
 
-def write_results(
-    folder: Path,
-    question: Question,
-    answers: Iterable[Answered],
-    problems: Iterable[Problem],
-    place: Places,
-) -> int:
-    """Write every file but the reports, in the order given; how many problems there were."""
+def write_results(folder: Path, question: Question, answers: Iterable[Answered]) -> None:
+    """Write the assessments, what was set aside, and the table, in the order given."""
     columns = question.columns()
-    _clear(folder)
     with ExitStack() as stack:
         assessments, aside, table = (
             stack.enter_context(whole(folder / name)) for name in (ASSESSMENTS, SET_ASIDE, TABLE)
@@ -118,24 +104,17 @@ def write_results(
             assessments.write(answer.assessments)
             aside.write(answer.set_aside)
             table.write(answer.table)
-    count = 0
-    with whole(folder / ERRORS) as errors:
-        for problem in problems:
-            errors.write(encode(error_of(problem, place)) + b"\n")
-            count += 1
-    return count
+    _write_parquet(folder)
 
 
-def has_pyarrow() -> bool:
-    """Whether Parquet can be written: it comes with the extra `exports`."""
-    return importlib.util.find_spec("pyarrow") is not None
+def write_errors(folder: Path, problems: Iterable[Json]) -> None:
+    """Write what of the lines was not read, an OperationOutcome each."""
+    with whole(folder / ERRORS) as file:
+        file.writelines(encode(problem) + b"\n" for problem in problems)
 
 
-def write_parquet(folder: Path) -> None:
+def _write_parquet(folder: Path) -> None:
     """The table once more as Parquet: text, since a count may be `< 2`, and dates."""
-    import pyarrow as pa  # noqa: PLC0415 an extra, and slow to import
-    from pyarrow import csv, parquet  # noqa: PLC0415 as above
-
     with (folder / TABLE).open() as table:
         columns = table.readline().rstrip("\n").split(",")
     types = {
@@ -154,25 +133,31 @@ def write_parquet(folder: Path) -> None:
             writer.write_batch(batch)
 
 
-def write_reports(folder: Path, question: Question, summary: Summary) -> None:
+def write_reports(
+    folder: Path,
+    question: Question,
+    tally: Mapping[str, int],
+    treated: Sequence[ResponseAssessment],
+) -> None:
     """The MeasureReport, or where several definitions were asked for one of each."""
-    reports = list(_reports(question, summary))
+    found = _cohorts(treated) if question.responses else _screenings(tally)
+    reports = list(found)
     for definition, report in reports:
         name = REPORT if len(reports) == 1 else f"{REPORT}.{definition}"
         with whole(folder / f"{name}.json") as file:
             file.write(encode(report) + b"\n")
 
 
-def _reports(question: Question, summary: Summary) -> Iterator[tuple[str, Json]]:
-    if question.operation == "response":
-        cohort = cohort_of(summary.cohort)
-        for definition in dict.fromkeys(one.paper.id for one in cohort):
-            found = [one for one in cohort if one.paper.id == definition]
-            found.sort(key=lambda one: (one.patient.reference, one.patient.value))
-            yield definition, operations.cohort_report(found, ())
-        return
+def _cohorts(treated: Sequence[ResponseAssessment]) -> Iterator[tuple[str, Json]]:
+    for definition in dict.fromkeys(one.paper.id for one in treated):
+        cohort = [one for one in treated if one.paper.id == definition]
+        cohort.sort(key=lambda one: (one.patient.reference, one.patient.value))
+        yield definition, operations.cohort_report(cohort, ())
+
+
+def _screenings(tally: Mapping[str, int]) -> Iterator[tuple[str, Json]]:
     counts: dict[str, dict[str, int]] = defaultdict(dict)
-    for name, count in sorted(summary.tally.items()):
+    for name, count in sorted(tally.items()):
         definition, _, verdict = name.partition(" ")
         counts[definition][verdict] = count
     for paper in PUBLISHED:

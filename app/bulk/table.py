@@ -1,0 +1,104 @@
+"""The table of verdicts: its columns, and an assessment as a line of CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from app import operations
+from app.domain.assessment import Assessment
+from app.domain.assessment import reading as paper_as_read
+from app.domain.counts import Analyte, Count
+from app.domain.response import ResponseAssessment
+from app.fhir.narrative import text_of
+from app.fhir.requests import Request
+from app.fhir.writing import Answer, day_of
+from app.papers import PUBLISHED
+
+Assessed = TypeVar("Assessed", Assessment, ResponseAssessment)
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_HEAD = ("patient", "definition", "verdict", "day")
+_RESPONSE_COLUMNS = (
+    "neutrophil-response",
+    "platelet-response",
+    "red-cell-response",
+    "transfusion-independence",
+    "primary-end-point",
+    "complete",
+    "kept-two-years",
+    "relapse",
+    "response-at-3-months",
+    "response-at-3-months-date",
+    "response-at-6-months",
+    "response-at-6-months-date",
+    "current-response",
+    "current-response-date",
+    "best-response",
+    "best-response-date",
+    "first-loss-date",
+)
+_COUNTED: dict[Analyte, tuple[str, ...]] = {
+    analyte: tuple(f"{analyte.name.lower()}_{part}" for part in ("value", "unit", "date"))
+    for analyte in Analyte
+    if analyte is not Analyte.BODY_WEIGHT and not analyte.unit.startswith("%")
+}
+"""The table's columns of each analyte."""
+
+
+def columns_of(request: Request, response: bool) -> list[str]:
+    """The table's columns: the verdict, the answer to each criterion, the counts judged."""
+    counts = [column for columns in _COUNTED.values() for column in columns]
+    if response:
+        return [*_HEAD, *_RESPONSE_COLUMNS, *counts]
+    criteria = dict.fromkeys(
+        criterion.code
+        for paper in operations.papers_named(request.criteria, PUBLISHED)
+        for criterion in paper_as_read(paper, request.red_cell_policy).criteria
+    )
+    return [*_HEAD, *criteria, *counts]
+
+
+def table_lines(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> bytes:
+    """Rows as lines of CSV; no cell of them is a formula to a spreadsheet."""
+    written = io.StringIO()
+    plain = csv.writer(written, lineterminator="\n")
+    quoted = csv.writer(written, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        cells = [_inert(row.get(column, "")) for column in columns]
+        # The writer leaves a return bare, and readers take it for the line's end.
+        (quoted if "\r" in "".join(cells) else plain).writerow(cells)
+    return written.getvalue().encode()
+
+
+def _inert(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
+
+
+def cells_of(found: Assessed, written: Answer | None) -> dict[str, str]:
+    """A line of the table: the verdict, the answer to each criterion, the newest counts judged.
+
+    A response is read off what is `written` of it.
+    """
+    cells = {"definition": found.paper.id, "verdict": found.verdict.value, "day": day_of(found)}
+    if isinstance(found, Assessment):
+        cells |= {finding.criterion.code: finding.truth.value for finding in found.findings}
+    elif written:
+        for component in written.observation["component"]:
+            name = component["code"]["coding"][0]["code"]
+            if "valueDateTime" in component:
+                cells[name] = component["valueDateTime"]
+            elif "valueCodeableConcept" in component:
+                cells[name] = component["valueCodeableConcept"]["coding"][0]["code"]
+    counts: dict[Analyte, list[Count]] = {}
+    for count in found.counts:
+        counts.setdefault(count.analyte, []).append(count)
+    for analyte, some in counts.items():
+        newest = max([count.when.last for count in some])
+        values = dict.fromkeys([text_of(c.value) for c in some if c.when.last == newest])
+        value, unit, day = _COUNTED[analyte]
+        cells[value] = " | ".join(values)
+        cells[unit] = analyte.unit
+        cells[day] = newest.isoformat()
+    return cells
