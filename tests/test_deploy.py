@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -356,3 +357,13 @@ def test_the_gateway_keeps_large_bodies_and_the_metrics_to_itself(
     large = send(client, "POST", OPERATION, content=b" " * (17 << 20), headers=TYPE)
     assert large.status_code in {413, 502}, "Debian's Caddy says 502 of what it refuses."
     assert send(client, "GET", "/metrics").status_code == 404
+
+
+def test_the_image_has_what_the_service_depends_on() -> None:
+    """A dependency that is in one lock alone starts here and not there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["redis"]
+    names = {re.split(r"[\[<>=~; ]", one)[0].lower().replace("_", "-") for one in wanted}
+    lock = (ROOT / "requirements-service.lock").read_text("utf-8")
+    held = {line.partition("==")[0] for line in lock.splitlines() if "==" in line}
+    assert {name.replace(".", "-") for name in names} <= {name.replace(".", "-") for name in held}
