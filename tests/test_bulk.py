@@ -20,6 +20,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import msgspec
 import pyarrow as pa
@@ -752,6 +753,22 @@ def test_workers_that_are_killed_again_and_again_stop_the_run(
     arguments = ["screen", str(written(tmp_path / "in", counts("p"))), "--out", str(tmp_path / "o")]
     assert main(arguments) == 3
     assert "killed again and again" in capsys.readouterr().err
+
+
+def test_what_the_engine_cannot_do_is_said_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = written(tmp_path / "in", counts("p"))
+
+    def full(*_: Any) -> Any:
+        raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate\nmore")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(machine, "_group", full)
+        arguments = ["screen", str(source), "--out", str(tmp_path / "out"), "--workers", "1"]
+        assert main(arguments) == 3
+    assert "DuckDB cannot bring the patients together: Out of Memory" in capsys.readouterr().err
+    assert verdicts(screened(source, tmp_path / "out")) == {"Patient/p": "eligible"}
 
 
 @pytest.mark.parametrize("full", [1, 3, 6, 9])

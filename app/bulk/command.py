@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -70,7 +71,14 @@ def _assess(
     try:
         with locked(out), _progress() as progress:
             summary = run(files, question, out, workers, memory_bytes, progress)
-    except (BusyError, StoppedError, ChangedError, KeyboardInterrupt, OSError) as error:
+    except (
+        BusyError,
+        StoppedError,
+        ChangedError,
+        KeyboardInterrupt,
+        OSError,
+        duckdb.Error,
+    ) as error:
         return _say(*_ended_by(error, out))
     results = _shown(f"Results are in {out}.")
     sys.stdout.writelines(f"{line}\n" for line in (*tallied(summary.tally), results))
@@ -88,6 +96,9 @@ def _ended_by(error: BaseException, out: Path) -> tuple[str, int]:
     if isinstance(error, OSError):
         room = " Make room on that disk." if error.errno == errno.ENOSPC else ""
         return f"{error.filename or out}: {error.strerror}.{room} {_AGAIN}", STOPPED
+    if isinstance(error, duckdb.Error):
+        why = str(error).partition("\n")[0]
+        return f"DuckDB cannot bring the patients together: {why}. {_AGAIN}", STOPPED
     return f"{str(error) or 'Stopped.'} {_AGAIN}", STOPPED
 
 

@@ -20,9 +20,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import duckdb
 import msgspec
 from pyarrow import parquet
 from rich.progress import Progress
@@ -34,9 +33,12 @@ from app.bulk.judging import Problem, Question, Row
 from app.bulk.parts import Summary, added, judge_part, medications_of, merge, summary_of, unpacked
 from app.bulk.results import clear_results, whole
 
+if TYPE_CHECKING:
+    import duckdb
+
 WORK = ".maa-assess-parts"
-_PROCESS_BYTES = 130 * 1024 * 1024
-"""What a process needs before it has read anything."""
+_PROCESS_BYTES = 240 * 1024 * 1024
+"""What a process needs, however much there is to read."""
 _LEAST_BYTES = 128 * 1024 * 1024
 _LINES_A_BUCKET = 50_000
 _LEAST_BUCKETS, _MOST_BUCKETS = 8, 500  # each is an open file when results are merged
@@ -74,9 +76,9 @@ def run(
 ) -> Summary:
     """Assess an export into `out`; what it came to.
 
-    Raises StoppedError where it cannot go on, ChangedError where a file is no longer what it was
-    (its results would be those of half an export), and OSError where the disk does not let it; the
-    same call resumes.
+    Raises StoppedError or duckdb.Error where it cannot go on, ChangedError where a file is no
+    longer what it was (its results would be those of half an export), and OSError where the disk
+    does not let it; the same call resumes.
     """
     work = out / WORK
     _held.clear()
@@ -84,7 +86,7 @@ def run(
     with closing(_Crew(work, workers, progress)) as crew:
         crew.make("Unpacking", unpack_file, [n for n, f in enumerate(plan.files) if f.packed])
         crew.make("Reading", read_chunk, range(len(chunks_of(plan.files))))
-        memory_bytes -= workers * _PROCESS_BYTES
+        memory_bytes -= (workers + 1) * _PROCESS_BYTES
         grouped = _grouped(work, plan, workers, max(memory_bytes, _LEAST_BYTES))
         crew.make("Assessing", judge_bucket, grouped.buckets)
     refuse_changed(files)
@@ -165,6 +167,8 @@ def _grouped(work: Path, plan: Plan, threads: int, memory_bytes: int) -> Grouped
     """Each patient's lines in one bucket, as files; and what else is to be known of all lines."""
     path = work / "grouped"
     if not path.exists():
+        import duckdb  # noqa: PLC0415 workers need none
+
         shutil.rmtree(work / "patients", ignore_errors=True)
         settings: dict[str, str | bool | int | float | list[str]] = {
             "threads": threads,
@@ -172,12 +176,8 @@ def _grouped(work: Path, plan: Plan, threads: int, memory_bytes: int) -> Grouped
             "temp_directory": str(work / "spilled"),
             "preserve_insertion_order": False,
         }
-        try:
-            with duckdb.connect(config=settings) as engine:
-                _write(path, pickle.dumps(_group(engine, work, plan)))
-        except duckdb.Error as error:
-            why = str(error).partition("\n")[0]
-            raise StoppedError(f"DuckDB cannot bring the patients together: {why}.") from error
+        with duckdb.connect(config=settings) as engine:
+            _write(path, pickle.dumps(_group(engine, work, plan)))
     return _known(work)
 
 
