@@ -6,7 +6,6 @@ import copy
 import json
 import re
 import socket
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -429,16 +428,15 @@ def test_fifty_callers_at_once_get_equal_bytes(http: httpx.Client) -> None:
 def test_health_is_answered_while_a_cohort_is_judged(http: httpx.Client) -> None:
     cohort = [result("751-8", 0.9, "10*9/L", f"P{index}") for index in range(COHORT)]
     body = json.dumps(bundle(*cohort)).encode()
-    waits = []
+    answered = 0
     with ThreadPoolExecutor(1) as pool:
         judged = pool.submit(ask, http, body)
         while not judged.done():
-            started = time.monotonic()
             assert http.get("/health/live").status_code == httpx.codes.OK
-            waits.append(time.monotonic() - started)
+            answered += 1
     assert judged.result().status_code == httpx.codes.OK
-    # Held up by the cohort, one of them would have waited for nearly all of it.
-    assert max(waits) < sum(waits) / 2
+    # Held up by the cohort, one would be answered before it is judged and one after.
+    assert answered > 4
 
 
 # X-Request-Id
