@@ -30,6 +30,7 @@ OUT_OF_REACH = {
     "contained-results": "the results are contained in a DiagnosticReport",
     "report-lends": "the results name no patient, a DiagnosticReport does",
     "identifier-subject": "the results name their patient by identifier alone",
+    "merged-patient": "a result stands under the record that another one replaced",
 }
 WITHIN_REACH = sorted(set(STORIES) - set(OUT_OF_REACH))
 
