@@ -61,6 +61,8 @@ class Done:
     ends: bool
     """Whether the process takes no further task."""
     tally: Tally | None = None
+    starved: bool = False
+    """Whether there was not memory enough."""
 
 
 class BugError(Exception):
@@ -120,18 +122,33 @@ class Evaluator:
         except TimeoutError:
             raise _busy("Other evaluations took all the time there was to wait.") from None
         try:
-            found: T = await self._by_a_process(call)
+            process = self._idle()
+            # What earlier tasks left in a process must not refuse a caller what there is room for.
+            again = process.used
+            done = await self._by(process, call)
+            if done.starved and again:
+                done = await self._by(self._idle(fresh=True), call)
         finally:
             self._turns.release()
+        if (tally := TALLY.get()) and done.tally:
+            tally.take(done.tally)
+        if done.error:
+            raise done.error
+        found: T = done.found
         return found
 
-    async def _by_a_process(self, call: Callable[[], T]) -> T:
-        process = next((one for one in self._processes if one.idle), None)
+    def _idle(self, fresh: bool = False) -> _Process:
+        """A process that does nothing; a `fresh` one has done nothing yet."""
+        idle = (one for one in self._processes if one.idle and not (fresh and one.used))
+        process = next(idle, None)
         if process is None:
             process = _Process(self._bounds.memory_bytes)
             self._processes.add(process)
         process.idle = False
-        ends = True
+        return process
+
+    async def _by(self, process: _Process, call: Callable[[], T]) -> Done:
+        process.used = ends = True
         try:
             with anyio.fail_after(self._bounds.seconds):
                 done = await anyio.to_thread.run_sync(
@@ -153,12 +170,7 @@ class Evaluator:
                 self._processes.discard(process)
                 # Ready when the next task comes: it need not wait for the modules.
                 self.start()
-        if (tally := TALLY.get()) and done.tally:
-            tally.take(done.tally)
-        if done.error:
-            raise done.error
-        found: T = done.found
-        return found
+        return done
 
 
 def too_much_memory() -> RequestError:
@@ -199,6 +211,7 @@ class _Process:
             start_new_session=True,  # what interrupts the service lets it finish
         )
         self.idle = True
+        self.used = False
 
     def do(self, task: Task) -> Done:
         """Blocks until the task is done."""
@@ -214,7 +227,7 @@ class _Process:
             status = self._child.wait()
             if status < 0:
                 # Not every library survives that it is given no memory.
-                return Done(None, too_much_memory(), ends=True)
+                return Done(None, too_much_memory(), ends=True, starved=True)
             return Done(None, BugError(f"a process that ended with {status}"), ends=True)
         return done
 

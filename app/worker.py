@@ -40,6 +40,7 @@ def work(memory_bytes: int, grace_seconds: float) -> None:
 def _one(tasks: BinaryIO, answers: BinaryIO, grace_seconds: float, most_bytes: int) -> bool:
     """Does one task; False where it is the last."""
     found = error = None
+    starved = False
     tally = Tally()
     TALLY.set(tally)
     try:
@@ -47,9 +48,9 @@ def _one(tasks: BinaryIO, answers: BinaryIO, grace_seconds: float, most_bytes: i
     except EOFError:
         return False
     except MemoryError:
-        error = too_much_memory()
-    ends = _resident_bytes() > most_bytes
-    pickle.dump(Done(found, error, ends, tally), answers, pickle.HIGHEST_PROTOCOL)
+        error, starved = too_much_memory(), True
+    ends = starved or _resident_bytes() > most_bytes
+    pickle.dump(Done(found, error, ends, tally, starved), answers, pickle.HIGHEST_PROTOCOL)
     answers.flush()
     return not ends
 
@@ -66,7 +67,7 @@ def _answer(task: Task, grace_seconds: float) -> tuple[Any, Exception | None]:
     except TooCostlyError as error:
         return None, RequestError(413, Fault("too-costly", str(error)))
     except MemoryError:
-        return None, too_much_memory()
+        raise
     except Exception as error:  # noqa: BLE001 the message may hold patient data
         return None, BugError(told_of(error))
     finally:

@@ -255,6 +255,19 @@ def test_too_much_memory_and_too_many_steps_are_the_callers_to_mend(evaluator: E
     assert "MAA_MAX_ANSWER_BYTES" in length.faults[0].text
 
 
+def test_what_an_earlier_task_left_refuses_nobody_what_there_is_room_for(
+    evaluator: Evaluator,
+) -> None:
+    """There is room for 44 MB in a new process of these bounds, and for 28 in one that kept 8."""
+
+    async def one_after_the_other() -> int:
+        await evaluator.run(_caller(), partial(os.putenv, "KEPT", "x" * 2**23))
+        found: int = await evaluator.run(_caller(), partial(eval, "len(bytes(38 * 2**20))"))
+        return found
+
+    assert asyncio.run(one_after_the_other()) == 38 * 2**20
+
+
 def test_a_fault_of_ours_elsewhere_is_told_without_what_was_read(evaluator: Evaluator) -> None:
     with pytest.raises(BugError) as bug:
         asyncio.run(evaluator.run(_caller(), partial(int, "Patient/secret")))
