@@ -25,7 +25,7 @@ NIH = "nih-daclizumab-2003"
 LOINC = {"neutrophils": "751-8", "platelets": "777-3", "hemoglobin": "718-7"}
 LIMIT = 16 * 1024 * 1024
 CALLERS = 50
-COHORT = 2_000
+COHORT = 1_000
 
 Json = dict[str, Any]
 Outcome = Callable[[httpx.Response], Json]
