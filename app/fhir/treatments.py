@@ -151,9 +151,11 @@ _AS_A_PRODUCT: Final = re.compile(
     r"|(?<![a-z])units?(?![a-z])|(?<![a-z])p?rbcs?(?![a-z])|infusion|administration"
 )
 _NO_TRANSFUSION: Final = re.compile(
-    r"reaction|cross.?match|consent|consult|counsel|refus|declin|histor|compatib|thaw"
+    r"reaction|cross.?match(?!ed)|consent|consult|counsel|refus|declin|histor|compatib|thaw"
     r"|pre.?transfusion|before transfusion|request|order for|prescri"
 )
+# "Red cells transfused, no reaction" is a transfusion.
+_NO_REACTION: Final = re.compile(r"(?<![a-z])(?:no|without|nil) (?:\w+ ){0,3}reactions?")
 _NO_PRODUCT: Final = re.compile(
     r"count|antibod|antigen|anti.?platelet|anti.?thrombo|inhibit|aggregat|function|sediment|morpholog"
     r"|rich plasma|folate|smear|enzyme|survival|scan|label|fragil|distribution|width|volume|mean"
@@ -203,6 +205,7 @@ def _by_code(system: str, code: str) -> Product | None:
 
 
 def _by_words(text: str, is_medication: bool) -> Transfused | None:
+    text = _NO_REACTION.sub("", text)
     said = bool(_TRANSFUSION.search(text))
     if said and _NO_TRANSFUSION.search(text):
         return None
