@@ -17,12 +17,11 @@ from rich.console import Console
 from rich.progress import track
 
 from app import __version__, operations
+from app.asking import RED_CELL_POLICIES, TRANSFUSION_HISTORIES
 from app.domain.counts import Remark
 from app.domain.response import ResponseAssessment
 from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
 from app.fhir.outcome import RequestError
-from app.fhir.requests import RED_CELL_POLICIES, TRANSFUSION_HISTORIES
-from app.fhir.writing import encode
 from app.files import (
     BAD_USAGE,
     LINES,
@@ -34,6 +33,7 @@ from app.files import (
 )
 from app.papers import PUBLISHED, RESPONSES
 from app.terminal import harmless, print_cohort, print_eligibility, print_responses
+from app.writing.answers import encode
 
 ANSWERED, ENDED = 0, 130
 _CODES = "exit codes: 0 answered; 1 the data cannot be assessed; 2 bad usage, or no such file"

@@ -10,8 +10,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.body import FHIR_JSON
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.writing import encode
 from app.settings import Settings, read_settings
+from app.writing.answers import encode
 
 # So long a client may go on with a body whose answer it has, before it is cut off.
 _READ_ON_SECONDS = 5

@@ -33,8 +33,8 @@ from app.ehr.server import FhirServer, Limits, Told
 from app.evaluation import Bounds, Evaluator
 from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
 from app.fhir.outcome import RequestError
-from app.fhir.terminology import concept_maps
 from app.logs import configure_logs, silence_the_talkative, tell
+from app.publishing.terminology import concept_maps
 from app.settings import Settings, SettingsError, read_settings
 
 _PATIENCE_SECONDS = 5.0

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from app.asking import Request, read_request
 from app.domain.assessment import Assessment, Paper, assess_eligibility
 from app.domain.cohort import Cohort
 from app.domain.counts import Remark, When
 from app.domain.response import ResponseAssessment, ResponsePaper, assess_response
 from app.domain.tally import count
 from app.fhir.maps import CodeMap
-from app.fhir.measure import measure_report
 from app.fhir.outcome import BASE, Fault, RequestError
-from app.fhir.reading import Reading, read_courses
-from app.fhir.requests import Request, read_request
-from app.fhir.response import response_answer
-from app.fhir.writing import Answer, Json, canonical, eligibility_answer, write_answers
 from app.papers import PUBLISHED, RESPONSES
+from app.reading.courses import Reading, read_courses
+from app.writing.answers import Answer, Json, canonical, eligibility_answer, write_answers
+from app.writing.measure import measure_report
+from app.writing.response import response_answer
 
 Assessed = TypeVar("Assessed", Assessment, ResponseAssessment)
 Published = TypeVar("Published", Paper, ResponsePaper)

@@ -16,10 +16,11 @@ from app.domain.cohort import Cohort
 from app.domain.counts import Remark
 from app.domain.response import ResponseAssessment, ResponseVerdict
 from app.domain.rules import Truth
-from app.fhir.measure import cohort_lines, named
-from app.fhir.narrative import AID, UNVERIFIED, counts_of, headline, missing, text_of
-from app.fhir.reading import Reading
-from app.fhir.response import (
+from app.reading.courses import Reading
+from app.writing.answers import judgement_remarks
+from app.writing.measure import cohort_lines, named
+from app.writing.narrative import AID, UNVERIFIED, counts_of, headline, missing, text_of
+from app.writing.response import (
     lineage_text,
     missing_for_response,
     moments_of,
@@ -27,7 +28,6 @@ from app.fhir.response import (
     transfusions_text,
     window_remarks,
 )
-from app.fhir.writing import judgement_remarks
 
 # Characters that steer a terminal: control characters and those that turn its writing direction;
 # and half characters, as a file's name may have them, which cannot be written at all.

@@ -33,8 +33,8 @@ from pyarrow import parquet
 from app.bulk import exports, files, judging, machine, patients, results, table
 from app.bulk import parts as parts_of
 from app.cli import main
-from app.fhir.definitions import definitions
 from app.main import create_app
+from app.publishing.definitions import definitions
 from app.settings import Settings
 from benchmarks.exports import export
 

@@ -22,7 +22,9 @@ import pytest
 from app.domain.counts import Patient
 from app.domain.rules import criteria_of
 from app.fhir import units
-from app.fhir.cql import (
+from app.operations import assess
+from app.papers import PUBLISHED
+from app.publishing.cql import (
     COUNTS,
     TABLES,
     criterion_define,
@@ -30,15 +32,13 @@ from app.fhir.cql import (
     libraries,
     library_name,
 )
-from app.operations import assess
-from app.papers import PUBLISHED
 from tests.tools import require
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 HERE = ROOT / "tests" / "cql"
 BUILD = ROOT / "build" / "cql"
-KEPT = ROOT / "app" / "fhir" / "libraries"
+KEPT = ROOT / "app" / "publishing" / "libraries"
 FIXTURES = ROOT / "fixtures"
 STORIES = sorted([*FIXTURES.glob("*/request.json"), *FIXTURES.glob("*/bundle.json")])
 TRUTHS = {True: "met", False: "not-met", None: "unknown"}

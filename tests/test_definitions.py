@@ -17,9 +17,9 @@ from fhirpathpy.models import models
 
 from app.domain.rules import criteria_of
 from app.fhir.codes import ANALYTE_LOINC, REJECTED_LOINC
-from app.fhir.definitions import DEFINITION_TYPES, definitions
 from app.fhir.outcome import BASE, ISSUES
 from app.papers import PUBLISHED, RESPONSES
+from app.publishing.definitions import DEFINITION_TYPES, definitions
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ANSWERS = sorted(FIXTURES.glob("*/response.json"))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.fhir.doubts import Doubt, doubt_of, worst
+from app.reading.doubts import Doubt, doubt_of, worst
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from pydantic import ValidationError
 
 from app.ehr.authorization import Bearer
+from app.ehr.searches import SEARCHES
 from app.ehr.server import FhirServer, Limits, connections
 from app.fhir.outcome import RequestError
-from app.fhir.searches import SEARCHES
 from app.main import create_app
 from app.settings import Settings
 

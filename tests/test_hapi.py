@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import pytest
 
-from app.fhir.searches import SEARCHES
+from app.ehr.searches import SEARCHES
 from app.settings import Settings
 from tests.test_ehr import Client, calling
 from tests.test_fixtures import COHORT, STORIES, told

@@ -19,16 +19,16 @@ import pytest
 from conformance import faults
 from fhir.resources.R4B.conceptmap import ConceptMap
 
+from app.asking import read_request
 from app.bulk.judging import Question
 from app.cli import main
+from app.ehr.searches import tokens_of
 from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
 from app.fhir.outcome import RequestError
-from app.fhir.reading import read_courses
-from app.fhir.requests import read_request
-from app.fhir.searches import tokens_of
-from app.fhir.writing import encode
 from app.operations import eligibility
+from app.reading.courses import read_courses
 from app.settings import Settings
+from app.writing.answers import encode
 from tests.conftest import environment
 from tests.test_ehr import Asked, Client, Reply, calling, searchset, service, serving
 

@@ -36,8 +36,8 @@ from app.domain.derivation import derived_counts
 from app.domain.rules import Limit, Rule
 from app.fhir.codes import BY_LOINC, UNITS, Dimension, UnitRow
 from app.fhir.units import fitting
-from app.fhir.writing import encode
 from app.papers import PUBLISHED
+from app.writing.answers import encode
 from tests.naive import Naive
 
 ANC = Analyte.ABSOLUTE_NEUTROPHIL_COUNT

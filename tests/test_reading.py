@@ -9,8 +9,8 @@ import pytest
 
 from app.fhir.codes import REJECTED_LOINC
 from app.fhir.outcome import RequestError
-from app.fhir.writing import encode
 from app.operations import eligibility
+from app.writing.answers import encode
 
 Json = dict[str, Any]
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.cli import main
-from app.fhir.writing import SUPPORTING_INFO, encode
 from app.operations import response as assess_response
 from app.papers import RESPONSES
+from app.writing.answers import SUPPORTING_INFO, encode
 from tests.conformance import faults
 
 START = date(2001, 3, 1)

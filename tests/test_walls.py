@@ -32,9 +32,9 @@ from app.domain.counts import Analyte, Count, Interval, When
 from app.domain.rules import Findings, Rise, Truth
 from app.ehr.server import FhirServer, Limits
 from app.evaluation import Bounds, BugError, Evaluator
-from app.fhir import subjects
 from app.fhir.outcome import RequestError
 from app.main import create_app
+from app.reading import subjects
 from app.settings import Settings
 from tests import shapes
 from tests.conftest import FHIR_JSON, OPERATION, serving

@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from app.api.fhir_json import media_type
 from app.api.strict import asks_strict, check_strictly, require_checkable
+from app.asking import with_data
 from app.body import AT_ONCE_BYTES, Body, elsewhere_if_large
 from app.domain.effort import tell
-from app.fhir.requests import with_data
-from app.fhir.writing import Json, encode
+from app.writing.answers import Json, encode
 
 _ZIPPED_FROM_BYTES = 64 * 1024
 

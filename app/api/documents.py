@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from app import operations
+from app.asking import RED_CELL_POLICIES, REPORT_TYPES, TRANSFUSION_HISTORIES
 from app.domain.assessment import Paper
 from app.domain.response import ResponsePaper
-from app.fhir.requests import RED_CELL_POLICIES, REPORT_TYPES, TRANSFUSION_HISTORIES
-from app.fhir.writing import encode
 from app.papers import PUBLISHED, RESPONSES
+from app.writing.answers import encode
 
 _ANC = "Neutrophils [#/volume] in Blood"
 _PLATELETS = "Platelets [#/volume] in Blood"

@@ -15,7 +15,7 @@ from starlette.routing import Match, Route
 
 from app.body import FHIR_JSON, JSON_TYPES, fhir_version
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.writing import encode
+from app.writing.answers import encode
 
 _WILDCARDS = {"*/*", "application/*", "text/*"}
 _ACCEPTED = JSON_TYPES | _WILDCARDS

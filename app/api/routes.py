@@ -26,12 +26,12 @@ from app.api.documents import (
 )
 from app.api.fhir_json import has_body, require_json_accepted
 from app.api.metrics import Metrics
+from app.asking import read_request, with_data
 from app.body import NO_BODY, Body, body_of, elsewhere_if_large
 from app.ehr.server import FhirServer
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.requests import read_request, with_data
-from app.fhir.writing import Json
+from app.writing.answers import Json
 
 
 class _Operation(APIRoute):

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from app import operations
+from app.asking import Request, read_request
 from app.bulk.files import ChangedError, File, Reader
 from app.bulk.lines import head_of
 from app.bulk.patients import OBSERVATION
@@ -26,12 +27,11 @@ from app.domain.response import ResponseAssessment
 from app.domain.window import APART_DAYS
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError, operation_outcome
-from app.fhir.reading import Reading
-from app.fhir.requests import Request, read_request
 from app.fhir.resources import Entry
-from app.fhir.response import response_answer
-from app.fhir.writing import Answer, Json, eligibility_answer, encode
 from app.papers import PUBLISHED, RESPONSES
+from app.reading.courses import Reading
+from app.writing.answers import Answer, Json, eligibility_answer, encode
+from app.writing.response import response_answer
 
 _PLACE = "Bundle"
 _ENTRY = re.compile(r"Bundle\.entry\[(\d+)\]")

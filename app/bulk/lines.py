@@ -17,7 +17,6 @@ from msgspec import Raw
 from app.domain.needless import INFORMS
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
-from app.fhir.reading import read_courses
 from app.fhir.resources import (
     ABSENT,
     DECODE_RESOURCE,
@@ -35,10 +34,11 @@ from app.fhir.resources import (
     Specimen,
     Valued,
 )
-from app.fhir.subjects import Subjects, literal_of, replaces
 from app.fhir.times import effective, when
 from app.fhir.treatments import drug_of, transfused
-from app.fhir.values import SetAside, doubt_of_specimen, meaning_of
+from app.reading.courses import read_courses
+from app.reading.results import SetAside, doubt_of_specimen, meaning_of
+from app.reading.subjects import Subjects, literal_of, replaces
 
 _READ_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Readable))
 NO_COUNT, TO_BE_READ = "", "?"

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from app import operations
+from app.asking import Request
 from app.domain.assessment import Assessment
 from app.domain.assessment import reading as paper_as_read
 from app.domain.counts import Analyte, Count
 from app.domain.response import ResponseAssessment
-from app.fhir.narrative import text_of
-from app.fhir.requests import Request
-from app.fhir.writing import Answer, day_of
 from app.papers import PUBLISHED
+from app.writing.answers import Answer, day_of
+from app.writing.narrative import text_of
 
 Assessed = TypeVar("Assessed", Assessment, ResponseAssessment)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")

@@ -14,9 +14,9 @@ from app.domain.assessment import Assessment
 from app.domain.counts import Remark
 from app.domain.response import ResponseAssessment
 from app.fhir.outcome import RequestError
-from app.fhir.reading import Reading
-from app.fhir.writing import Json
+from app.reading.courses import Reading
 from app.settings import Settings
+from app.writing.answers import Json
 
 
 def answer(

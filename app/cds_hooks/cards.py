@@ -23,17 +23,17 @@ from app.domain.response import (
 )
 from app.domain.rules import Truth
 from app.fhir.codes import LOINC, PREFERRED_LOINC
-from app.fhir.narrative import AID, counts_of, missing, text_of
 from app.fhir.outcome import BASE
-from app.fhir.response import (
+from app.publishing.terminology import OVERRIDE_REASONS
+from app.writing.answers import Json, encode, judgement_remarks
+from app.writing.narrative import AID, counts_of, missing, text_of
+from app.writing.response import (
     exposure_text,
     missing_for_response,
     response_headline,
     transfusions_text,
     window_remarks,
 )
-from app.fhir.terminology import OVERRIDE_REASONS
-from app.fhir.writing import Json, encode, judgement_remarks
 
 OVERRIDE_SYSTEM = f"{BASE}/CodeSystem/override-reason"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, f"{BASE}/cds-services")

@@ -15,9 +15,9 @@ from app.cds_hooks.cards import OVERRIDE_SYSTEM, card_type
 from app.cds_hooks.discovery import Service
 from app.cds_hooks.remembered import InMemory, Remembered
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.terminology import OVERRIDE_REASONS
 from app.fhir.times import when
 from app.logs import tell
+from app.publishing.terminology import OVERRIDE_REASONS
 
 _OUTCOMES = ("accepted", "overridden")
 _AT_ONCE = 100

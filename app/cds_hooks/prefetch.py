@@ -30,8 +30,8 @@ from app.fhir.resources import (
     Reference,
     Resource,
 )
-from app.fhir.subjects import Subjects
 from app.fhir.times import when
+from app.reading.subjects import Subjects
 
 _BUNDLES_DEEP = 3
 _ENTRY = re.compile(r"Bundle\.entry\[(\d+)\]", re.ASCII)

@@ -23,9 +23,9 @@ from app.cds_hooks.remembered import Remembered
 from app.cds_hooks.trust import ClientTrust
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
-from app.fhir.writing import Json, encode
 from app.logs import tell
 from app.settings import Settings
+from app.writing.answers import Json, encode
 
 router = APIRouter(tags=["cds-hooks"])
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from app.fhir.searches import tokens_of
+from app.ehr.searches import tokens_of
 
 _PATIENT = ("patient", "subject")
 _SYSTEM = re.compile(r"(?<!\\)\|")

@@ -31,9 +31,9 @@ from tenacity import (
 
 from app.ehr.authorization import Authorization, Bearer, Form
 from app.ehr.proof import Question, tells
+from app.ehr.searches import Search, searches, tokens_of
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.searches import Search, searches, tokens_of
 
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9.\-]{1,64}", re.ASCII)
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}", re.ASCII)

@@ -1,1 +1,1 @@
-"""The edge: FHIR in, FHIR out."""
+"""The words of FHIR that reading and writing share: codes, units, maps, times, outcomes."""

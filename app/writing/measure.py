@@ -8,10 +8,10 @@ from decimal import Decimal
 from app.domain.cohort import STRATIFIERS, Cohort, clopper_pearson, strata
 from app.domain.counts import Patient, Remark, When
 from app.domain.response import ResponseAssessment
-from app.fhir.narrative import xhtml_text
 from app.fhir.outcome import BASE, operation_outcome
-from app.fhir.response import response_headline
-from app.fhir.writing import Json, coded, standing_notes, subject_of
+from app.writing.answers import Json, coded, standing_notes, subject_of
+from app.writing.narrative import xhtml_text
+from app.writing.response import response_headline
 
 MEASURE_ID = "maa-hematologic-response"
 SCREENING_ID = "maa-screening"

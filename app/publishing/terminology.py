@@ -16,9 +16,9 @@ from app.fhir import codes
 from app.fhir.codes import LOINC
 from app.fhir.maps import UCUM, UNIT_PROPERTY, CodeMap, MapRow, SourceMap
 from app.fhir.outcome import BASE, ISSUES
-from app.fhir.response import RESPONSE_COMPONENTS
-from app.fhir.writing import Json
 from app.papers import PUBLISHED, RESPONSES
+from app.writing.answers import Json
+from app.writing.response import RESPONSE_COMPONENTS
 
 DATE = "2026-11-24"
 PUBLISHER = "maa-assess"

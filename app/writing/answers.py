@@ -36,9 +36,9 @@ from app.domain.response import ResponseAssessment, ResponsePaper
 from app.domain.rules import Criterion, Truth, severe_limit_text
 from app.fhir import codes
 from app.fhir.codes import LOINC
-from app.fhir.narrative import AID, UNVERIFIED, missing, narrative, rule_text
 from app.fhir.outcome import BASE, operation_outcome
 from app.fhir.treatments import TRANSFUSIONS
+from app.writing.narrative import AID, UNVERIFIED, missing, narrative, rule_text
 
 Json = dict[str, Any]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from app.fhir.measure import CONFIDENCE_INTERVAL, DEFINITION, NOT_EVALUABLE
 from app.fhir.outcome import BASE
-from app.fhir.terminology import defined
-from app.fhir.writing import ASSESSMENT_SYSTEM, DECIDED_BY, Json
+from app.publishing.terminology import defined
+from app.writing.answers import ASSESSMENT_SYSTEM, DECIDED_BY, Json
+from app.writing.measure import CONFIDENCE_INTERVAL, DEFINITION, NOT_EVALUABLE
 
 _HL7 = "http://hl7.org/fhir/StructureDefinition"
 

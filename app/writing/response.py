@@ -20,8 +20,7 @@ from app.domain.rules import (
     Truth,
     criteria_of,
 )
-from app.fhir.narrative import rule_cells, text_of, xhtml_text
-from app.fhir.writing import (
+from app.writing.answers import (
     ASSESSMENT_SYSTEM,
     CRITERION_SYSTEM,
     TRUTH_SYSTEM,
@@ -38,6 +37,7 @@ from app.fhir.writing import (
     policy_note,
     standing_notes,
 )
+from app.writing.narrative import rule_cells, text_of, xhtml_text
 
 _LINEAGES = ("neutrophil-response", "platelet-response", "red-cell-response")
 # Every response carries these codes; what a definition does not judge is not applicable.

@@ -36,7 +36,6 @@ from app.domain.counts import (
 from app.domain.derivation import derived_counts, impossible_pairs
 from app.domain.effort import spend
 from app.domain.window import places
-from app.fhir.doubts import Doubt, worst
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
@@ -68,10 +67,10 @@ from app.fhir.resources import (
     Valued,
     told_by,
 )
-from app.fhir.subjects import AMBIGUOUS, Subjects, replaces, server_of
 from app.fhir.times import effective, of_period, when
 from app.fhir.treatments import Transfused, drug_of, transfused
-from app.fhir.values import (
+from app.reading.doubts import Doubt, worst
+from app.reading.results import (
     BY_MAPS,
     Meaning,
     Ranges,
@@ -87,6 +86,7 @@ from app.fhir.values import (
     under_doubt,
     value_of,
 )
+from app.reading.subjects import AMBIGUOUS, Subjects, replaces, server_of
 
 R = TypeVar("R", bound=Readable)
 # Results that stand; a result of any other status is set aside.

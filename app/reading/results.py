@@ -15,7 +15,6 @@ from app.domain.counts import EXACT, Analyte, Interval, Sex
 from app.domain.effort import spend
 from app.fhir import codes, units
 from app.fhir.codes import Dimension, LoincRow
-from app.fhir.doubts import Doubt, doubt_of, worst
 from app.fhir.kept import Kept, digest, for_a_request
 from app.fhir.maps import CodeMap, Mapped
 from app.fhir.resources import (
@@ -31,6 +30,7 @@ from app.fhir.resources import (
     told_by,
 )
 from app.fhir.units import Unit
+from app.reading.doubts import Doubt, doubt_of, worst
 
 T = TypeVar("T")
 # FHIR asks for 18 digits; a number far beyond is no laboratory's.

@@ -13,10 +13,10 @@ from app.domain.counts import When
 from app.domain.effort import spend
 from app.fhir.maps import CodeMap, CodeMapError, with_maps
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.reading import decode_body
 from app.fhir.resources import Entries, Parameter, Reference
-from app.fhir.subjects import Subjects
 from app.fhir.times import days_of, when
+from app.reading.courses import decode_body
+from app.reading.subjects import Subjects
 
 RED_CELL_POLICIES = ("both", "reticulocytes-when-transfused", "reticulocytes-only")
 TRANSFUSION_HISTORIES = ("complete", "unknown")

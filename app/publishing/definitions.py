@@ -11,13 +11,13 @@ from app.domain.assessment import Citation, Paper
 from app.domain.cohort import BY_LINEAGES, STRATIFIERS
 from app.domain.response import ResponsePaper
 from app.domain.rules import Criterion, criteria_of
-from app.fhir.cql import criterion_define, libraries
-from app.fhir.measure import MEASURE_ID, POPULATION_SYSTEM, SCREENING_ID, STRATIFIER_SYSTEM
 from app.fhir.outcome import BASE, Fault, RequestError
-from app.fhir.profiles import profiles
-from app.fhir.terminology import DATE, PUBLISHER, defined, terminology
-from app.fhir.writing import Json, coded
 from app.papers import PUBLISHED, RESPONSES
+from app.publishing.cql import criterion_define, libraries
+from app.publishing.profiles import profiles
+from app.publishing.terminology import DATE, PUBLISHER, defined, terminology
+from app.writing.answers import Json, coded
+from app.writing.measure import MEASURE_ID, POPULATION_SYSTEM, SCREENING_ID, STRATIFIER_SYSTEM
 
 DEFINITION_TYPES = (
     "CodeSystem",

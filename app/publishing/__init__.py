@@ -1,0 +1,1 @@
+"""What we publish of ourselves: definitions, terminology, profiles, CQL."""

@@ -1,0 +1,1 @@
+"""FHIR in: bytes to Courses, and what was set aside, and why."""

@@ -1,0 +1,1 @@
+"""FHIR out: assessments to resources."""
