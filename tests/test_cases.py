@@ -37,6 +37,7 @@ from app.domain.rules import (
     AtMost,
     Below,
     Criterion,
+    Doubled,
     FewerUnits,
     Limit,
     Not,
@@ -133,7 +134,7 @@ def severe_limits(found: Assessment) -> dict[str, str]:
     """What other published limits of severe disease would make of it."""
     severe = {Truth.MET: ", not severe by counts", Truth.NOT_MET: ", severe by counts", None: ""}
     return {
-        one.number: one.verdict.value + severe.get(one.not_severe, ", severity not known")
+        str(one.number): one.verdict.value + severe.get(one.not_severe, ", severity not known")
         for one in found.judgement.severe_limits
     }
 
@@ -155,11 +156,14 @@ def test_the_case_is_as_it_says(paper: Paper, case: Case) -> None:
 
 def moved(rule: Limit | Rise | FewerUnits) -> Iterator[Rule]:
     """The rule with one of its numbers a step up or down, or with the other strictness."""
-    step = Decimal(1) if isinstance(rule, FewerUnits) else STEP[rule.analyte]
+    if isinstance(rule, FewerUnits):
+        yield from (replace(rule, units=rule.units + change) for change in (1, -1))
+        return
+    step = STEP[rule.analyte]
     for change in (step, -step):
-        yield replace(rule, number=str(Decimal(rule.number) + change))
-        if isinstance(rule, Limit) and rule.manual:
-            yield replace(rule, manual=str(Decimal(rule.manual) + change))
+        yield replace(rule, number=rule.number + change)
+        if isinstance(rule, Limit) and rule.manual is not None:
+            yield replace(rule, manual=rule.manual + change)
     if isinstance(rule, Rise):
         yield replace(rule, more_than=not rule.more_than)
     other = {AtMost: Below, Below: AtMost, Above: AtLeast, AtLeast: Above}.get(type(rule))
@@ -172,6 +176,8 @@ def changed(rule: Rule) -> Iterator[tuple[str, Rule]]:
     if isinstance(rule, Limit | Rise | FewerUnits):
         for other in moved(rule):
             yield f"{rule.describe()} -> {other.describe()}", other
+    elif isinstance(rule, Doubled):
+        yield f"{rule.describe()} -> any rise", Rise(rule.analyte, Decimal(0), more_than=True)
     elif isinstance(rule, AtLeastOf):
         yield from changed_list(rule)
     elif isinstance(rule, Not | AtBaseline):
@@ -227,13 +233,13 @@ def test_the_numbers_of_dependence_matter_to_some_case(
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-@pytest.mark.parametrize("number", SEVERE_RETICULOCYTES)
+@pytest.mark.parametrize("number", SEVERE_RETICULOCYTES, ids=str)
 def test_the_published_limits_of_severe_disease_matter_to_some_case(
-    monkeypatch: pytest.MonkeyPatch, number: str, change: int
+    monkeypatch: pytest.MonkeyPatch, number: Decimal, change: int
 ) -> None:
     monkeypatch.setattr(assessment, "_judgements", {})
     monkeypatch.delitem(SEVERE_RETICULOCYTES, number)
-    monkeypatch.setitem(SEVERE_RETICULOCYTES, str(int(number) + change), "")
+    monkeypatch.setitem(SEVERE_RETICULOCYTES, number + change, "")
     assessment._leaves.cache_clear()
     assert not all(holds(NIH, case) for case in cases_of(NIH))
     assessment._leaves.cache_clear()
@@ -242,9 +248,9 @@ def test_the_published_limits_of_severe_disease_matter_to_some_case(
 def test_no_definition_counts_severe_disease_from_a_limit_nobody_published() -> None:
     limits = [leaf for paper in PUBLISHED for leaf in paper.eligibility.leaves()]
     disputed = [leaf for leaf in limits if isinstance(leaf, Limit) and leaf.disputed]
-    assert {number for leaf in disputed for number in (leaf.number, leaf.manual) if number} <= set(
-        SEVERE_RETICULOCYTES
-    )
+    assert {
+        number for leaf in disputed for number in (leaf.number, leaf.manual) if number is not None
+    } <= set(SEVERE_RETICULOCYTES)
     assert {leaf.analyte for leaf in disputed} == {Analyte.RETICULOCYTES}
 
 

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app import operations
-from app.domain.assessment import Assessment, Verdict, assess_eligibility, reading
+from app.domain.assessment import Assessment, Verdict, assess_eligibility, interpretation
 from app.domain.counts import (
     UNDATED,
     Analyte,
@@ -276,11 +276,11 @@ def possible(analyte: Analyte, interval: Interval | None) -> list[Decimal]:
 def telling_for(rule: Rule, analyte: Analyte, interval: Interval | None) -> list[Decimal]:
     """The possible values beside the rule's own numbers, and far from them."""
     numbers = [
-        Decimal(number)
+        number
         for leaf in rule.leaves()
         if isinstance(leaf, Limit) and leaf.analyte is analyte
         for number in (leaf.number, leaf.manual)
-        if number
+        if number is not None
     ]
     some = possible(analyte, interval)
     beside = {v for v in some if any(abs(v - n) <= Decimal("0.1") or v == n - 1 for n in numbers)}
@@ -357,7 +357,7 @@ def outcomes(
     """
     paper, policy = which
     judge = ORACLE[paper.id, policy]
-    asked = reading(paper, policy).analytes
+    asked = interpretation(paper, policy).analytes
     choices = [possible(a, known[a]) if a in asked else [Decimal(1)] for a in JUDGED]
     found = set()
     for values in product(*choices):
@@ -390,7 +390,7 @@ def test_a_verdict_is_what_every_completion_of_the_unknown_comes_to(
     assume(all(value is None or possible(a, value) for a, value in known.items()))
     # A complete history without a transfusion in it is independence; none is no evidence. The day
     # up to which there were none is that of a count asked for.
-    dated = complete and any(known[analyte] for analyte in reading(paper, policy).analytes)
+    dated = complete and any(known[analyte] for analyte in interpretation(paper, policy).analytes)
     units = {0} if dated else {0, 1, 4}
     found = assess_eligibility(paper, course_of(known, by_hand, complete), policy=policy)
     expected = outcomes(which, known, by_hand and known[RETICULOCYTES] is not None, units)
@@ -404,18 +404,18 @@ def test_every_limit_is_answered_as_a_slow_judge_answers_it(
 ) -> None:
     """Which counts are judged, what bounds leave of them and what support does to them."""
     paper, policy = which
-    rule, _, analytes, _ = reading(paper, policy)
+    rule, _, analytes, _ = interpretation(paper, policy)
     limits = [leaf for leaf in rule.leaves() if isinstance(leaf, Limit)]
-    numbers = {Decimal(n) for leaf in limits for n in (leaf.number, leaf.manual) if n}
+    numbers = {n for leaf in limits for n in (leaf.number, leaf.manual) if n is not None}
     slow = Naive(course, analytes, window, numbers)
     found = assess_eligibility(paper, course, window_days=window, policy=policy)
     for leaf in limits:
 
         def meets(value: Decimal, by_hand: bool, leaf: Limit = leaf) -> bool:
-            number = Decimal(leaf.manual if by_hand and leaf.manual else leaf.number)
+            number = leaf.manual if by_hand and leaf.manual is not None else leaf.number
             return SIGNS[leaf.symbol](value, number)
 
-        assert leaf.check(found.judged).value == slow.truth(leaf.analyte, meets), leaf
+        assert leaf.check(found.known).value == slow.truth(leaf.analyte, meets), leaf
 
 
 SIGNS: dict[str, Callable[[Decimal, Decimal], bool]] = {
@@ -480,7 +480,7 @@ def test_a_verdict_under_support_is_what_the_counts_without_it_may_come_to(
     """As above, with transfusions and growth factors around the ends of their days."""
     paper, policy = which
     assume(all(value is None or possible(a, value) for a, value in known.items()))
-    asked = reading(paper, policy).analytes
+    asked = interpretation(paper, policy).analytes
     assume(any(known[analyte] for analyte in asked))
     units = sum(what is Product.RED_CELLS and 0 <= ago <= 56 for what, ago in given_support)
     may_be = {units} if complete else {units, units + 1, units + 4}
@@ -541,7 +541,7 @@ def test_the_counts_asked_for_settle_the_verdict_and_each_of_them_can_matter(
     assume(all(value is None or possible(a, value) for a, value in known.items()))
     found = assess_eligibility(paper, course_of(known, by_hand), policy=policy)
     assume(found.verdict is Verdict.INDETERMINATE and not found.needs_transfusion_history)
-    rule, _, asked, _ = reading(paper, policy)
+    rule, _, asked, _ = interpretation(paper, policy)
     assert set(found.needs) <= asked
     matters = set()
     for values in product(*(telling_for(rule, a, known[a]) for a in found.needs)):

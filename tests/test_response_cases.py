@@ -283,6 +283,6 @@ def test_the_limits_of_normal_matter(
 ) -> None:
     limits = getattr(rules, table)
     ends = list(limits[key])
-    ends[end] = str(Decimal(ends[end]) + change)
+    ends[end] += change
     monkeypatch.setitem(limits, key, tuple(ends))
     assert not no_case_notices()

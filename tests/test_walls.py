@@ -29,7 +29,7 @@ from app import operations
 from app.api.strict import check_strictly
 from app.body import Room, body_of
 from app.domain.counts import Analyte, Count, Interval, When
-from app.domain.rules import Findings, Rise, Truth
+from app.domain.rules import Doubled, Known, OverBaseline, Rise, Truth
 from app.ehr.server import FhirServer, Limits
 from app.evaluation import Bounds, BugError, Evaluator
 from app.fhir.outcome import RequestError
@@ -111,29 +111,31 @@ def _intervals(draw: st.DrawFn) -> Interval:
     return Interval(low, high, draw(closed), draw(closed))
 
 
-def _findings(values: list[Interval], baseline: Findings | None = None) -> Findings:
+def _known(values: list[Interval], baseline: Known | None = None) -> Known:
     day = When(date(2020, 1, 1), date(2020, 1, 1), None, "2020-01-01")
     counts = tuple(Count(Analyte.HEMOGLOBIN, value, day, ()) for value in values)
-    return Findings({Analyte.HEMOGLOBIN: counts}, {}, baseline=baseline)
+    return Known({Analyte.HEMOGLOBIN: counts}, {}, baseline=baseline)
 
 
 @given(
     old=st.lists(_intervals(), max_size=4),
     new=st.lists(_intervals(), max_size=4),
-    rule=st.builds(
-        Rise,
-        st.just(Analyte.HEMOGLOBIN),
-        st.sampled_from(["0", "0.5", "1"]),
-        st.booleans(),
-        st.sampled_from([1, 2]),
+    rule=st.one_of(
+        st.builds(
+            Rise,
+            st.just(Analyte.HEMOGLOBIN),
+            st.sampled_from([Decimal(0), Decimal("0.5"), Decimal(1)]),
+            st.booleans(),
+        ),
+        st.just(Doubled(Analyte.HEMOGLOBIN)),
     ),
 )
 def test_a_rise_between_many_counts_is_what_it_is_between_each_two(
-    old: list[Interval], new: list[Interval], rule: Rise
+    old: list[Interval], new: list[Interval], rule: OverBaseline
 ) -> None:
-    pairs = {rule.check(_findings([n], _findings([o]))) for o in old for n in new}
+    pairs = {rule.check(_known([n], _known([o]))) for o in old for n in new}
     expected = pairs.pop() if len(pairs) == 1 else Truth.UNKNOWN
-    assert rule.check(_findings(new, _findings(old))) is expected
+    assert rule.check(_known(new, _known(old))) is expected
 
 
 _SHARED = {"system": "urn:mrn", "value": "1"}

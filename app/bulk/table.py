@@ -9,8 +9,7 @@ from typing import TypeVar
 
 from app import operations
 from app.asking import Request
-from app.domain.assessment import Assessment
-from app.domain.assessment import reading as paper_as_read
+from app.domain.assessment import Assessment, interpretation
 from app.domain.counts import Analyte, Count
 from app.domain.response import ResponseAssessment
 from app.papers import PUBLISHED
@@ -55,7 +54,7 @@ def columns_of(request: Request, response: bool) -> list[str]:
     criteria = dict.fromkeys(
         criterion.code
         for paper in operations.papers_named(request.criteria, PUBLISHED)
-        for criterion in paper_as_read(paper, request.red_cell_policy).criteria
+        for criterion in interpretation(paper, request.red_cell_policy).criteria
     )
     return [*_HEAD, *criteria, *counts]
 

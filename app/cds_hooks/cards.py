@@ -299,8 +299,8 @@ def _lineage_row(found: ResponseAssessment, report: LineageReport) -> tuple[str,
     change = None
     if found.baseline and found.current:
         change, _ = change_between(
-            found.baseline.findings.counts.get(analyte, ()),
-            found.current.findings.counts.get(analyte, ()),
+            found.baseline.known.counts.get(analyte, ()),
+            found.current.known.counts.get(analyte, ()),
         )
     return (
         report.lineage.responded.title,
@@ -313,7 +313,7 @@ def _lineage_row(found: ResponseAssessment, report: LineageReport) -> tuple[str,
 
 
 def _now(found: ResponseAssessment, analyte: Analyte) -> Count | None:
-    counts = found.current.taken.counts if found.current else ()
+    counts = found.current.window.counts if found.current else ()
     return next((count for count in counts if count.analyte is analyte), None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from enum import Enum
 from functools import cache
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from app.domain.needs import counted_by_hand, counts_needed
 from app.domain.rules import (
     SEVERE_RETICULOCYTES,
     Criterion,
-    Findings,
+    Known,
     Limit,
     Normal,
     OfOneAnalyte,
@@ -38,7 +39,7 @@ from app.domain.rules import (
     under_policy,
     with_severe_limit,
 )
-from app.domain.window import Baseline, placed, places, take_baseline
+from app.domain.window import Window, placed, places, take_window
 
 
 class Verdict(Enum):
@@ -84,7 +85,7 @@ class Paper:
     """Whoever is known to be younger was not meant."""
 
 
-class Reading(NamedTuple):
+class Interpretation(NamedTuple):
     """A paper's rule under one red-cell policy, and what it asks for."""
 
     rule: Rule
@@ -95,14 +96,14 @@ class Reading(NamedTuple):
 
 
 @cache
-def reading(paper: Paper, policy: str | None) -> Reading:
+def interpretation(paper: Paper, policy: str | None) -> Interpretation:
     """The paper's rule and its criteria under a red-cell policy it knows."""
     if policy in paper.red_cell_policies:
         rule = under_policy(paper.eligibility, policy)
     else:
         rule = paper.eligibility
     transfusions = any(isinstance(leaf, OfOneProduct) for leaf in rule.leaves())
-    return Reading(rule, criteria_of(rule), analytes_of(rule), transfusions)
+    return Interpretation(rule, criteria_of(rule), analytes_of(rule), transfusions)
 
 
 @cache
@@ -121,7 +122,7 @@ class Finding(NamedTuple):
 class SevereLimit(NamedTuple):
     """What the answer would be with another published limit of reticulocytes for severe disease."""
 
-    number: str
+    number: Decimal
     verdict: Verdict
     not_severe: Truth | None
     """None where the definition does not exclude severe disease."""
@@ -155,7 +156,7 @@ class Assessment(NamedTuple):
     """The counts judged, as the laboratory gave them."""
     supporting: tuple[Source, ...]
     """Transfusions, drugs and statements that bore on the verdict."""
-    judged: Findings
+    known: Known
     """What the rule was checked against: the counts, those under support as upper bounds."""
     remarks: tuple[Remark, ...]
 
@@ -204,30 +205,29 @@ def assess_eligibility(
     """
     if policy is None and paper.red_cell_policies:
         policy = paper.red_cell_policies[0]
-    asked = reading(paper, policy)
+    asked = interpretation(paper, policy)
     everything = (*course.counts, *course.derived)
-    known: Sequence[Count] = everything
+    until: Sequence[Count] = everything
     later: Sequence[Count] = ()
     if as_of:
         later = [c for c in everything if c.when.after(as_of)]
-        known = [c for c in everything if not c.when.after(as_of)]
-    baseline = take_baseline(course, known, asked.analytes, window_days, as_of)
-    findings = baseline.findings
-    judgement = _judgement(paper, policy, findings)
-    supporting = baseline.confounders + (baseline.dependence_sources if asked.transfusions else ())
+        until = [c for c in everything if not c.when.after(as_of)]
+    window = take_window(course, until, asked.analytes, window_days, as_of)
+    judgement = _judgement(paper, policy, window.known)
+    supporting = window.confounders + (window.dependence_sources if asked.transfusions else ())
     return Assessment(
         judgement=judgement,
         patient=course.patient,
-        as_of=as_of or baseline.day,
-        counts=baseline.counts,
+        as_of=as_of or window.day,
+        counts=window.counts,
         supporting=tuple(dict.fromkeys(supporting)),
-        judged=findings,
+        known=window.known,
         remarks=(
-            *baseline.remarks,
-            *_left_out(baseline, known, later, as_of, window_days),
-            *contradictions(asked.rule, findings, baseline),
-            *_stale(baseline, as_of, window_days),
-            *of_the_person(course, baseline.day, paper.least_age_years, baseline.counts),
+            *window.remarks,
+            *_left_out(window, until, later, as_of, window_days),
+            *contradictions(asked.rule, window.known, window),
+            *_stale(window, as_of, window_days),
+            *of_the_person(course, window.day, paper.least_age_years, window.counts),
         ),
     )
 
@@ -235,14 +235,14 @@ def assess_eligibility(
 _judgements: dict[object, Judgement] = {}
 
 
-def _judgement(paper: Paper, policy: str | None, findings: Findings) -> Judgement:
+def _judgement(paper: Paper, policy: str | None, known: Known) -> Judgement:
     """Depends on what the counts say of each limit only: few are worked out anew."""
-    truths = tuple([leaf.check(findings) for leaf in _leaves(paper)])
-    by_hand = counted_by_hand(findings)
+    truths = tuple([leaf.check(known) for leaf in _leaves(paper)])
+    by_hand = counted_by_hand(known)
     key = (paper, policy, truths, by_hand)
     found = _judgements.get(key)
     if found is None:
-        found = _judgements[key] = _worked_out(paper, policy, findings)
+        found = _judgements[key] = _worked_out(paper, policy, known)
     return found
 
 
@@ -250,7 +250,7 @@ def _judgement(paper: Paper, policy: str | None, findings: Findings) -> Judgemen
 def _leaves(paper: Paper) -> tuple[Rule, ...]:
     """Every limit of the paper, under whatever policy, and the published ones in their place."""
     policies = paper.red_cell_policies or (None,)
-    rules = (reading(paper, policy).rule for policy in policies)
+    rules = (interpretation(paper, policy).rule for policy in policies)
     leaves = dict.fromkeys(leaf for rule in rules for leaf in rule.leaves())
     others = (
         with_severe_limit(leaf, number)
@@ -261,43 +261,42 @@ def _leaves(paper: Paper) -> tuple[Rule, ...]:
     return tuple(dict.fromkeys([*leaves, *others]))
 
 
-def _worked_out(paper: Paper, policy: str | None, findings: Findings) -> Judgement:
-    asked = reading(paper, policy)
+def _worked_out(paper: Paper, policy: str | None, known: Known) -> Judgement:
+    asked = interpretation(paper, policy)
     rule = asked.rule
-    truth = rule.check(findings)
-    undecided = tuple(rule.undecided(findings)) if truth is Truth.UNKNOWN else ()
+    truth = rule.check(known)
+    undecided = tuple(rule.undecided(known)) if truth is Truth.UNKNOWN else ()
     return Judgement(
         paper=paper,
         policy=policy if policy in paper.red_cell_policies else None,
         verdict=_VERDICTS[truth],
-        findings=tuple(Finding(one, one.check(findings)) for one in asked.criteria),
-        needs=counts_needed(rule, findings) if undecided else (),
+        findings=tuple(Finding(one, one.check(known)) for one in asked.criteria),
+        needs=counts_needed(rule, known) if undecided else (),
         needs_transfusion_history=any(isinstance(leaf, OfOneProduct) for leaf in undecided),
-        other_policies=_other_policies(paper, policy, truth, findings),
-        severe_limits=_severe_limits(paper, policy, findings),
+        other_policies=_other_policies(paper, policy, truth, known),
+        severe_limits=_severe_limits(paper, policy, known),
     )
 
 
 def _other_policies(
-    paper: Paper, policy: str | None, truth: Truth, findings: Findings
+    paper: Paper, policy: str | None, truth: Truth, known: Known
 ) -> tuple[tuple[str, Verdict], ...]:
     verdicts = (
-        (other, reading(paper, other).rule.check(findings))
+        (other, interpretation(paper, other).rule.check(known))
         for other in paper.red_cell_policies
         if other != policy
     )
     return tuple((other, _VERDICTS[found]) for other, found in verdicts if found is not truth)
 
 
-def _severe_limits(paper: Paper, policy: str | None, findings: Findings) -> tuple[SevereLimit, ...]:
+def _severe_limits(paper: Paper, policy: str | None, known: Known) -> tuple[SevereLimit, ...]:
     """The published limits of severe disease that would change the verdict, or severity."""
-    rule = reading(paper, policy).rule
+    rule = interpretation(paper, policy).rule
     if not in_dispute(rule):
         return ()
-    own = _severity(rule, findings)
+    own = _severity(rule, known)
     others = {
-        number: _severity(with_severe_limit(rule, number), findings)
-        for number in SEVERE_RETICULOCYTES
+        number: _severity(with_severe_limit(rule, number), known) for number in SEVERE_RETICULOCYTES
     }
     return tuple(
         SevereLimit(number, _VERDICTS[truth], not_severe)
@@ -306,10 +305,10 @@ def _severe_limits(paper: Paper, policy: str | None, findings: Findings) -> tupl
     )
 
 
-def _severity(rule: Rule, findings: Findings) -> tuple[Truth, Truth | None]:
+def _severity(rule: Rule, known: Known) -> tuple[Truth, Truth | None]:
     """What the rule comes to, and its exclusion of severe disease."""
     exclusion = next((one for one in criteria_of(rule) if one.code == "not-severe"), None)
-    return rule.check(findings), exclusion.check(findings) if exclusion else None
+    return rule.check(known), exclusion.check(known) if exclusion else None
 
 
 def none_low(found: Assessment) -> bool:
@@ -319,34 +318,34 @@ def none_low(found: Assessment) -> bool:
     laboratory's range have no normal limit: they tell by the definition's own, and only where no
     hemoglobin stands beside them.
     """
-    counts_of = found.judged.counts
+    counts_of = found.known.counts
     for analyte, counts in counts_of.items():
         if analyte is Analyte.RETICULOCYTES and any(c.normal is None for c in counts):
-            rule = reading(found.paper, found.judgement.policy).rule
+            rule = interpretation(found.paper, found.judgement.policy).rule
             limits = (x for x in rule.leaves() if isinstance(x, Limit) and x.analyte is analyte)
-            low = any(limit.check(found.judged) is not Truth.NOT_MET for limit in limits)
+            low = any(limit.check(found.known) is not Truth.NOT_MET for limit in limits)
             if low and Analyte.HEMOGLOBIN not in counts_of:
                 return False
             continue
-        truth = Normal(analyte).check(found.judged)
+        truth = Normal(analyte).check(found.known)
         bound = all(count.kind is Kind.BOUND for count in counts)
         if truth is Truth.NOT_MET or (truth is Truth.UNKNOWN and not bound):
             return False
     return True
 
 
-def contradictions(rule: Rule, findings: Findings, taken: Baseline) -> Iterator[Remark]:
+def contradictions(rule: Rule, known: Known, window: Window) -> Iterator[Remark]:
     """Results of one moment that answer a rule differently, each analyte once.
 
     They are looked for among the counts as reported, before support is (ruling 6).
     """
-    if not taken.passed_over and max(map(len, taken.chosen.values()), default=0) < 2:
+    if not window.passed_over and max(map(len, window.chosen.values()), default=0) < 2:
         return
-    reported = findings._replace(counts=taken.chosen)
+    reported = known._replace(counts=window.chosen)
     seen = set()
     leaves = (leaf for leaf in rule.leaves() if isinstance(leaf, OfOneAnalyte))
     for leaf in leaves:
-        spend(2 * len(findings.counts.get(leaf.analyte, ())))
+        spend(2 * len(known.counts.get(leaf.analyte, ())))
         if leaf.analyte in seen:
             continue
         if leaf.contradicted(reported):
@@ -356,9 +355,9 @@ def contradictions(rule: Rule, findings: Findings, taken: Baseline) -> Iterator[
                 Severity.WARNING,
                 f"Results of one moment stand on either side of a limit ({leaf.describe()}): "
                 f"{leaf.analyte.title} is not known. Correct or repeat the count.",
-                places(taken.chosen[leaf.analyte]),
+                places(window.chosen[leaf.analyte]),
             )
-        elif others := _on_the_other_side(leaf, reported, taken):
+        elif others := _on_the_other_side(leaf, reported, window):
             seen.add(leaf.analyte)
             yield Remark(
                 "direct-before-derived",
@@ -366,13 +365,13 @@ def contradictions(rule: Rule, findings: Findings, taken: Baseline) -> Iterator[
                 f"{leaf.analyte.title} as reported stands on the other side of a limit "
                 f"({leaf.describe()}) than worked out from other results of the same moment: the "
                 "one reported was judged. Check both.",
-                places([*taken.chosen[leaf.analyte], *others]),
+                places([*window.chosen[leaf.analyte], *others]),
             )
 
 
-def _on_the_other_side(leaf: OfOneAnalyte, reported: Findings, taken: Baseline) -> list[Count]:
+def _on_the_other_side(leaf: OfOneAnalyte, reported: Known, window: Window) -> list[Count]:
     """What was worked out for the moment of a reported count, and answers the other way."""
-    others = taken.passed_over.get(leaf.analyte, ())
+    others = window.passed_over.get(leaf.analyte, ())
     truth = leaf.check(reported) if others else Truth.UNKNOWN
     if truth is Truth.UNKNOWN:
         return []
@@ -380,14 +379,14 @@ def _on_the_other_side(leaf: OfOneAnalyte, reported: Findings, taken: Baseline) 
     return [count for count, other in alone if other not in {truth, Truth.UNKNOWN}]
 
 
-def _stale(baseline: Baseline, as_of: When | None, window_days: int) -> Iterator[Remark]:
+def _stale(window: Window, as_of: When | None, window_days: int) -> Iterator[Remark]:
     """Counts long before the day asked for: the verdict stands, and says so (ruling 13)."""
-    if as_of and baseline.day and (as_of.first - baseline.last_day).days > window_days:
+    if as_of and window.day and (as_of.first - window.last_day).days > window_days:
         text = (
             f"The newest counts judged are more than {window_days} days older than {as_of.text}, "
             "the day judged: they may no longer hold."
         )
-        yield Remark("stale", Severity.WARNING, text, places(baseline.counts))
+        yield Remark("stale", Severity.WARNING, text, places(window.counts))
 
 
 def of_the_person(
@@ -414,19 +413,19 @@ def _in_year(day: date) -> tuple[int, int]:
 
 
 def _left_out(
-    baseline: Baseline,
-    known: Sequence[Count],
+    window: Window,
+    until: Sequence[Count],
     later: Sequence[Count],
     as_of: When | None,
     window_days: int,
 ) -> Iterator[Remark]:
     """What was not judged: for each kind of reason its places, every place under one reason."""
-    told = set(places(baseline.counts))
-    first_day = baseline.first_day if told else date.min
+    told = set(places(window.counts))
+    first_day = window.first_day if told else date.min
     left: dict[str, list[str]] = {reason: [] for reason in _REASONS}
     vague, outside = left["imprecise-date"], left["outside-window"]
     unpaired, superseded = left["unpaired"], left["superseded"]
-    for count in known:
+    for count in until:
         if count.kind is not Kind.MEASURED or (place := count.sources[0].place) in told:
             continue
         first, last, _, _ = count.when
@@ -439,7 +438,7 @@ def _left_out(
         else:
             superseded.append(place)
     if unpaired:
-        paired = {s.place for c in known for part in c.parts for s in part.sources}
+        paired = {s.place for c in until for part in c.parts for s in part.sources}
         superseded += (place for place in unpaired if place in paired)
         left["unpaired"] = [place for place in unpaired if place not in paired]
     left["after-as-of"] += (c.sources[0].place for c in later if c.kind is Kind.MEASURED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.domain.assessment import Assessment, reading
+from app.domain.assessment import Assessment, interpretation
 from app.domain.counts import Analyte, Kind
 from app.domain.derivation import PARTS, TOTALS
 from app.domain.window import APART_DAYS
@@ -35,7 +35,7 @@ def settled(found: Assessment, passed: Mapping[Analyte, int], window_days: int) 
     what it is worked out from. They could not where an exact newer count was judged, or where all
     of them lie before the window. Else the newest did not stand, or told a bound only.
     """
-    asked = reading(found.paper, found.judgement.policy).analytes
+    asked = interpretation(found.paper, found.judgement.policy).analytes
     newest = max([count.when.last.toordinal() for count in found.counts], default=0)
     return all(
         last < newest - window_days - APART_DAYS or _judged_after(found, analyte, last)

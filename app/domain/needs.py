@@ -10,7 +10,7 @@ from itertools import pairwise, product
 
 from app.domain.counts import Analyte, Count, Interval, Source, When
 from app.domain.rules import (
-    Findings,
+    Known,
     Limit,
     OfOneProduct,
     Rule,
@@ -23,22 +23,22 @@ from app.domain.rules import (
 _SOME_DAY = When(date.min, date.min, None, "")
 
 
-def counts_needed(rule: Rule, findings: Findings) -> tuple[Analyte, ...]:
+def counts_needed(rule: Rule, known: Known) -> tuple[Analyte, ...]:
     """The analytes whose exact counts settle an open rule, whatever they turn out to be.
 
     None of them can be left out: for each there are values of the others that leave it open.
     """
-    asked = {leaf.analyte for leaf in rule.undecided(findings) if isinstance(leaf, Limit)}
+    asked = {leaf.analyte for leaf in rule.undecided(known) if isinstance(leaf, Limit)}
     if not asked:
         return ()
-    truths = tuple(leaf.check(findings) for leaf in rule.leaves())
+    truths = tuple(leaf.check(known) for leaf in rule.leaves())
     in_order = tuple(a for a in Analyte if a in asked)
-    return _needed(rule, truths, in_order, counted_by_hand(findings))
+    return _needed(rule, truths, in_order, counted_by_hand(known))
 
 
-def counted_by_hand(findings: Findings) -> frozenset[Analyte]:
+def counted_by_hand(known: Known) -> frozenset[Analyte]:
     """The analytes of which a count was counted by hand: another limit may hold for them."""
-    return frozenset([c.analyte for some in findings.counts.values() for c in some if c.manual])
+    return frozenset([c.analyte for some in known.counts.values() for c in some if c.manual])
 
 
 @lru_cache(maxsize=4096)
@@ -77,7 +77,7 @@ def _needed(
         others = tuple(other for other in needed if other is not analyte)
         if all(
             rule.check(
-                Findings(fixed | dict(zip(others, values, strict=True)), dependent, independent)
+                Known(fixed | dict(zip(others, values, strict=True)), dependent, independent)
             )
             is not Truth.UNKNOWN
             for values in product(*([(count,) for count in telling[other]] for other in others))
@@ -96,9 +96,7 @@ def _telling(
 ) -> Iterator[Count]:
     """A count on, between and beyond all limits of an analyte, where it agrees with the known."""
     own = [(leaf, truth) for leaf, truth in limits if leaf.analyte is analyte]
-    numbers = sorted(
-        {Decimal(number) for leaf, _ in own for number in (leaf.number, leaf.manual) if number}
-    )
+    numbers = sorted({n for leaf, _ in own for n in (leaf.number, leaf.manual) if n is not None})
     between = [(one + other) / 2 for one, other in pairwise(numbers)]
     for value in [numbers[0] / 2, *numbers, *between, numbers[-1] + 1]:
         count = Count(analyte, Interval.exactly(value), _SOME_DAY, (Source("", ""),), by_hand)

@@ -32,7 +32,7 @@ from app.domain.rules import (
     SEVERE_RETICULOCYTES,
     AtBaseline,
     Criterion,
-    Findings,
+    Known,
     OfOneAnalyte,
     Recovered,
     Rule,
@@ -46,7 +46,7 @@ from app.domain.rules import (
     with_severe_limit,
 )
 from app.domain.timeline import LAST_DAY, Timeline
-from app.domain.window import Baseline, places
+from app.domain.window import Window, places
 
 # Our own reading of "3 months" and "6 months", in days after the start of treatment.
 ABOUT_3_MONTHS = (60, 90, 120)
@@ -145,8 +145,8 @@ class Moment:
     days_after: int
     """Since the start of treatment."""
     verdict: ResponseVerdict
-    taken: Baseline
-    findings: Findings
+    window: Window
+    known: Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ class ResponseAssessment:
     reason: str
     as_of: When | None
     start: When | None
-    baseline: Baseline | None
+    baseline: Window | None
     judged: Moment | None
     """The assessment that gave the verdict."""
     at_3_months: Moment | None
@@ -249,13 +249,13 @@ def assess_response(
     if policy not in paper.red_cell_policies:
         policy = paper.red_cell_policies[0] if paper.red_cell_policies else None
     spend(_STEPS)
-    known = _as_known(course, as_of)
-    doses = [d for d in known.drugs if d.drug is Drug.DACLIZUMAB]
+    told = _as_known(course, as_of)
+    doses = [d for d in told.drugs if d.drug is Drug.DACLIZUMAB]
     by_drug = start is None
     if start is None and doses:
         start = min((d.began or d.when for d in doses), key=lambda w: (w.first, w.last, w.text))
     days = independence_days or paper.independence_days
-    judge = _Judge(paper, policy, known, start, window_days, days)
+    judge = _Judge(paper, policy, told, start, window_days, days)
     return judge.assessment(as_of, doses, by_drug, course)
 
 
@@ -320,11 +320,11 @@ class _Judge:
         best = _best(moments)
         shown = [m for m in (judged, three, six, current, best, first, loss) if m]
         used = _between(moments, *self.paper.days) + shown + kept_by
-        takings = ([baseline] if baseline else []) + [m.taken for m in used]
-        counts = tuple(dict.fromkeys(c for taking in takings for c in taking.counts))
-        supporting = [s for t in takings for s in (*t.confounders, *t.dependence_sources)]
-        supporting += (s for t in takings for count in t.excluded for s in count.sources)
-        findings = judged.findings if judged else None
+        windows = ([baseline] if baseline else []) + [m.window for m in used]
+        counts = tuple(dict.fromkeys(c for window in windows for c in window.counts))
+        supporting = [s for t in windows for s in (*t.confounders, *t.dependence_sources)]
+        supporting += (s for t in windows for count in t.excluded for s in count.sources)
+        known = judged.known if judged else None
         needs, needs_transfusions, unconfirmed = self._needs(judged)
         return ResponseAssessment(
             paper=self.paper,
@@ -341,11 +341,11 @@ class _Judge:
             current=current,
             best=best,
             lineages=tuple(self._lineage(one, baseline, judged) for one in self.paper.lineages),
-            independence=_independence(findings) if findings else Truth.UNKNOWN,
+            independence=_independence(known) if known else Truth.UNKNOWN,
             independence_days=self.independence_days,
             other_windows=tuple(self._other_windows(judged, moments)),
             response=_END_POINT.get(verdict, Truth.UNKNOWN),
-            complete=self._complete(findings),
+            complete=self._complete(known),
             kept_two_years=kept,
             relapse=self._relapse(first, moments),
             first_response=first,
@@ -356,13 +356,13 @@ class _Judge:
             needs=needs,
             needs_transfusions=needs_transfusions,
             unconfirmed=unconfirmed,
-            remarks=tuple(self._remarks(takings, counts, whole, doses, judged)),
+            remarks=tuple(self._remarks(windows, counts, whole, doses, judged)),
         )
 
-    def _complete(self, findings: Findings | None) -> Truth | None:
+    def _complete(self, known: Known | None) -> Truth | None:
         if self.complete is None:
             return None
-        return self.complete.check(findings) if findings else Truth.UNKNOWN
+        return self.complete.check(known) if known else Truth.UNKNOWN
 
     def _needs(
         self, judged: Moment | None
@@ -370,20 +370,20 @@ class _Judge:
         """What would settle an open verdict: counts, transfusions, or a confirmation alone."""
         if judged is None or judged.verdict is not ResponseVerdict.INDETERMINATE:
             return (), (), False
-        findings = judged.findings
-        if self.response.check(findings) is Truth.MET:
+        known = judged.known
+        if self.response.check(known) is Truth.MET:
             return tuple(one.analyte for one in self.paper.lineages), (), True
         needs: dict[Analyte, None] = {}
         transfusions: dict[Product, None] = {}
-        for leaf in self.response.undecided(findings):
+        for leaf in self.response.undecided(known):
             if isinstance(leaf, OfOneAnalyte):
-                counts = findings.counts.get(leaf.analyte, ())
+                counts = known.counts.get(leaf.analyte, ())
                 if all(count.value.exact is None for count in counts):
                     needs[leaf.analyte] = None
-            transfusions |= dict.fromkeys(leaf.transfusions_asked(findings))
+            transfusions |= dict.fromkeys(leaf.transfusions_asked(known))
         return tuple(needs), tuple(transfusions), False
 
-    def _baseline(self) -> Baseline | None:
+    def _baseline(self) -> Window | None:
         if self.start is None:
             return None
         start = self.start
@@ -393,15 +393,15 @@ class _Judge:
             for c in everything
             if not c.when.after(start) and (start.precise or c.when.last <= start.first)
         ]
-        known = self.course._replace(
+        told = self.course._replace(
             transfusions=tuple(
                 t for t in self.course.transfusions if not t.when.begins_after(start)
             ),
             drugs=tuple(d for d in self.course.drugs if not d.when.begins_after(start)),
         )
-        timeline = self._timeline(known, before)
+        timeline = self._timeline(told, before)
         near = (d for d in reversed(timeline.days()) if (start.first - d).days <= BASELINE_DAYS)
-        return next((taken for day in near if _newest_of(taken := timeline.at(day)) == day), None)
+        return next((window for day in near if _newest_of(window := timeline.at(day)) == day), None)
 
     def _timeline(
         self, course: Course, counts: Iterable[Count], independence_days: int = DEPENDENCE_DAYS
@@ -409,7 +409,7 @@ class _Judge:
         reach = max(DEPENDENCE_DAYS, independence_days, *INDEPENDENCE_WINDOWS)
         return Timeline(course, counts, _COUNTED, self.window_days, reach, independence_days)
 
-    def _moments(self, baseline: Baseline) -> list[Moment]:
+    def _moments(self, baseline: Window) -> list[Moment]:
         start = self.start
         assert start is not None  # noqa: S101 a baseline has a start
         later = [
@@ -420,21 +420,21 @@ class _Judge:
         timeline = self._timeline(self.course, later, self.independence_days)
         moments = []
         for day in timeline.days():
-            taken = timeline.at(day)
-            if _newest_of(taken) == day:
-                findings = taken.findings._replace(baseline=baseline.findings)
+            window = timeline.at(day)
+            if _newest_of(window) == day:
+                known = window.known._replace(baseline=baseline.known)
                 days_after = (day - start.first).days
-                moments.append(Moment(day, days_after, self._verdict(findings), taken, findings))
+                moments.append(Moment(day, days_after, self._verdict(known), window, known))
         return self._confirmed(moments)
 
-    def _verdict(self, findings: Findings) -> ResponseVerdict:
-        if self.complete and self.complete.check(findings) is Truth.MET:
+    def _verdict(self, known: Known) -> ResponseVerdict:
+        if self.complete and self.complete.check(known) is Truth.MET:
             return ResponseVerdict.COMPLETE
         return {
             Truth.MET: ResponseVerdict.RESPONSE,
             Truth.NOT_MET: ResponseVerdict.NO_RESPONSE,
             Truth.UNKNOWN: ResponseVerdict.INDETERMINATE,
-        }[self.response.check(findings)]
+        }[self.response.check(known)]
 
     def _other_windows(self, judged: Moment | None, moments: list[Moment]) -> Iterator[OtherWindow]:
         """The published transfusion-free times under which the answer would be another."""
@@ -443,18 +443,18 @@ class _Judge:
         if not self.paper.confirmed_after_days:
             moments = _between(moments, *self.paper.days)
         timeline = self._timeline(self.course, ())
-        known = [(m, timeline.between(m.taken.last_day, m.taken.last_day)) for m in moments]
-        answer = judged.verdict, _independence(judged.findings)
+        courses = [(m, timeline.between(m.window.last_day, m.window.last_day)) for m in moments]
+        answer = judged.verdict, _independence(judged.known)
         for days in INDEPENDENCE_WINDOWS:
-            again = self._confirmed([self._with_window(m, course, days) for m, course in known])
+            again = self._confirmed([self._with_window(m, course, days) for m, course in courses])
             best = _best(_between(again, *self.paper.days))
-            if best and (best.verdict, _independence(best.findings)) != answer:
-                yield OtherWindow(days, best.verdict, _independence(best.findings))
+            if best and (best.verdict, _independence(best.known)) != answer:
+                yield OtherWindow(days, best.verdict, _independence(best.known))
 
     def _with_window(self, moment: Moment, course: Course, days: int) -> Moment:
-        independent = transfusion_independence(course, moment.taken.last_day, days)
-        findings = moment.findings._replace(transfusion_independent=independent)
-        return replace(moment, findings=findings, verdict=self._verdict(findings))
+        independent = transfusion_independence(course, moment.window.last_day, days)
+        known = moment.known._replace(transfusion_independent=independent)
+        return replace(moment, known=known, verdict=self._verdict(known))
 
     def _confirmed(self, moments: list[Moment]) -> list[Moment]:
         """Each response only as good as another assessment far enough from it confirms."""
@@ -472,7 +472,7 @@ class _Judge:
             confirmed.append(replace(moment, verdict=_ORDER[max(rank, min(others))]))
         return confirmed
 
-    def _obstacle(self, baseline: Baseline | None) -> str:
+    def _obstacle(self, baseline: Window | None) -> str:
         """What is wrong with the baseline; empty when it can be judged against."""
         if self.start is None:
             return (
@@ -485,7 +485,7 @@ class _Judge:
                 f"({self.start.text}): there is no baseline."
             )
         if self.paper.entry is not None:
-            entry = self.read(self.paper.entry).check(baseline.findings)
+            entry = self.read(self.paper.entry).check(baseline.known)
             if entry is Truth.NOT_MET:
                 return "The baseline does not meet the definition's entry criteria."
             if entry is Truth.UNKNOWN:
@@ -525,54 +525,52 @@ class _Judge:
     def _relapse(self, first: Moment | None, moments: list[Moment]) -> Truth | None:
         if self.paper.relapse is None or first is None:
             return None
-        truths = {self.paper.relapse.check(m.findings) for m in moments if m.day > first.day}
+        truths = {self.paper.relapse.check(m.known) for m in moments if m.day > first.day}
         if Truth.MET in truths:
             return Truth.MET
         return Truth.NOT_MET if truths == {Truth.NOT_MET} else Truth.UNKNOWN
 
     def _lineage(
-        self, lineage: Lineage, baseline: Baseline | None, judged: Moment | None
+        self, lineage: Lineage, baseline: Window | None, judged: Moment | None
     ) -> LineageReport:
         if baseline is None or judged is None:
             nothing = (None, None, None, None)
             return LineageReport(lineage, None, Truth.UNKNOWN, *nothing, "not evaluable")
-        affected = (
-            self.read(lineage.affected).check(baseline.findings) if lineage.affected else None
-        )
+        affected = self.read(lineage.affected).check(baseline.known) if lineage.affected else None
         if affected is Truth.NOT_MET:
             truth = None
         else:
-            truth = self.read(lineage.responded).check(judged.findings)
+            truth = self.read(lineage.responded).check(judged.known)
             if affected is Truth.UNKNOWN and truth is Truth.MET:
                 truth = Truth.UNKNOWN
         analyte = lineage.analyte
         change, fold = change_between(
-            baseline.findings.counts.get(analyte, ()), judged.findings.counts.get(analyte, ())
+            baseline.known.counts.get(analyte, ()), judged.known.counts.get(analyte, ())
         )
         return LineageReport(
             lineage,
             affected,
             truth,
             _as_reported(baseline, analyte),
-            _as_reported(judged.taken, analyte),
+            _as_reported(judged.window, analyte),
             change,
             fold,
-            _why(lineage, affected, truth, judged.taken),
+            _why(lineage, affected, truth, judged.window),
         )
 
-    def _severe_limits(self, baseline: Baseline, judged: Moment | None) -> Iterator[Remark]:
+    def _severe_limits(self, baseline: Window, judged: Moment | None) -> Iterator[Remark]:
         """Where another published limit of severe disease would change entry or verdict."""
         said = []
         entry = self.read(self.paper.entry) if self.paper.entry else None
         for number in SEVERE_RETICULOCYTES:
             limit = severe_limit_text(number)
             if entry and in_dispute(entry):
-                truth = with_severe_limit(entry, number).check(baseline.findings)
-                if truth is not entry.check(baseline.findings):
+                truth = with_severe_limit(entry, number).check(baseline.known)
+                if truth is not entry.check(baseline.known):
                     said.append(f"{limit}, entry by the baseline {truth.value}")
             if judged and in_dispute(self.response):
-                response = with_severe_limit(self.response, number).check(judged.findings)
-                if response is not self.response.check(judged.findings):
+                response = with_severe_limit(self.response, number).check(judged.known)
+                if response is not self.response.check(judged.known):
                     said.append(f"{limit}, response on {judged.day} {response.value}")
         if said:
             yield Remark(
@@ -585,22 +583,22 @@ class _Judge:
 
     def _remarks(
         self,
-        takings: list[Baseline],
+        windows: list[Window],
         counts: tuple[Count, ...],
         whole: Course,
         doses: Sequence[DrugGiven],
         judged: Moment | None,
     ) -> Iterator[Remark]:
-        yield from dict.fromkeys(remark for taking in takings for remark in taking.remarks)
-        if takings:
-            yield from self._of_the_baseline(takings[0])
-            yield from self._severe_limits(takings[0], judged)
+        yield from dict.fromkeys(remark for window in windows for remark in window.remarks)
+        if windows:
+            yield from self._of_the_baseline(windows[0])
+            yield from self._severe_limits(windows[0], judged)
         if judged:
-            yield from contradictions(self.response, judged.findings, judged.taken)
+            yield from contradictions(self.response, judged.known, judged.window)
             yield from self._not_seen(judged)
             yield from _above_normal(judged)
-        if takings and self.paper.entry:
-            yield from contradictions(self.paper.entry, takings[0].findings, takings[0])
+        if windows and self.paper.entry:
+            yield from contradictions(self.paper.entry, windows[0].known, windows[0])
         days = sorted(d.when.first for d in doses)
         gaps = [b for a, b in pairwise(days) if (b - a).days > COURSE_GAP_DAYS]
         if gaps:
@@ -624,7 +622,7 @@ class _Judge:
                 rest,
             )
 
-    def _of_the_baseline(self, baseline: Baseline) -> Iterator[Remark]:
+    def _of_the_baseline(self, baseline: Window) -> Iterator[Remark]:
         assert self.start is not None  # noqa: S101 a baseline has a start
         if (self.start.first - baseline.last_day).days > OLD_BASELINE_DAYS:
             text = (
@@ -642,7 +640,7 @@ class _Judge:
         rules = (self.read(one.responded.rule) for one in self.paper.lineages)
         products = {rule.product for rule in rules if isinstance(rule, Recovered) and rule.product}
         for product in sorted(products, key=lambda p: p.value):
-            dependent = AtBaseline(TransfusionDependent(product)).check(judged.findings)
+            dependent = AtBaseline(TransfusionDependent(product)).check(judged.known)
             if dependent is Truth.UNKNOWN:
                 text = (
                     f"No response by counts. Whether the patient depended on {product.value} "
@@ -653,26 +651,26 @@ class _Judge:
                     "transfusion-history-unknown",
                     Severity.WARNING,
                     text,
-                    places(judged.taken.counts),
+                    places(judged.window.counts),
                 )
 
 
 def _above_normal(judged: Moment) -> Iterator[Remark]:
     """Counts that are not low, and yet not within the normal range (section 4)."""
-    for analyte, counts in judged.findings.counts.items():
-        above = [count for count in counts if above_normal(count, judged.findings)]
+    for analyte, counts in judged.known.counts.items():
+        above = [count for count in counts if above_normal(count, judged.known)]
         if above and analyte is not Analyte.RETICULOCYTES:
             text = f"{analyte.title} above the upper limit of normal: recovered, since not low."
             yield Remark("above-normal", Severity.INFORMATION, text, places(above))
 
 
-def _newest_of(taken: Baseline) -> date | None:
+def _newest_of(window: Window) -> date | None:
     """The day of the newest count judged: a day of which none is judged is no day of its own."""
-    return max((count.when.last for count in taken.counts), default=None)
+    return max((count.when.last for count in window.counts), default=None)
 
 
-def _as_reported(taken: Baseline, analyte: Analyte) -> Count | None:
-    return next((count for count in taken.counts if count.analyte is analyte), None)
+def _as_reported(window: Window, analyte: Analyte) -> Count | None:
+    return next((count for count in window.counts if count.analyte is analyte), None)
 
 
 def change_between(
@@ -687,19 +685,19 @@ def change_between(
     return EXACT.subtract(new, old), fold
 
 
-def _why(lineage: Lineage, affected: Truth | None, truth: Truth | None, taken: Baseline) -> str:
+def _why(lineage: Lineage, affected: Truth | None, truth: Truth | None, window: Window) -> str:
     if truth is not Truth.UNKNOWN:
         return {
             None: "not affected before treatment",
             Truth.MET: "responded",
             Truth.NOT_MET: "still affected" if lineage.affected else "did not reach the limit",
         }[truth]
-    counts = taken.findings.counts.get(lineage.analyte, ())
+    counts = window.known.counts.get(lineage.analyte, ())
     if not counts:
         return "not measured"
     if affected is Truth.UNKNOWN:
         return "not known whether it was affected before treatment"
-    if counts != tuple(count for count in taken.counts if count.analyte is lineage.analyte):
+    if counts != tuple(count for count in window.counts if count.analyte is lineage.analyte):
         return "confounded by a transfusion or a growth factor shortly before"
     if len(counts) > 1:
         return "contradictory results of one moment"
@@ -719,14 +717,14 @@ def _nearest(moments: Iterable[Moment], first: int, about: int, last: int) -> Mo
     return min(inside, key=lambda m: abs(m.days_after - about), default=None)
 
 
-def _independence(findings: Findings) -> Truth | None:
+def _independence(known: Known) -> Truth | None:
     """Whether a dependent patient became independent; None for one who was not dependent."""
     depended = {
-        product: AtBaseline(TransfusionDependent(product)).check(findings)
+        product: AtBaseline(TransfusionDependent(product)).check(known)
         for product in (Product.RED_CELLS, Product.PLATELETS)
     }
     gained = {
-        TransfusionIndependent(product).check(findings)
+        TransfusionIndependent(product).check(known)
         for product, before in depended.items()
         if before is Truth.MET
     }
@@ -748,8 +746,8 @@ def _exposure(given: Sequence[DrugGiven], weights: Sequence[Count]) -> Exposure 
         return None
     ordered = sorted(doses, key=lambda d: (d.when.first, d.source.place))
     days = [d.when.first for d in ordered]
-    known = sorted((w for w in weights if w.value.exact), key=LAST_DAY)
-    per_kg = [found for d in ordered if (found := _per_kg(d, known)) is not None]
+    in_order = sorted((w for w in weights if w.value.exact), key=LAST_DAY)
+    per_kg = [found for d in ordered if (found := _per_kg(d, in_order)) is not None]
     return Exposure(
         doses=len(ordered),
         first=ordered[0].when,

@@ -30,7 +30,7 @@ def negation(truth: Truth) -> Truth:
     return _NEGATIONS[truth]
 
 
-class Findings(NamedTuple):
+class Known(NamedTuple):
     """What is known of one patient at one time: the counts of one window, and dependence.
 
     An analyte has several counts only where they are of one moment.
@@ -44,16 +44,16 @@ class Findings(NamedTuple):
     """Transfused in the weeks before; None where it is not known."""
     sex: Sex | None = None
     child: bool = False
-    baseline: Findings | None = None
-    """The findings before treatment, where a response is judged."""
+    baseline: Known | None = None
+    """What was known before treatment, where a response is judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A statement about findings that is met, not met, or not known."""
+    """A statement about what is known that is met, not met, or not known."""
 
-    def check(self, findings: Findings) -> Truth:
-        """Whether the findings meet the rule."""
+    def check(self, known: Known) -> Truth:
+        """Whether what is known meets the rule."""
         raise NotImplementedError
 
     def parts(self) -> tuple[Rule, ...]:
@@ -64,7 +64,7 @@ class Rule:
         """The rule in words and numbers, as a clinician would write it."""
         raise NotImplementedError
 
-    def transfusions_asked(self, findings: Findings) -> tuple[Product, ...]:  # noqa: ARG002
+    def transfusions_asked(self, known: Known) -> tuple[Product, ...]:  # noqa: ARG002
         """The products whose transfusions would settle this rule."""
         return ()
 
@@ -75,13 +75,13 @@ class Rule:
         for part in self.parts():
             yield from part.leaves()
 
-    def undecided(self, findings: Findings) -> Iterator[Rule]:
+    def undecided(self, known: Known) -> Iterator[Rule]:
         """The leaves whose answer would settle this rule: unknown, under unknown rules only."""
-        if self.check(findings) is Truth.UNKNOWN:
+        if self.check(known) is Truth.UNKNOWN:
             if not self.parts():
                 yield self
             for part in self.parts():
-                yield from part.undecided(findings)
+                yield from part.undecided(known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +90,21 @@ class OfOneAnalyte(Rule):
 
     analyte: Analyte
 
-    def contradicted(self, findings: Findings) -> bool:
+    def contradicted(self, known: Known) -> bool:
         """Whether counts of one moment answer differently."""
-        counts = findings.counts.get(self.analyte, ())
+        counts = known.counts.get(self.analyte, ())
         if len(counts) < 2:
             return False
-        alone = (findings._replace(counts={self.analyte: (count,)}) for count in counts)
+        alone = (known._replace(counts={self.analyte: (count,)}) for count in counts)
         return {Truth.MET, Truth.NOT_MET} <= {self.check(one) for one in alone}
 
 
 # The limits of reticulocytes below which severe disease is counted, in 10*9/L, and whose they are.
 SEVERE_RETICULOCYTES = {
-    "20": "CIBMTR, AAMDS",
-    "40": "",
-    "50": "ASH 2010",
-    "60": "BSH automated, NIH",
+    Decimal("20"): "CIBMTR, AAMDS",
+    Decimal("40"): "",
+    Decimal("50"): "ASH 2010",
+    Decimal("60"): "BSH automated, NIH",
 }
 
 
@@ -116,8 +116,8 @@ class Limit(OfOneAnalyte):
     of severe disease for which the sources print other numbers (SEVERE_RETICULOCYTES).
     """
 
-    number: str
-    manual: str | None = None
+    number: Decimal
+    manual: Decimal | None = None
     disputed: bool = False
 
     symbol = ""
@@ -128,12 +128,13 @@ class Limit(OfOneAnalyte):
 
     def of_count(self, count: Count) -> Truth:
         """Whether one count meets the limit."""
-        number = self.manual if count.manual and self.manual else self.number
-        return self.of_interval(count.value, _number(number))
+        if count.manual and self.manual is not None:
+            return self.of_interval(count.value, self.manual)
+        return self.of_interval(count.value, self.number)
 
-    def check(self, findings: Findings) -> Truth:
+    def check(self, known: Known) -> Truth:
         """Counts of one moment that stand on either side of the limit leave it unknown."""
-        counts = findings.counts.get(self.analyte, ())
+        counts = known.counts.get(self.analyte, ())
         if len(counts) == 1:
             return self.of_count(counts[0])
         truths = {self.of_count(count) for count in counts}
@@ -142,18 +143,8 @@ class Limit(OfOneAnalyte):
 
     def describe(self) -> str:
         """For example: ANC <= 1.2 10*9/L."""
-        by_hand = f" ({self.manual} if counted by hand)" if self.manual else ""
+        by_hand = "" if self.manual is None else f" ({self.manual} if counted by hand)"
         return f"{self.analyte.short} {self.symbol} {self.number}{by_hand} {self.analyte.unit}"
-
-
-_NUMBERS: dict[str, Decimal] = {}
-
-
-def _number(text: str) -> Decimal:
-    number = _NUMBERS.get(text)
-    if number is None:
-        number = _NUMBERS[text] = Decimal(text)
-    return number
 
 
 def _at_most(interval: Interval, number: Decimal) -> Truth:
@@ -195,6 +186,16 @@ class Below(Limit):
 
 
 @dataclass(frozen=True, slots=True)
+class AtLeast(Limit):
+    """The count is the number or more."""
+
+    symbol = ">="
+
+    def of_interval(self, interval: Interval, number: Decimal) -> Truth:
+        return negation(_below(interval, number))
+
+
+@dataclass(frozen=True, slots=True)
 class Above(Limit):
     """The count is more than the number."""
 
@@ -210,7 +211,7 @@ class OfOneProduct(Rule):
 
     product: Product
 
-    def transfusions_asked(self, findings: Findings) -> tuple[Product, ...]:  # noqa: ARG002
+    def transfusions_asked(self, known: Known) -> tuple[Product, ...]:  # noqa: ARG002
         return (self.product,)
 
 
@@ -218,55 +219,48 @@ class OfOneProduct(Rule):
 class TransfusionDependent(OfOneProduct):
     """The patient depended on transfusions of the product in the weeks before."""
 
-    def check(self, findings: Findings) -> Truth:
-        return findings.transfusion_dependent.get(self.product, Truth.UNKNOWN)
+    def check(self, known: Known) -> Truth:
+        return known.transfusion_dependent.get(self.product, Truth.UNKNOWN)
 
     def describe(self) -> str:
         return f"depends on {self.product.value} transfusions"
-
-
-@dataclass(frozen=True, slots=True)
-class AtLeast(Limit):
-    """The count is the number or more."""
-
-    symbol = ">="
-
-    def of_interval(self, interval: Interval, number: Decimal) -> Truth:
-        return negation(_below(interval, number))
 
 
 # Lower and upper limits of normal, the ends included, in the analyte's unit (clinical sources
 # agree on these; a laboratory's own range goes before them). What is not low is normal: platelets
 # that rose from 45 to 410 have recovered.
 NORMAL = {
-    Analyte.ABSOLUTE_NEUTROPHIL_COUNT: ("2.0", "7.5"),
-    Analyte.PLATELETS: ("150", "400"),
+    Analyte.ABSOLUTE_NEUTROPHIL_COUNT: (Decimal("2.0"), Decimal("7.5")),
+    Analyte.PLATELETS: (Decimal("150"), Decimal("400")),
 }
-NORMAL_HEMOGLOBIN = {Sex.MALE: ("13.5", "17.5"), Sex.FEMALE: ("11.5", "15.5")}
+NORMAL_HEMOGLOBIN = {
+    Sex.MALE: (Decimal("13.5"), Decimal("17.5")),
+    Sex.FEMALE: (Decimal("11.5"), Decimal("15.5")),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Normal(OfOneAnalyte):
     """The count is not low: by the laboratory's own range, else by the table for adults."""
 
-    def check(self, findings: Findings) -> Truth:
-        truths = {_normal(count, findings) for count in findings.counts.get(self.analyte, ())}
+    def check(self, known: Known) -> Truth:
+        truths = {_normal(count, known) for count in known.counts.get(self.analyte, ())}
         return truths.pop() if len(truths) == 1 else Truth.UNKNOWN
 
     def describe(self) -> str:
         return f"{self.analyte.short} normal"
 
 
-def _normal(count: Count, findings: Findings) -> Truth:
+def _normal(count: Count, known: Known) -> Truth:
     """Whether a count is at or above the lower limit of normal."""
     if count.normal is not None and count.normal.low is not None:
         return negation(_below(count.value, count.normal.low))
-    if findings.child:
+    if known.child:
         return Truth.UNKNOWN
     if count.analyte in NORMAL:
         return _not_below(count.value, NORMAL[count.analyte])
-    if findings.sex:
-        return _not_below(count.value, NORMAL_HEMOGLOBIN[findings.sex])
+    if known.sex:
+        return _not_below(count.value, NORMAL_HEMOGLOBIN[known.sex])
     # Sex unknown: normal from the men's limit up, not normal below the women's.
     if _not_below(count.value, NORMAL_HEMOGLOBIN[Sex.MALE]) is Truth.MET:
         return Truth.MET
@@ -274,55 +268,74 @@ def _normal(count: Count, findings: Findings) -> Truth:
     return Truth.NOT_MET if for_women is Truth.NOT_MET else Truth.UNKNOWN
 
 
-def _not_below(interval: Interval, limits: tuple[str, str]) -> Truth:
-    return negation(_below(interval, _number(limits[0])))
+def _not_below(interval: Interval, limits: tuple[Decimal, Decimal]) -> Truth:
+    return negation(_below(interval, limits[0]))
 
 
-def above_normal(count: Count, findings: Findings) -> bool:
+def above_normal(count: Count, known: Known) -> bool:
     """Whether a count is for sure above the upper limit of normal; no rule of a paper asks it."""
     if count.normal is not None:
         high = count.normal.high
-    elif findings.child:
+    elif known.child:
         high = None
     else:
-        for_the_sex = NORMAL_HEMOGLOBIN[findings.sex or Sex.MALE]
-        high = _number(NORMAL.get(count.analyte, for_the_sex)[1])
+        for_the_sex = NORMAL_HEMOGLOBIN[known.sex or Sex.MALE]
+        high = NORMAL.get(count.analyte, for_the_sex)[1]
     return high is not None and _at_most(count.value, high) is Truth.NOT_MET
 
 
 @dataclass(frozen=True, slots=True)
-class Rise(OfOneAnalyte):
-    """The count rose over `times` the baseline by the number: at least, or by more."""
+class OverBaseline(OfOneAnalyte):
+    """A statement about a count and the one before treatment: the pair decides."""
 
-    number: str
-    more_than: bool = False
-    times: int = 1
+    def of_pair(self, new: Interval, old: Interval) -> Truth:
+        """Whether the count rose enough, where these are the two."""
+        raise NotImplementedError
 
-    def check(self, findings: Findings) -> Truth:
-        before = findings.baseline.counts.get(self.analyte, ()) if findings.baseline else ()
+    def check(self, known: Known) -> Truth:
+        before = known.baseline.counts.get(self.analyte, ()) if known.baseline else ()
         old = [count.value for count in before]
-        new = [count.value for count in findings.counts.get(self.analyte, ())]
+        new = [count.value for count in known.counts.get(self.analyte, ())]
         if not (old and new):
             return Truth.UNKNOWN
         # Of all pairs the least rise and the greatest: between them lie the others.
-        if self._of(min(new, key=_lower_end), max(old, key=_upper_end)) is Truth.MET:
+        if self.of_pair(min(new, key=_lower_end), max(old, key=_upper_end)) is Truth.MET:
             return Truth.MET
-        greatest = self._of(max(new, key=_upper_end), min(old, key=_lower_end))
+        greatest = self.of_pair(max(new, key=_upper_end), min(old, key=_lower_end))
         return Truth.NOT_MET if greatest is Truth.NOT_MET else Truth.UNKNOWN
 
-    def _of(self, new: Interval, old: Interval) -> Truth:
-        rise = _difference(new, old.times(Decimal(self.times)))
-        limit = _number(self.number)
-        short = _at_most(rise, limit) if self.more_than else _below(rise, limit)
-        if self.times > 1 and _no_rise(new, old):
-            short = Truth.MET  # twice nothing is nothing
+
+@dataclass(frozen=True, slots=True)
+class Rise(OverBaseline):
+    """The count rose over the baseline by the number: at least, or by more."""
+
+    number: Decimal
+    more_than: bool = False
+
+    def of_pair(self, new: Interval, old: Interval) -> Truth:
+        rise = _difference(new, old)
+        short = _at_most(rise, self.number) if self.more_than else _below(rise, self.number)
         return negation(short)
 
     def describe(self) -> str:
         sign = ">" if self.more_than else ">="
-        if self.times > 1:
-            return f"{self.analyte.short} at least {self.times} times the baseline"
         return f"{self.analyte.short} {sign} {self.number} {self.analyte.unit} over the baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubled(OverBaseline):
+    """The count is twice the baseline or more; twice nothing is nothing."""
+
+    def of_pair(self, new: Interval, old: Interval) -> Truth:
+        if _at_most(_difference(new, old), _NONE) is Truth.MET:
+            return Truth.NOT_MET
+        return negation(_below(_difference(new, old.times(_TWO)), _NONE))
+
+    def describe(self) -> str:
+        return f"{self.analyte.short} at least 2 times the baseline"
+
+
+_NONE, _TWO = Decimal(0), Decimal(2)
 
 
 def _lower_end(value: Interval) -> tuple[bool, Decimal, bool, tuple[bool, Decimal, bool]]:
@@ -338,10 +351,6 @@ def _upper_end(value: Interval) -> tuple[tuple[bool, Decimal, bool], bool, Decim
 
 def _end(value: Interval) -> tuple[bool, Decimal, bool]:
     return value.high is None, value.high or Decimal(0), value.high_included
-
-
-def _no_rise(new: Interval, old: Interval) -> bool:
-    return _at_most(_difference(new, old), Decimal(0)) is Truth.MET
 
 
 def _difference(new: Interval, old: Interval) -> Interval:
@@ -361,11 +370,11 @@ class AtBaseline(Rule):
 
     rule: Rule
 
-    def check(self, findings: Findings) -> Truth:
-        return self.rule.check(findings.baseline) if findings.baseline else Truth.UNKNOWN
+    def check(self, known: Known) -> Truth:
+        return self.rule.check(known.baseline) if known.baseline else Truth.UNKNOWN
 
-    def transfusions_asked(self, findings: Findings) -> tuple[Product, ...]:
-        before = findings.baseline
+    def transfusions_asked(self, known: Known) -> tuple[Product, ...]:
+        before = known.baseline
         if before is None:
             return ()
         undecided = self.rule.undecided(before)
@@ -379,8 +388,8 @@ class AtBaseline(Rule):
 class TransfusionIndependent(OfOneProduct):
     """Nothing of the product was transfused in the weeks before, by evidence."""
 
-    def check(self, findings: Findings) -> Truth:
-        return findings.transfusion_independent.get(self.product, Truth.UNKNOWN)
+    def check(self, known: Known) -> Truth:
+        return known.transfusion_independent.get(self.product, Truth.UNKNOWN)
 
     def describe(self) -> str:
         return f"independent of {self.product.value} transfusions"
@@ -390,8 +399,8 @@ class TransfusionIndependent(OfOneProduct):
 class TransfusionsNeeded(OfOneProduct):
     """The product was transfused in the weeks before: once is enough, none is by evidence."""
 
-    def check(self, findings: Findings) -> Truth:
-        return negation(TransfusionIndependent(self.product).check(findings))
+    def check(self, known: Known) -> Truth:
+        return negation(TransfusionIndependent(self.product).check(known))
 
     def describe(self) -> str:
         return f"{self.product.value} transfused in the 8 weeks before"
@@ -401,17 +410,17 @@ class TransfusionsNeeded(OfOneProduct):
 class FewerUnits(OfOneProduct):
     """At least so many units fewer than in the same weeks before treatment."""
 
-    number: str
+    units: int
 
-    def check(self, findings: Findings) -> Truth:
-        before = findings.baseline.units.get(self.product) if findings.baseline else None
-        now = findings.units.get(self.product)
+    def check(self, known: Known) -> Truth:
+        before = known.baseline.units.get(self.product) if known.baseline else None
+        now = known.units.get(self.product)
         if before is None or now is None:
             return Truth.UNKNOWN
-        return Truth.MET if before - now >= int(self.number) else Truth.NOT_MET
+        return Truth.MET if before - now >= self.units else Truth.NOT_MET
 
     def describe(self) -> str:
-        return f"at least {self.number} units of {self.product.value} fewer per 8 weeks"
+        return f"at least {self.units} units of {self.product.value} fewer per 8 weeks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,24 +433,24 @@ class Recovered(OfOneAnalyte):
     depressed: Rule
     product: Product | None = None
 
-    def check(self, findings: Findings) -> Truth:
-        gained = self._gained(findings)
-        if Normal(self.analyte).check(findings) is Truth.MET or gained is Truth.MET:
+    def check(self, known: Known) -> Truth:
+        gained = self._gained(known)
+        if Normal(self.analyte).check(known) is Truth.MET or gained is Truth.MET:
             return Truth.MET
-        if self.depressed.check(findings) is Truth.MET and gained is Truth.NOT_MET:
+        if self.depressed.check(known) is Truth.MET and gained is Truth.NOT_MET:
             return Truth.NOT_MET
         return Truth.UNKNOWN
 
-    def _gained(self, findings: Findings) -> Truth:
+    def _gained(self, known: Known) -> Truth:
         """Whoever is not known to have depended on transfusions cannot become independent."""
         if self.product is None:
             return Truth.NOT_MET
-        if AtBaseline(TransfusionDependent(self.product)).check(findings) is not Truth.MET:
+        if AtBaseline(TransfusionDependent(self.product)).check(known) is not Truth.MET:
             return Truth.NOT_MET
-        return TransfusionIndependent(self.product).check(findings)
+        return TransfusionIndependent(self.product).check(known)
 
-    def transfusions_asked(self, findings: Findings) -> tuple[Product, ...]:
-        if self.product and self._gained(findings) is Truth.UNKNOWN:
+    def transfusions_asked(self, known: Known) -> tuple[Product, ...]:
+        if self.product and self._gained(known) is Truth.UNKNOWN:
             return (self.product,)
         return ()
 
@@ -464,10 +473,10 @@ class AtLeastOf(Rule):
     n: int
     rules: tuple[Rule, ...]
 
-    def check(self, findings: Findings) -> Truth:
+    def check(self, known: Known) -> Truth:
         wanted, spare = self.n, len(self.rules) - self.n
         for rule in self.rules:
-            truth = rule.check(findings)
+            truth = rule.check(known)
             if truth is Truth.MET:
                 wanted -= 1
             elif truth is Truth.NOT_MET:
@@ -514,8 +523,8 @@ class Not(Rule):
 
     rule: Rule
 
-    def check(self, findings: Findings) -> Truth:
-        return negation(self.rule.check(findings))
+    def check(self, known: Known) -> Truth:
+        return negation(self.rule.check(known))
 
     def parts(self) -> tuple[Rule, ...]:
         return (self.rule,)
@@ -547,8 +556,8 @@ class Criterion(Rule):
         """By its code: what is worked out once for each criterion is looked up by it."""
         return hash(self.code)
 
-    def check(self, findings: Findings) -> Truth:
-        return self.rule.check(findings)
+    def check(self, known: Known) -> Truth:
+        return self.rule.check(known)
 
     def parts(self) -> tuple[Rule, ...]:
         return (self.rule,)
@@ -585,13 +594,13 @@ def in_dispute(rule: Rule) -> bool:
     return any(isinstance(leaf, Limit) and leaf.disputed for leaf in rule.leaves())
 
 
-def severe_limit_text(number: str) -> str:
+def severe_limit_text(number: Decimal) -> str:
     """For example: below 20 (CIBMTR, AAMDS)."""
     whose = SEVERE_RETICULOCYTES[number]
     return f"below {number} ({whose})" if whose else f"below {number}"
 
 
-def with_severe_limit(rule: Rule, number: str) -> Rule:
+def with_severe_limit(rule: Rule, number: Decimal) -> Rule:
     """The rule with another of the published limits in dispute, however the cells were counted."""
     return _rewritten(
         rule,

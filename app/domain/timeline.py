@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from app.domain.counts import Analyte, Count, Course, DrugGiven, Transfusion
 from app.domain.effort import spend
-from app.domain.window import APART_DAYS, CONFOUNDED_DAYS, TELLING, Baseline, take_baseline
+from app.domain.window import APART_DAYS, CONFOUNDED_DAYS, TELLING, Window, take_window
 
 Support = TypeVar("Support", bound=Transfusion | DrugGiven)
 LAST_DAY = attrgetter("when.last")
@@ -52,11 +52,11 @@ class Timeline:
         """Every day with a count, in order."""
         return sorted({day for series in self._series for day in series.days})
 
-    def at(self, day: date) -> Baseline:
+    def at(self, day: date) -> Window:
         """The counts of the window that ends on the day."""
         counts = [c for s in self._series for c in s.contenders(day - self._window, day)]
         earliest = min([count.when.first for count in counts], default=day)
-        return take_baseline(
+        return take_window(
             self.between(earliest, day),
             counts,
             self._analytes,

@@ -29,7 +29,7 @@ from app.domain.counts import (
 )
 from app.domain.dependence import DEPENDENCE_DAYS, days_before, dependence_at
 from app.domain.effort import spend
-from app.domain.rules import Findings
+from app.domain.rules import Known
 
 ADULT_DAYS = 6575  # 18 years
 # Our own reading, said in the answer wherever it bears on a count.
@@ -50,7 +50,7 @@ Chosen = Mapping[Analyte, tuple[Count, ...]]
 """The counts judged of each analyte: several only where nothing tells which is the newer."""
 
 
-class Baseline(NamedTuple):
+class Window(NamedTuple):
     """The counts of one window, and what bears on them."""
 
     day: When | None
@@ -64,7 +64,7 @@ class Baseline(NamedTuple):
     """Those worked out for the moment of a count that was measured: the measured one stands."""
     excluded: tuple[Count, ...]
     """Older exact counts that a newer bound excludes: else one older still would be judged."""
-    findings: Findings
+    known: Known
     confounders: tuple[Source, ...]
     dependence_sources: tuple[Source, ...]
     remarks: tuple[Remark, ...]
@@ -75,14 +75,14 @@ class Baseline(NamedTuple):
         return tuple([count for some in self.chosen.values() for count in some])
 
 
-def take_baseline(
+def take_window(
     course: Course,
     counts: Sequence[Count],
     analytes: frozenset[Analyte],
     window_days: int,
     as_of: When | None = None,
     independence_days: int = DEPENDENCE_DAYS,
-) -> Baseline:
+) -> Window:
     """The newest of the counts for each analyte, none outside the window.
 
     The course tells what bears on them; of that nothing later than `as_of` is looked at.
@@ -108,21 +108,21 @@ def take_baseline(
             judged[analyte] = _judged(inside, window_days)
     chosen = {analyte: one.counts for analyte, one in judged.items()}
     supported, confounders, remarks = _confounded(course, chosen, as_of)
-    known = dependence_at(course, newest, as_of, independence_days)
+    depends = dependence_at(course, newest, as_of, independence_days)
     last = max((c for some in chosen.values() for c in some), key=newness, default=None)
     child = _child(course, newest)
-    return Baseline(
+    return Window(
         day=last.when if last else None,
         first_day=start,
         last_day=newest,
         chosen=chosen,
         passed_over={a: one.passed_over for a, one in judged.items() if one.passed_over},
         excluded=tuple([count for one in judged.values() for count in one.excluded]),
-        findings=Findings(
-            supported, known.dependent, known.independent, known.units, course.sex, child
+        known=Known(
+            supported, depends.dependent, depends.independent, depends.units, course.sex, child
         ),
         confounders=confounders,
-        dependence_sources=known.sources,
+        dependence_sources=depends.sources,
         remarks=remarks,
     )
 
@@ -311,7 +311,7 @@ def _confounded(
     """
     if not (course.transfusions or course.drugs):
         return chosen, (), ()
-    findings = dict(chosen)
+    told = dict(chosen)
     sources: list[Source] = []
     remarks: list[Remark] = []
     for analyte, supports, code in (
@@ -338,8 +338,8 @@ def _confounded(
                 bounded.append(count._replace(value=highest))
             else:
                 bounded.append(count)
-        findings[analyte] = tuple(bounded)
-    return findings, tuple(sources), tuple(remarks)
+        told[analyte] = tuple(bounded)
+    return told, tuple(sources), tuple(remarks)
 
 
 def _no_more_than_the_highest(counts: Iterable[Count]) -> Interval:

@@ -1,5 +1,7 @@
 """The counts the British Society for Haematology asks for to diagnose aplastic anemia."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
 from app.domain.rules import Below, Criterion, at_least
@@ -21,21 +23,21 @@ PAPER = Paper(
         Criterion(
             code="hemoglobin-depressed",
             title="Hemoglobin depressed",
-            rule=Below(Analyte.HEMOGLOBIN, "10"),
+            rule=Below(Analyte.HEMOGLOBIN, Decimal("10")),
             wording="hemoglobin < 100 g/L",
             source=_SOURCE,
         ),
         Criterion(
             code="platelets-depressed",
             title="Platelets depressed",
-            rule=Below(Analyte.PLATELETS, "50"),
+            rule=Below(Analyte.PLATELETS, Decimal("50")),
             wording="platelets < 50 x 10^9/L",
             source=_SOURCE,
         ),
         Criterion(
             code="neutrophils-depressed",
             title="Neutrophils depressed",
-            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.5"),
+            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
             wording="neutrophils < 1.5 x 10^9/L",
             source=_SOURCE,
         ),

@@ -1,5 +1,7 @@
 """Response in non-severe aplastic anemia as Camitta proposed (Acta Haematol 2000); unverified."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation
 from app.domain.counts import Analyte, Product
 from app.domain.response import Lineage, ResponsePaper
@@ -8,6 +10,7 @@ from app.domain.rules import (
     AtBaseline,
     Below,
     Criterion,
+    Doubled,
     Normal,
     Not,
     Rise,
@@ -20,16 +23,17 @@ from app.domain.rules import (
 _SOURCE = "Acta Haematol 2000;103:16, as the field knows it: not read again by us"
 
 
-def _line(analyte: Analyte, if_below: str, rise: str, product: Product | None) -> Rule:
-    """Normalised, doubled, or risen from a very low baseline; or independent of transfusion."""
-    ways = [
+def _line(analyte: Analyte, if_below: str, rise: str, *other_ways: Rule) -> Rule:
+    """Normalised, doubled, or risen from a very low baseline."""
+    return any_of(
         Normal(analyte),
-        Rise(analyte, "0", times=2),
-        all_of(AtBaseline(Below(analyte, if_below)), Rise(analyte, rise, more_than=True)),
-    ]
-    if product:
-        ways.append(independence_gained(product))
-    return any_of(*ways)
+        Doubled(analyte),
+        all_of(
+            AtBaseline(Below(analyte, Decimal(if_below))),
+            Rise(analyte, Decimal(rise), more_than=True),
+        ),
+        *other_ways,
+    )
 
 
 def _lineage(code: str, title: str, analyte: Analyte, rule: Rule) -> Lineage:
@@ -42,19 +46,19 @@ _LINEAGES = (
         "neutrophil-response",
         "Neutrophil response",
         Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
-        _line(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "0.5", "0.5", None),
+        _line(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "0.5", "0.5"),
     ),
     _lineage(
         "platelet-response",
         "Platelet response",
         Analyte.PLATELETS,
-        _line(Analyte.PLATELETS, "20", "20", Product.PLATELETS),
+        _line(Analyte.PLATELETS, "20", "20", independence_gained(Product.PLATELETS)),
     ),
     _lineage(
         "red-cell-response",
         "Red-cell response",
         Analyte.HEMOGLOBIN,
-        _line(Analyte.HEMOGLOBIN, "6", "3.0", Product.RED_CELLS),
+        _line(Analyte.HEMOGLOBIN, "6", "3.0", independence_gained(Product.RED_CELLS)),
     ),
 )
 _COMPLETE = Criterion(
@@ -62,8 +66,8 @@ _COMPLETE = Criterion(
     title="Complete response",
     rule=all_of(
         Normal(Analyte.HEMOGLOBIN),
-        Above(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.5"),
-        Above(Analyte.PLATELETS, "150"),
+        Above(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
+        Above(Analyte.PLATELETS, Decimal("150")),
     ),
     wording="hemoglobin normal for age and sex, neutrophils > 1.5, platelets > 150 x 10^9/L",
     source=_SOURCE,

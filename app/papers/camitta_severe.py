@@ -1,5 +1,7 @@
 """Severe and very severe aplastic anemia by peripheral counts (Camitta 1976)."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
 from app.domain.rules import Below, Criterion, all_of, at_least
@@ -14,21 +16,21 @@ _SOURCE = "Camitta 1976, as restated by the British Society for Haematology guid
 NEUTROPHILS = Criterion(
     code="neutrophils-depressed",
     title="Neutrophils depressed",
-    rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "0.5"),
+    rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("0.5")),
     wording="neutrophils < 0.5 x 10^9/L",
     source=_SOURCE,
 )
 PLATELETS = Criterion(
     code="platelets-depressed",
     title="Platelets depressed",
-    rule=Below(Analyte.PLATELETS, "20"),
+    rule=Below(Analyte.PLATELETS, Decimal("20")),
     wording="platelets < 20 x 10^9/L",
     source=_SOURCE,
 )
 RETICULOCYTES = Criterion(
     code="reticulocytes-depressed",
     title="Reticulocytes depressed",
-    rule=Below(Analyte.RETICULOCYTES, "60", manual="20", disputed=True),
+    rule=Below(Analyte.RETICULOCYTES, Decimal("60"), manual=Decimal("20"), disputed=True),
     wording="reticulocytes < 20 x 10^9/L counted by hand, < 60 x 10^9/L automated",
     source=_SOURCE,
 )
@@ -59,7 +61,7 @@ VERY_SEVERE = Paper(
         Criterion(
             code="neutrophils-very-low",
             title="Neutrophils very low",
-            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "0.2"),
+            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("0.2")),
             wording="as severe aplastic anemia, with neutrophils < 0.2 x 10^9/L",
             source="British Society for Haematology guideline, definition of severity",
         ),

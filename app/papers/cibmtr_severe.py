@@ -1,5 +1,7 @@
 """Severe aplastic anemia by counts as the CIBMTR has transplant centers report it."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
 from app.domain.rules import Below, Criterion, at_least
@@ -21,21 +23,21 @@ PAPER = Paper(
         Criterion(
             code="neutrophils-depressed",
             title="Neutrophils depressed",
-            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "0.5"),
+            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("0.5")),
             wording="absolute neutrophil count < 500/uL",
             source=_SOURCE,
         ),
         Criterion(
             code="platelets-depressed",
             title="Platelets depressed",
-            rule=Below(Analyte.PLATELETS, "20"),
+            rule=Below(Analyte.PLATELETS, Decimal("20")),
             wording="platelet count < 20 000/uL",
             source=_SOURCE,
         ),
         Criterion(
             code="reticulocytes-depressed",
             title="Reticulocytes depressed",
-            rule=Below(Analyte.RETICULOCYTES, "20", disputed=True),
+            rule=Below(Analyte.RETICULOCYTES, Decimal("20"), disputed=True),
             wording="reticulocyte count < 20 000/uL, by hand or automated (no method is named)",
             source=_SOURCE,
         ),

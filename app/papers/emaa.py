@@ -1,5 +1,7 @@
 """Moderate aplastic anemia as the EMAA trial defines it (NCT02773225)."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
 from app.domain.rules import Above, Below, Criterion, Not, all_of, at_least
@@ -23,21 +25,23 @@ PAPER = Paper(
             Criterion(
                 code="neutrophils-depressed",
                 title="Neutrophils depressed",
-                rule=all_of(Below(_NEUTROPHILS, "1.2"), Above(_NEUTROPHILS, "0.5")),
+                rule=all_of(
+                    Below(_NEUTROPHILS, Decimal("1.2")), Above(_NEUTROPHILS, Decimal("0.5"))
+                ),
                 wording="absolute neutrophil count < 1.2 G/L and > 0.5 G/L",
                 source=_SOURCE,
             ),
             Criterion(
                 code="platelets-depressed",
                 title="Platelets depressed",
-                rule=Below(Analyte.PLATELETS, "70"),
+                rule=Below(Analyte.PLATELETS, Decimal("70")),
                 wording="platelet count < 70 G/L",
                 source=_SOURCE,
             ),
             Criterion(
                 code="reticulocytes-depressed",
                 title="Reticulocytes depressed",
-                rule=Below(Analyte.RETICULOCYTES, "60"),
+                rule=Below(Analyte.RETICULOCYTES, Decimal("60")),
                 wording="absolute reticulocyte count < 60 G/L",
                 source=_SOURCE,
             ),
@@ -48,9 +52,9 @@ PAPER = Paper(
             rule=Not(
                 at_least(
                     2,
-                    Below(_NEUTROPHILS, "0.5"),
-                    Below(Analyte.PLATELETS, "20"),
-                    Below(Analyte.RETICULOCYTES, "20", disputed=True),
+                    Below(_NEUTROPHILS, Decimal("0.5")),
+                    Below(Analyte.PLATELETS, Decimal("20")),
+                    Below(Analyte.RETICULOCYTES, Decimal("20"), disputed=True),
                 )
             ),
             wording="not two of: neutrophils < 0.5, platelets < 20, reticulocytes < 20 G/L",

@@ -1,5 +1,7 @@
 """Moderate aplastic anemia in children (Howard 2004)."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
 from app.domain.rules import Below, Criterion, at_least
@@ -21,21 +23,21 @@ PAPER = Paper(
         Criterion(
             code="neutrophils-depressed",
             title="Neutrophils depressed",
-            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.5"),
+            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
             wording="absolute neutrophil count < 1.5 x 10^9/L",
             source=_SOURCE,
         ),
         Criterion(
             code="reticulocytes-depressed",
             title="Reticulocytes depressed",
-            rule=Below(Analyte.RETICULOCYTES, "40"),
+            rule=Below(Analyte.RETICULOCYTES, Decimal("40")),
             wording="absolute reticulocyte count < 40 x 10^9/L",
             source=_SOURCE,
         ),
         Criterion(
             code="platelets-depressed",
             title="Platelets depressed",
-            rule=Below(Analyte.PLATELETS, "100"),
+            rule=Below(Analyte.PLATELETS, Decimal("100")),
             wording="platelets < 100 x 10^9/L",
             source=_SOURCE,
         ),

@@ -1,5 +1,7 @@
 """Response in childhood aplastic anemia as the Japanese study group defined it."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation
 from app.domain.counts import Analyte, Product
 from app.domain.response import ABOUT_6_MONTHS, ResponsePaper
@@ -11,17 +13,17 @@ _COMPLETE = Criterion(
     code="complete",
     title="Complete response",
     rule=all_of(
-        Above(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.5"),
-        Above(Analyte.PLATELETS, "100"),
-        Above(Analyte.HEMOGLOBIN, "11"),
+        Above(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
+        Above(Analyte.PLATELETS, Decimal("100")),
+        Above(Analyte.HEMOGLOBIN, Decimal("11")),
     ),
     wording="neutrophils > 1.5, platelets > 100 x 10^9/L, hemoglobin > 11 g/dL",
     source=_SOURCE,
 )
 _COUNTS = all_of(
-    Above(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.0"),
-    Above(Analyte.PLATELETS, "30"),
-    Above(Analyte.HEMOGLOBIN, "8"),
+    Above(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.0")),
+    Above(Analyte.PLATELETS, Decimal("30")),
+    Above(Analyte.HEMOGLOBIN, Decimal("8")),
 )
 _NO_TRANSFUSION = all_of(
     TransfusionIndependent(Product.RED_CELLS), TransfusionIndependent(Product.PLATELETS)

@@ -1,5 +1,7 @@
 """The counts that Japan's Ministry of Health asks for to diagnose aplastic anemia."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
 from app.domain.rules import Below, Criterion, at_least
@@ -21,21 +23,21 @@ PAPER = Paper(
         Criterion(
             code="hemoglobin-depressed",
             title="Hemoglobin depressed",
-            rule=Below(Analyte.HEMOGLOBIN, "10.0"),
+            rule=Below(Analyte.HEMOGLOBIN, Decimal("10.0")),
             wording="hemoglobin below 10.0 g/dL",
             source=_SOURCE,
         ),
         Criterion(
             code="neutrophils-depressed",
             title="Neutrophils depressed",
-            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.5"),
+            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
             wording="neutrophils below 1500/uL",
             source=_SOURCE,
         ),
         Criterion(
             code="platelets-depressed",
             title="Platelets depressed",
-            rule=Below(Analyte.PLATELETS, "100"),
+            rule=Below(Analyte.PLATELETS, Decimal("100")),
             wording="platelets below 100 000/uL",
             source=_SOURCE,
         ),

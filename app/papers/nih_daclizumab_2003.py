@@ -1,5 +1,7 @@
 """Moderate aplastic anemia as the NIH daclizumab pilot trial defined it (Blood 2003)."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte, Product
 from app.domain.response import Lineage, ResponsePaper
@@ -23,20 +25,20 @@ _RESPONSE = "Blood 2003;102(10):3584, abstract, primary end point and results"
 NEUTROPHILS = Criterion(
     code="neutrophils-depressed",
     title="Neutrophils depressed",
-    rule=AtMost(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.2"),
+    rule=AtMost(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.2")),
     wording="absolute neutrophil count <= 1200/mm3",
     source=_ABSTRACT,
 )
 PLATELETS = Criterion(
     code="platelets-depressed",
     title="Platelets depressed",
-    rule=AtMost(Analyte.PLATELETS, "70"),
+    rule=AtMost(Analyte.PLATELETS, Decimal("70")),
     wording="platelet count <= 70 000/mm3",
     source=_ABSTRACT,
 )
 
-_HEMOGLOBIN = AtMost(Analyte.HEMOGLOBIN, "8.5")
-_RETICULOCYTES = AtMost(Analyte.RETICULOCYTES, "60")
+_HEMOGLOBIN = AtMost(Analyte.HEMOGLOBIN, Decimal("8.5"))
+_RETICULOCYTES = AtMost(Analyte.RETICULOCYTES, Decimal("60"))
 _BOTH = all_of(_HEMOGLOBIN, _RETICULOCYTES)
 
 RED_CELLS = Criterion(

@@ -1,5 +1,7 @@
 """Response as the NIH eltrombopag trial counted it (N Engl J Med 2012); unverified."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation
 from app.domain.counts import Analyte, Product
 from app.domain.response import Lineage, ResponsePaper
@@ -7,6 +9,7 @@ from app.domain.rules import (
     AtBaseline,
     Below,
     Criterion,
+    Doubled,
     FewerUnits,
     Rise,
     all_of,
@@ -21,8 +24,8 @@ _NEUTROPHILS = Criterion(
     code="neutrophil-response",
     title="Neutrophil response",
     rule=any_of(
-        all_of(AtBaseline(Below(_ANC, "0.5")), Rise(_ANC, "0", times=2)),
-        Rise(_ANC, "0.5", more_than=True),
+        all_of(AtBaseline(Below(_ANC, Decimal("0.5"))), Doubled(_ANC)),
+        Rise(_ANC, Decimal("0.5"), more_than=True),
     ),
     wording="a rise of 100% or more (if < 0.5), or of more than 0.5 x 10^9/L",
     source=_SOURCE,
@@ -31,7 +34,7 @@ _PLATELETS = Criterion(
     code="platelet-response",
     title="Platelet response",
     rule=any_of(
-        Rise(Analyte.PLATELETS, "20"),
+        Rise(Analyte.PLATELETS, Decimal("20")),
         independence_gained(Product.PLATELETS),
     ),
     wording="a rise of 20 x 10^9/L or more, or independence of platelet transfusions for 8 weeks",
@@ -41,8 +44,11 @@ _RED_CELLS = Criterion(
     code="red-cell-response",
     title="Red-cell response",
     rule=any_of(
-        all_of(AtBaseline(Below(Analyte.HEMOGLOBIN, "9")), Rise(Analyte.HEMOGLOBIN, "1.5")),
-        FewerUnits(Product.RED_CELLS, "4"),
+        all_of(
+            AtBaseline(Below(Analyte.HEMOGLOBIN, Decimal("9"))),
+            Rise(Analyte.HEMOGLOBIN, Decimal("1.5")),
+        ),
+        FewerUnits(Product.RED_CELLS, 4),
     ),
     wording="a rise of hemoglobin of 1.5 g/dL or more (if < 9), or 4 or more red-cell units fewer "
     "per 8 weeks",

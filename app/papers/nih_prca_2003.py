@@ -1,5 +1,7 @@
 """Pure red cell aplasia as the NIH daclizumab protocol entered it (NCT00001962)."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte, Product
 from app.domain.rules import AtMost, Criterion, TransfusionsNeeded, all_of
@@ -20,7 +22,7 @@ PAPER = Paper(
         Criterion(
             code="reticulocytes-depressed",
             title="Reticulocytes depressed",
-            rule=AtMost(Analyte.RETICULOCYTES, "50"),
+            rule=AtMost(Analyte.RETICULOCYTES, Decimal("50")),
             wording="reticulocyte count <= 50 000/mm3",
             source=_SOURCE,
         ),

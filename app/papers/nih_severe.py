@@ -1,5 +1,7 @@
 """Severe aplastic anemia as NIH trials define it (N Engl J Med 2017)."""
 
+from decimal import Decimal
+
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
 from app.domain.response import ResponsePaper
@@ -22,21 +24,21 @@ PAPER = Paper(
         Criterion(
             code="neutrophils-depressed",
             title="Neutrophils depressed",
-            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "0.5"),
+            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("0.5")),
             wording="absolute neutrophil count < 500/uL",
             source=_SOURCE,
         ),
         Criterion(
             code="platelets-depressed",
             title="Platelets depressed",
-            rule=Below(Analyte.PLATELETS, "20"),
+            rule=Below(Analyte.PLATELETS, Decimal("20")),
             wording="platelet count < 20 000/uL",
             source=_SOURCE,
         ),
         Criterion(
             code="reticulocytes-depressed",
             title="Reticulocytes depressed",
-            rule=Below(Analyte.RETICULOCYTES, "60", disputed=True),
+            rule=Below(Analyte.RETICULOCYTES, Decimal("60"), disputed=True),
             wording="absolute reticulocyte count < 60 000/uL",
             source=_SOURCE,
         ),
@@ -49,9 +51,9 @@ _COMPLETE = Criterion(
     code="complete",
     title="Complete response",
     rule=all_of(
-        AtLeast(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, "1.0"),
-        AtLeast(Analyte.HEMOGLOBIN, "10"),
-        AtLeast(Analyte.PLATELETS, "100"),
+        AtLeast(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.0")),
+        AtLeast(Analyte.HEMOGLOBIN, Decimal("10")),
+        AtLeast(Analyte.PLATELETS, Decimal("100")),
     ),
     wording="absolute neutrophil count of at least 1000/uL, hemoglobin of at least 10 g/dL and "
     "platelets of at least 100 000/uL",

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from textwrap import indent, wrap
 
-from app.domain.assessment import Paper, reading
+from app.domain.assessment import Paper, interpretation
 from app.domain.counts import Analyte, Drug, Product
 from app.domain.dependence import DEPENDENCE_DAYS, DEPENDENCE_UNITS
 from app.domain.rules import (
@@ -168,9 +168,10 @@ def _paper(paper: Paper) -> str:
 
 def _analytes(paper: Paper) -> str:
     """The analytes the definition asks for, which a red-cell policy may change."""
-    own = _listed(reading(paper, None).analytes)
+    own = _listed(interpretation(paper, None).analytes)
     others = {
-        policy: _listed(reading(paper, policy).analytes) for policy in paper.red_cell_policies
+        policy: _listed(interpretation(paper, policy).analytes)
+        for policy in paper.red_cell_policies
     }
     return _by_policy(own, {policy: asked for policy, asked in others.items() if asked != own})
 
@@ -252,7 +253,7 @@ _LIMITS = {
 
 def _limit(limit: Limit) -> str:
     function, opposite = _LIMITS[type(limit)]
-    numbers = [_number(number) for number in (limit.number, limit.manual) if number]
+    numbers = [_number(number) for number in (limit.number, limit.manual) if number is not None]
     arguments = ", ".join(('"Counts judged"', _text(limit.analyte.title), *numbers))
     call = f'Maa."{function}"({arguments})'
     return f"not {call}" if opposite else call

@@ -185,15 +185,15 @@ def _independence(found: ResponseAssessment) -> Json:
     if found.baseline is None or found.judged is None:
         return component
     component["valueCodeableConcept"]["text"] = transfusions_text(found)
-    takings = (found.baseline, found.judged.taken)
-    return decided_by(component, [source for t in takings for source in t.dependence_sources])
+    windows = (found.baseline, found.judged.window)
+    return decided_by(component, [source for t in windows for source in t.dependence_sources])
 
 
 def transfusions_text(found: ResponseAssessment) -> str:
     """Dependence before treatment and independence at the assessment; empty without one."""
     if found.baseline is None or found.judged is None:
         return ""
-    before, after = found.baseline.findings, found.judged.findings
+    before, after = found.baseline.known, found.judged.known
     said = (
         f"{product.value}: dependent {_YES[before.transfusion_dependent[product]]}, "
         f"then independent {_YES[after.transfusion_independent[product]]}"
