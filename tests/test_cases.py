@@ -28,24 +28,11 @@ from app.domain.counts import (
     When,
 )
 from app.domain.derivation import derived_counts
-from app.domain.rules import (
-    SEVERE_RETICULOCYTES,
-    Above,
-    AtBaseline,
-    AtLeast,
-    AtLeastOf,
-    AtMost,
-    Below,
-    Criterion,
-    Doubled,
-    FewerUnits,
-    Limit,
-    Not,
-    Recovered,
-    Rise,
-    Rule,
-    Truth,
-)
+from app.domain.limits import Above, AtLeast, AtMost, Below, Limit
+from app.domain.recovery import Doubled, Recovered, Rise
+from app.domain.rules import AtBaseline, AtLeastOf, Criterion, Not, Rule, Truth
+from app.domain.severity import SEVERE_RETICULOCYTES
+from app.domain.transfusions import FewerUnits
 from app.papers import PUBLISHED
 
 DAY = date(2024, 3, 5)

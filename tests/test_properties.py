@@ -33,7 +33,8 @@ from app.domain.counts import (
     When,
 )
 from app.domain.derivation import derived_counts
-from app.domain.rules import Limit, Rule
+from app.domain.limits import Limit
+from app.domain.rules import Rule
 from app.fhir.codes import BY_LOINC, UNITS, Dimension, UnitRow
 from app.fhir.units import fitting
 from app.papers import PUBLISHED

@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from app.domain import response, rules, window
+from app.domain import recovery, response, window
 from app.domain.counts import (
     Count,
     Course,
     Drug,
     DrugGiven,
+    Interval,
     NoTransfusion,
     Patient,
     Product,
@@ -32,7 +33,7 @@ from app.domain.counts import (
     When,
 )
 from app.domain.response import Lineage, ResponseAssessment, ResponsePaper, assess_response
-from app.domain.rules import Criterion
+from app.domain.rules import Criterion, Truth
 from app.papers import PUBLISHED, RESPONSES
 from tests.test_cases import COUNTS, DRUGS, PRODUCTS, changed, interval
 
@@ -57,7 +58,7 @@ def counts_of(case: Case) -> Iterator[Count]:
             normal = None
             if name in ranges:
                 low, high = ranges[name]
-                normal = rules.Interval(Decimal(low), Decimal(high))
+                normal = Interval(Decimal(low), Decimal(high))
             yield Count(COUNTS[name], interval(value), on(day), (source(name, day),), normal=normal)
 
 
@@ -90,7 +91,7 @@ def course(case: Case) -> Course:
 def told(found: ResponseAssessment) -> dict[str, str]:
     """What the answer says, by the names the cases use."""
 
-    def truth(value: rules.Truth | None) -> str:
+    def truth(value: Truth | None) -> str:
         return value.value if value else "not-applicable"
 
     moments = {
@@ -275,13 +276,13 @@ def test_the_days_of_support_matter(
 @pytest.mark.parametrize("end", [0, 1])
 @pytest.mark.parametrize(
     ("table", "key"),
-    [("NORMAL", key) for key in rules.NORMAL] + [("NORMAL_HEMOGLOBIN", key) for key in Sex],
+    [("NORMAL", key) for key in recovery.NORMAL] + [("NORMAL_HEMOGLOBIN", key) for key in Sex],
     ids=str,
 )
 def test_the_limits_of_normal_matter(
     monkeypatch: pytest.MonkeyPatch, table: str, key: Any, end: int, change: Decimal
 ) -> None:
-    limits = getattr(rules, table)
+    limits = getattr(recovery, table)
     ends = list(limits[key])
     ends[end] += change
     monkeypatch.setitem(limits, key, tuple(ends))

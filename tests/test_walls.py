@@ -29,7 +29,8 @@ from app import operations
 from app.api.strict import check_strictly
 from app.body import Room, body_of
 from app.domain.counts import Analyte, Count, Interval, When
-from app.domain.rules import Doubled, Known, OverBaseline, Rise, Truth
+from app.domain.recovery import Doubled, OverBaseline, Rise
+from app.domain.rules import Known, Truth
 from app.ehr.server import FhirServer, Limits
 from app.evaluation import Bounds, BugError, Evaluator
 from app.fhir.outcome import RequestError

@@ -23,22 +23,20 @@ from app.domain.counts import (
 )
 from app.domain.derivation import NEVER_ALONE
 from app.domain.effort import spend
+from app.domain.limits import Limit
 from app.domain.needs import counted_by_hand, counts_needed
+from app.domain.recovery import Normal
 from app.domain.rules import (
-    SEVERE_RETICULOCYTES,
     Criterion,
     Known,
-    Limit,
-    Normal,
     OfOneAnalyte,
     OfOneProduct,
     Rule,
     Truth,
     criteria_of,
-    in_dispute,
     under_policy,
-    with_severe_limit,
 )
+from app.domain.severity import SEVERE_RETICULOCYTES, in_dispute, with_severe_limit
 from app.domain.window import Window, placed, places, take_window
 
 

@@ -9,16 +9,9 @@ from functools import lru_cache
 from itertools import pairwise, product
 
 from app.domain.counts import Analyte, Count, Interval, Source, When
-from app.domain.rules import (
-    Known,
-    Limit,
-    OfOneProduct,
-    Rule,
-    TransfusionDependent,
-    TransfusionsNeeded,
-    Truth,
-    negation,
-)
+from app.domain.limits import Limit
+from app.domain.rules import Known, OfOneProduct, Rule, Truth, negation
+from app.domain.transfusions import TransfusionDependent, TransfusionsNeeded
 
 _SOME_DAY = When(date.min, date.min, None, "")
 

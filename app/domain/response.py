@@ -28,24 +28,16 @@ from app.domain.counts import (
 )
 from app.domain.dependence import DEPENDENCE_DAYS, transfusion_independence
 from app.domain.effort import spend
-from app.domain.rules import (
+from app.domain.recovery import Recovered, above_normal
+from app.domain.rules import AtBaseline, Criterion, Known, OfOneAnalyte, Rule, Truth, under_policy
+from app.domain.severity import (
     SEVERE_RETICULOCYTES,
-    AtBaseline,
-    Criterion,
-    Known,
-    OfOneAnalyte,
-    Recovered,
-    Rule,
-    TransfusionDependent,
-    TransfusionIndependent,
-    Truth,
-    above_normal,
     in_dispute,
     severe_limit_text,
-    under_policy,
     with_severe_limit,
 )
 from app.domain.timeline import LAST_DAY, Timeline
+from app.domain.transfusions import TransfusionDependent, TransfusionIndependent
 from app.domain.window import Window, places
 
 # Our own reading of "3 months" and "6 months", in days after the start of treatment.

@@ -4,21 +4,11 @@ from decimal import Decimal
 
 from app.domain.assessment import Citation
 from app.domain.counts import Analyte, Product
+from app.domain.limits import Above, Below
+from app.domain.recovery import Doubled, Normal, Rise
 from app.domain.response import Lineage, ResponsePaper
-from app.domain.rules import (
-    Above,
-    AtBaseline,
-    Below,
-    Criterion,
-    Doubled,
-    Normal,
-    Not,
-    Rise,
-    Rule,
-    all_of,
-    any_of,
-    independence_gained,
-)
+from app.domain.rules import AtBaseline, Criterion, Not, Rule, all_of, any_of
+from app.domain.transfusions import independence_gained
 
 _SOURCE = "Acta Haematol 2000;103:16, as the field knows it: not read again by us"
 

@@ -4,7 +4,8 @@ from decimal import Decimal
 
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
-from app.domain.rules import Below, Criterion, all_of, at_least
+from app.domain.limits import Below
+from app.domain.rules import Criterion, all_of, at_least
 
 _CITATION = Citation(
     text="Camitta BM, Thomas ED, Nathan DG, et al. Severe aplastic anemia: a prospective study of "

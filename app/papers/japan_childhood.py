@@ -4,8 +4,10 @@ from decimal import Decimal
 
 from app.domain.assessment import Citation
 from app.domain.counts import Analyte, Product
+from app.domain.limits import Above
 from app.domain.response import ABOUT_6_MONTHS, ResponsePaper
-from app.domain.rules import Above, Criterion, Not, TransfusionIndependent, all_of, any_of
+from app.domain.rules import Criterion, Not, all_of, any_of
+from app.domain.transfusions import TransfusionIndependent
 
 _SOURCE = "Blood 2000;96:2049, Methods, definition of response; moderate disease"
 

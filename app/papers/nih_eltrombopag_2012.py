@@ -4,18 +4,11 @@ from decimal import Decimal
 
 from app.domain.assessment import Citation
 from app.domain.counts import Analyte, Product
+from app.domain.limits import Below
+from app.domain.recovery import Doubled, Rise
 from app.domain.response import Lineage, ResponsePaper
-from app.domain.rules import (
-    AtBaseline,
-    Below,
-    Criterion,
-    Doubled,
-    FewerUnits,
-    Rise,
-    all_of,
-    any_of,
-    independence_gained,
-)
+from app.domain.rules import AtBaseline, Criterion, all_of, any_of
+from app.domain.transfusions import FewerUnits, independence_gained
 
 _SOURCE = "N Engl J Med 2012;367:11, end points, as the field knows them: not read again by us"
 _ANC = Analyte.ABSOLUTE_NEUTROPHIL_COUNT

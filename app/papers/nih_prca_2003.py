@@ -4,7 +4,9 @@ from decimal import Decimal
 
 from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte, Product
-from app.domain.rules import AtMost, Criterion, TransfusionsNeeded, all_of
+from app.domain.limits import AtMost
+from app.domain.rules import Criterion, all_of
+from app.domain.transfusions import TransfusionsNeeded
 
 _SOURCE = "ClinicalTrials.gov NCT00001962, inclusion criteria"
 

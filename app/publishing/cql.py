@@ -17,21 +17,9 @@ from textwrap import indent, wrap
 from app.domain.assessment import Paper, interpretation
 from app.domain.counts import Analyte, Drug, Product
 from app.domain.dependence import DEPENDENCE_DAYS, DEPENDENCE_UNITS
-from app.domain.rules import (
-    Above,
-    AtLeast,
-    AtLeastOf,
-    AtMost,
-    Below,
-    Criterion,
-    Limit,
-    Not,
-    OfOneProduct,
-    Rule,
-    TransfusionDependent,
-    TransfusionsNeeded,
-    criteria_of,
-)
+from app.domain.limits import Above, AtLeast, AtMost, Below, Limit
+from app.domain.rules import AtLeastOf, Criterion, Not, OfOneProduct, Rule, criteria_of
+from app.domain.transfusions import TransfusionDependent, TransfusionsNeeded
 from app.domain.window import CONFOUNDED_DAYS
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow

@@ -33,7 +33,8 @@ from app.domain.counts import (
 )
 from app.domain.effort import spend, tell
 from app.domain.response import ResponseAssessment, ResponsePaper
-from app.domain.rules import Criterion, Truth, severe_limit_text
+from app.domain.rules import Criterion, Truth
+from app.domain.severity import severe_limit_text
 from app.fhir import codes
 from app.fhir.codes import LOINC
 from app.fhir.outcome import BASE, operation_outcome
