@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import weakref
@@ -28,6 +29,10 @@ T = TypeVar("T")
 _RETRY_AFTER_SECONDS = 2
 # A process whose service is gone ends itself so much later than it would have been ended.
 _GRACE_SECONDS = 5
+STARVED = 75
+"""What a process ends with that had no memory left even to say so."""
+# How a process ends that somebody else ended: the kernel for want of memory, or the alarm.
+_ENDED_BY_OTHERS = {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGALRM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +105,10 @@ class Evaluator:
             await asyncio.gather(working, leaving, return_exceptions=True)
 
     def start(self) -> None:
-        """Have a process ready for the first task."""
+        """Have a process ready for the next task, where the system has room for one."""
         if not self._closed:
-            self._processes.add(_Process(self._bounds.memory_bytes))
+            with suppress(OSError):
+                self._processes.add(_Process(self._bounds.memory_bytes))
 
     def close(self) -> None:
         """End all processes."""
@@ -138,11 +144,21 @@ class Evaluator:
         return found
 
     def _idle(self, fresh: bool = False) -> _Process:
-        """A process that does nothing; a `fresh` one has done nothing yet."""
+        """A process that does nothing; a `fresh` one has done nothing yet.
+
+        RequestError 503 where the system has no room for one.
+        """
+        for dead in [one for one in self._processes if one.idle and one.has_ended]:
+            # The kernel ends what takes memory, whether or not it has a task.
+            self._processes.discard(dead)
+            dead.end()
         idle = (one for one in self._processes if one.idle and not (fresh and one.used))
         process = next(idle, None)
         if process is None:
-            process = _Process(self._bounds.memory_bytes)
+            try:
+                process = _Process(self._bounds.memory_bytes)
+            except OSError:
+                raise _busy("There is no room for one more process now.") from None
             self._processes.add(process)
         process.idle = False
         return process
@@ -218,18 +234,21 @@ class _Process:
         assert self._child.stdin  # noqa: S101 both are pipes
         assert self._child.stdout  # noqa: S101
         try:
-            # Straight into the pipe: a body is not copied once more.
-            pickle.dump(task, self._child.stdin, pickle.HIGHEST_PROTOCOL)
-            self._child.stdin.flush()
+            # It answers before it has read all of what it has no room for.
+            with suppress(BrokenPipeError):
+                # Straight into the pipe: a body is not copied once more.
+                pickle.dump(task, self._child.stdin, pickle.HIGHEST_PROTOCOL)
+                self._child.stdin.flush()
             # Written by our own code, and by nobody else.
             done: Done = pickle.load(self._child.stdout)  # noqa: S301
         except (OSError, EOFError, pickle.UnpicklingError):
-            status = self._child.wait()
-            if status < 0:
-                # Not every library survives that it is given no memory.
-                return Done(None, too_much_memory(), ends=True, starved=True)
-            return Done(None, BugError(f"a process that ended with {status}"), ends=True)
+            return _ended_with(self._child.wait())
         return done
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it takes no task any more."""
+        return self._child.poll() is not None
 
     def end(self) -> None:
         """Ends it, whatever it does."""
@@ -240,6 +259,17 @@ class _Process:
             with suppress(OSError):
                 if pipe:
                     pipe.close()
+
+
+def _ended_with(status: int) -> Done:
+    """What came of a task whose process ended before it had answered."""
+    if status in _ENDED_BY_OTHERS:
+        busy = _busy("The process that made the evaluation was ended: there was too much at once.")
+        return Done(None, busy, ends=True)
+    if status == STARVED or status < 0:
+        # Not every library survives that it is given no memory.
+        return Done(None, too_much_memory(), ends=True, starved=True)
+    return Done(None, BugError(f"a process that ended with {status}"), ends=True)
 
 
 def _end_all(processes: set[_Process]) -> None:

@@ -12,13 +12,15 @@ from typing import Any, BinaryIO
 
 from app.domain.effort import TooCostlyError, limited
 from app.domain.tally import TALLY, Tally
-from app.evaluation import BugError, Done, Task, too_much_memory
+from app.evaluation import STARVED, BugError, Done, Task, too_much_memory
 from app.fhir.kept import forget
 from app.fhir.outcome import Fault, RequestError
 from app.logs import told_of
 
 # What was taken and not given back makes the process end: the next one begins small.
 _KEPT_BYTES = 32 * 1024 * 1024
+# What libraries in C raise where they got no memory, and say so or forget to.
+_NO_MEMORY = (MemoryError, SystemError)
 
 
 def work(memory_bytes: int, grace_seconds: float) -> None:
@@ -33,8 +35,12 @@ def work(memory_bytes: int, grace_seconds: float) -> None:
     gc.collect()
     gc.freeze()
     most = _resident_bytes() + _KEPT_BYTES
-    while _one(tasks, answers, grace_seconds, most):
-        pass
+    try:
+        while _one(tasks, answers, grace_seconds, most):
+            pass
+    except _NO_MEMORY:
+        # None was left even to say that there is none.
+        os._exit(STARVED)
 
 
 def _one(tasks: BinaryIO, answers: BinaryIO, grace_seconds: float, most_bytes: int) -> bool:
@@ -47,7 +53,7 @@ def _one(tasks: BinaryIO, answers: BinaryIO, grace_seconds: float, most_bytes: i
         found, error = _answer(pickle.load(tasks), grace_seconds)  # noqa: S301 our own service's
     except EOFError:
         return False
-    except MemoryError:
+    except _NO_MEMORY:
         error, starved = too_much_memory(), True
     ends = starved or _resident_bytes() > most_bytes
     pickle.dump(Done(found, error, ends, tally, starved), answers, pickle.HIGHEST_PROTOCOL)
@@ -66,7 +72,7 @@ def _answer(task: Task, grace_seconds: float) -> tuple[Any, Exception | None]:
         return None, error
     except TooCostlyError as error:
         return None, RequestError(413, Fault("too-costly", str(error)))
-    except MemoryError:
+    except _NO_MEMORY:
         raise
     except Exception as error:  # noqa: BLE001 the message may hold patient data
         return None, BugError(told_of(error))

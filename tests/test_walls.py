@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from app.domain.counts import Analyte, Count, Interval, When
 from app.domain.recovery import Doubled, OverBaseline, Rise
 from app.domain.rules import Known, Truth
 from app.ehr.server import FhirServer, Limits
-from app.evaluation import Bounds, BugError, Evaluator
+from app.evaluation import STARVED, Bounds, BugError, Evaluator
 from app.fhir.outcome import RequestError
 from app.main import create_app
 from app.reading import subjects
@@ -269,6 +270,52 @@ def test_what_an_earlier_task_left_refuses_nobody_what_there_is_room_for(
         return found
 
     assert asyncio.run(one_after_the_other()) == 38 * 2**20
+
+
+def test_a_body_for_which_a_process_has_no_room_is_the_callers_to_mend(
+    evaluator: Evaluator,
+) -> None:
+    """The process answers while the body is still being written to it."""
+    refused = _refused(evaluator, partial(len, bytes(2**27)))
+    assert (refused.status, refused.faults[0].type) == (413, "too-costly")
+
+
+def test_a_process_with_no_memory_left_even_to_say_so_is_the_callers_to_mend(
+    evaluator: Evaluator,
+) -> None:
+    refused = _refused(evaluator, partial(os._exit, STARVED))
+    assert (refused.status, refused.faults[0].type) == (413, "too-costly")
+    from_c = _refused(evaluator, partial(exec, "raise SystemError"))
+    assert (from_c.status, from_c.faults[0].type) == (413, "too-costly")
+
+
+@pytest.mark.parametrize("ended", [signal.SIGKILL, signal.SIGALRM])
+def test_who_asked_a_process_that_the_kernel_ended_is_asked_to_come_again(
+    evaluator: Evaluator, ended: signal.Signals
+) -> None:
+    refused = _refused(evaluator, partial(signal.raise_signal, ended))
+    assert (refused.status, refused.retry_after) == (503, 2)
+
+
+def test_a_process_that_was_ended_while_it_waited_is_asked_nothing(evaluator: Evaluator) -> None:
+    """As the kernel does where memory is short: the process has done nothing yet."""
+    before = _children()
+    evaluator.start()
+    (waiting,) = _children() - before
+    os.kill(waiting, signal.SIGKILL)
+    os.waitid(os.P_PID, waiting, os.WEXITED | os.WNOWAIT)
+    assert asyncio.run(evaluator.run(_caller(), os.getpid)) != waiting
+
+
+def test_where_the_system_has_no_room_for_a_process_callers_are_asked_to_come_again(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: Any, **__: Any) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", none_left)
+    refused = _refused(evaluator, os.getpid)
+    assert (refused.status, refused.retry_after) == (503, 2)
 
 
 def test_a_fault_of_ours_elsewhere_is_told_without_what_was_read(evaluator: Evaluator) -> None:
@@ -605,6 +652,10 @@ def _processes() -> Iterator[tuple[int, str]]:
         if entry.name.isdigit():
             with suppress(OSError):
                 yield int(entry.name), (entry / "cmdline").read_text()
+
+
+def _children() -> set[int]:
+    return {pid for pid, _ in _processes() if _parent(pid) == os.getpid()}
 
 
 def _parent(pid: int) -> int:
