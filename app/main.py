@@ -36,6 +36,7 @@ from app.fhir.outcome import RequestError
 from app.logs import configure_logs, silence_the_talkative, tell
 from app.publishing.terminology import concept_maps
 from app.settings import Settings, SettingsError, read_settings
+from app.web import routes as web
 
 _PATIENCE_SECONDS = 5.0
 # What uvicorn and gunicorn know a worker by that will never start.
@@ -170,7 +171,12 @@ def _application(settings: Settings) -> FastAPI:
         # A tracer is told the path and the query, which may name a patient.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         # Not by include_router, which matches every request three times over.
-        routes=[*routes.ROUTES, *definitions.router.routes, *cds_hooks.router.routes],
+        routes=[
+            *routes.ROUTES,
+            *definitions.router.routes,
+            *cds_hooks.router.routes,
+            *web.router.routes,
+        ],
         servers=[{"url": settings.public_url}] if settings.public_url else None,
         root_path_in_servers=settings.public_url is None,
     )

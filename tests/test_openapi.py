@@ -16,7 +16,15 @@ from app.main import create_app
 
 COMMITTED = Path(__file__).resolve().parent.parent / "openapi" / "openapi.json"
 # Pages for people, and what they load.
-PAGES = {"/", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+PAGES = {
+    "/",
+    "/explain/{id}",
+    "/web/{version}/{name:path}",
+    "/docs",
+    "/docs/oauth2-redirect",
+    "/redoc",
+    "/openapi.json",
+}
 METHODS = {"get", "post", "put", "patch", "delete"}
 
 

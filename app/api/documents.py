@@ -1,4 +1,4 @@
-"""What OpenAPI and the plain page say; the example is answered by the service itself."""
+"""What OpenAPI says; the example is answered by the service itself."""
 
 from __future__ import annotations
 
@@ -227,17 +227,3 @@ def _of_patient(document: dict[str, Any]) -> dict[str, Any]:
 
 ELIGIBILITY_OF_PATIENT = _of_patient(ELIGIBILITY_DOCUMENT)
 RESPONSE_OF_PATIENT = _of_patient(RESPONSE_DOCUMENT)
-
-HOME_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>maa-assess</title>
-<style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto}</style>
-</head><body>
-<h1>maa-assess</h1>
-<p>Reads blood counts as FHIR Observations and says whether they meet published definitions of
-moderate aplastic anemia, which result decided which criterion, and what is missing.
-Research criteria: a decision aid, not a diagnosis.</p>
-<ul><li><a href="/docs">How to call it</a></li>
-<li><a href="/fhir/metadata">CapabilityStatement</a></li>
-<li><a href="/cds-services">CDS Hooks services</a></li></ul>
-</body></html>
-"""

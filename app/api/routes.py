@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from functools import partial
@@ -12,14 +11,13 @@ from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from app import operations
 from app.api.answering import answered
 from app.api.documents import (
     ELIGIBILITY_DOCUMENT,
     ELIGIBILITY_OF_PATIENT,
-    HOME_PAGE,
     MEASURE_DOCUMENT,
     RESPONSE_DOCUMENT,
     RESPONSE_OF_PATIENT,
@@ -196,13 +194,6 @@ async def read_metrics(request: Request) -> Response:
     metrics: Metrics = request.app.state.metrics
     # In a thread: the files of every worker are read.
     return Response(await run_in_threadpool(metrics.exposition), media_type=CONTENT_TYPE_LATEST)
-
-
-@_router.get("/", include_in_schema=False)
-async def home(request: Request) -> HTMLResponse:
-    """What this is, and where to go on."""
-    prefix: str = request.scope.get("root_path", "")
-    return HTMLResponse(HOME_PAGE.replace('href="', f'href="{html.escape(prefix)}'))
 
 
 ROUTES = [*_operations.routes, *_router.routes]

@@ -1,0 +1,1 @@
+"""The page for people, the explanations that cards link to, and what both are made of."""

@@ -1,0 +1,112 @@
+"""The addresses of the page: the page itself, its files, and an explanation of each definition."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.fhir.outcome import Fault, RequestError
+from app.papers import PUBLISHED, RESPONSES
+from app.web.explanations import explained
+from app.web.stories import STORIES
+
+_HERE = Path(__file__).parent
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+}
+_FILES: Mapping[str, tuple[bytes, str]] = {
+    file.relative_to(_HERE).as_posix(): (file.read_bytes(), _TYPES[file.suffix])
+    for file in sorted(_HERE.rglob("*"))
+    if file.suffix in _TYPES
+}
+"""Everything a browser may load, by its name: what is not in this table is not served."""
+_VERSION = hashlib.sha256(repr(sorted(_FILES.items())).encode()).hexdigest()[:16]
+_FOR_A_YEAR = "public, max-age=31536000, immutable"
+_ASKED_AGAIN = "no-cache"
+# Nothing inline, nothing from elsewhere, nothing that embeds the page or sends its forms away.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": _ASKED_AGAIN,
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def home(request: Request) -> Response:
+    """The page: counts in, the verdict and its reasons out, by the public operations."""
+    return _page(request, _home())
+
+
+@router.get("/explain/{id}")
+async def explain(request: Request, id: str) -> Response:  # noqa: A002
+    """A definition in words: its rules and their source, and what counts cannot tell."""
+    text = explained(id)
+    if text is None:
+        raise RequestError(404, Fault("not-found", "No definition has this id."))
+    return _page(request, text)
+
+
+@router.get("/web/{version}/{name:path}")
+async def file(version: str, name: str) -> Response:
+    """A file of the page; of this version it may be kept, since another has another address."""
+    if name not in _FILES:
+        raise RequestError(404, Fault("not-found", "The page has no file of this name."))
+    content, type_ = _FILES[name]
+    kept = _FOR_A_YEAR if version == _VERSION else _ASKED_AGAIN
+    return Response(content, headers={"Cache-Control": kept}, media_type=type_)
+
+
+def _page(request: Request, text: str) -> Response:
+    """A page below the prefix it is called by, or 304 to the browser that has it."""
+    prefix = html.escape(request.scope.get("root_path", ""))
+    text = text.replace("/web/VERSION/", f"/web/{_VERSION}/")
+    for attribute in ("href", "src"):
+        text = text.replace(f'{attribute}="/', f'{attribute}="{prefix}/')
+    content = text.encode()
+    # Weak: gzip changes the bytes, not what they say.
+    etag = f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = _HEADERS | {"ETag": etag}
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type="text/html; charset=utf-8")
+
+
+@cache
+def _home() -> str:
+    text = (_HERE / "page.html").read_text("utf-8")
+    for mark, filled in {
+        "<!--eligibility-->": _choices("eligibility", [(p.id, p.title) for p in PUBLISHED]),
+        "<!--response-->": _choices("response", [(p.id, p.title) for p in RESPONSES]),
+        "<!--stories-->": "".join(
+            f'<li><button type="button" data-story="{name}" data-asks="{story.question}">'
+            f"{html.escape(story.label)}</button></li>"
+            for name, story in STORIES.items()
+        ),
+    }.items():
+        text = text.replace(mark, filled)
+    return text
+
+
+def _choices(question: str, papers: Sequence[tuple[str, str]]) -> str:
+    """A checkbox for each definition, the first checked."""
+    return "".join(
+        f'<label><input type="checkbox" name="{question}" value="{paper}"'
+        f"{'' if index else ' checked'}> <span>{html.escape(title)}</span> "
+        f'<a href="/explain/{paper}">what it says</a></label>'
+        for index, (paper, title) in enumerate(papers)
+    )
