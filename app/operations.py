@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from app.asking import Request, read_request
-from app.domain.assessment import Assessment, Paper, assess_eligibility
+from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.cohort import Cohort
 from app.domain.counts import Remark, When
-from app.domain.response import ResponseAssessment, ResponsePaper, assess_response
+from app.domain.paper import Paper, ResponsePaper
+from app.domain.response import ResponseAssessment, assess_response
 from app.domain.tally import count
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import BASE, Fault, RequestError

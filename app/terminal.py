@@ -14,7 +14,8 @@ from rich.text import Text
 from app.domain.assessment import Assessment
 from app.domain.cohort import Cohort
 from app.domain.counts import Remark
-from app.domain.response import ResponseAssessment, ResponseVerdict
+from app.domain.moments import ResponseVerdict
+from app.domain.response import ResponseAssessment
 from app.domain.rules import Truth
 from app.reading.courses import Reading
 from app.writing.answers import judgement_remarks

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.domain import assessment, dependence, window
-from app.domain.assessment import Assessment, Paper, assess_eligibility
+from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.counts import (
     Analyte,
     Count,
@@ -29,6 +29,7 @@ from app.domain.counts import (
 )
 from app.domain.derivation import derived_counts
 from app.domain.limits import Above, AtLeast, AtMost, Below, Limit
+from app.domain.paper import Paper
 from app.domain.recovery import Doubled, Recovered, Rise
 from app.domain.rules import AtBaseline, AtLeastOf, Criterion, Not, Rule, Truth
 from app.domain.severity import SEVERE_RETICULOCYTES

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app import operations
-from app.domain.assessment import Assessment, Verdict, assess_eligibility, interpretation
+from app.domain.assessment import Assessment, Verdict, assess_eligibility
 from app.domain.counts import (
     UNDATED,
     Analyte,
@@ -34,6 +34,7 @@ from app.domain.counts import (
 )
 from app.domain.derivation import derived_counts
 from app.domain.limits import Limit
+from app.domain.paper import interpretation
 from app.domain.rules import Rule
 from app.fhir.codes import BY_LOINC, UNITS, Dimension, UnitRow
 from app.fhir.units import fitting

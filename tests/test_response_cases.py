@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from app.domain import recovery, response, window
+from app.domain import moments, recovery, response, window
 from app.domain.counts import (
     Count,
     Course,
@@ -32,7 +32,8 @@ from app.domain.counts import (
     Transfusion,
     When,
 )
-from app.domain.response import Lineage, ResponseAssessment, ResponsePaper, assess_response
+from app.domain.paper import Lineage, ResponsePaper
+from app.domain.response import ResponseAssessment, assess_response
 from app.domain.rules import Criterion, Truth
 from app.papers import PUBLISHED, RESPONSES
 from tests.test_cases import COUNTS, DRUGS, PRODUCTS, changed, interval
@@ -250,15 +251,15 @@ def test_two_years_matter(monkeypatch: pytest.MonkeyPatch, change: int) -> None:
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-@pytest.mark.parametrize("days", response.INDEPENDENCE_WINDOWS)
+@pytest.mark.parametrize("days", moments.INDEPENDENCE_WINDOWS)
 def test_the_published_transfusion_free_times_matter(
     monkeypatch: pytest.MonkeyPatch, days: int, change: int
 ) -> None:
     windows = {
         length + (change if length == days else 0): name
-        for length, name in response.INDEPENDENCE_WINDOWS.items()
+        for length, name in moments.INDEPENDENCE_WINDOWS.items()
     }
-    monkeypatch.setattr(response, "INDEPENDENCE_WINDOWS", windows)
+    monkeypatch.setattr(moments, "INDEPENDENCE_WINDOWS", windows)
     assert not no_case_notices()
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from app import operations
 from app.asking import RED_CELL_POLICIES, REPORT_TYPES, TRANSFUSION_HISTORIES
-from app.domain.assessment import Paper
-from app.domain.response import ResponsePaper
+from app.domain.paper import Paper, ResponsePaper
 from app.papers import PUBLISHED, RESPONSES
 from app.writing.answers import encode
 

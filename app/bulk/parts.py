@@ -20,7 +20,8 @@ from app.bulk.files import File, Reader, unpack
 from app.bulk.judging import Answered, Judge, Lines, Problem, Question, Row, error_of
 from app.bulk.results import whole, write_errors, write_reports, write_results
 from app.domain.counts import Analyte
-from app.domain.response import ResponseAssessment, ResponsePaper
+from app.domain.paper import ResponsePaper
+from app.domain.response import ResponseAssessment
 from app.papers import RESPONSES
 
 _ANSWERED = pa.schema(

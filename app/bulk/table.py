@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from app import operations
 from app.asking import Request
-from app.domain.assessment import Assessment, interpretation
+from app.domain.assessment import Assessment
 from app.domain.counts import Analyte, Count
+from app.domain.paper import interpretation
 from app.domain.response import ResponseAssessment
 from app.papers import PUBLISHED
 from app.writing.answers import Answer, day_of

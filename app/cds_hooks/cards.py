@@ -15,12 +15,8 @@ from app.cds_hooks.calls import Call
 from app.cds_hooks.prefetch import Gathered
 from app.domain.assessment import Assessment, Finding, Verdict, none_low
 from app.domain.counts import Analyte, Count, Interval, Kind, Remark, Severity
-from app.domain.response import (
-    LineageReport,
-    ResponseAssessment,
-    ResponseVerdict,
-    change_between,
-)
+from app.domain.moments import ResponseVerdict
+from app.domain.response import LineageReport, ResponseAssessment, change_between
 from app.domain.rules import Truth
 from app.fhir.codes import LOINC, PREFERRED_LOINC
 from app.fhir.outcome import BASE

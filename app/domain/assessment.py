@@ -1,43 +1,23 @@
-"""A paper, and what it says of one patient's counts on one day."""
+"""What a paper says of one patient's counts on one day."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from decimal import Decimal
 from enum import Enum
 from functools import cache
 from typing import NamedTuple
 
-from app.domain.counts import (
-    Analyte,
-    Count,
-    Course,
-    Kind,
-    Patient,
-    Remark,
-    Severity,
-    Source,
-    When,
-)
-from app.domain.derivation import NEVER_ALONE
-from app.domain.effort import spend
+from app.domain.counts import Analyte, Count, Course, Kind, Patient, Remark, Source, When
 from app.domain.limits import Limit
 from app.domain.needs import counted_by_hand, counts_needed
+from app.domain.paper import Paper, interpretation
 from app.domain.recovery import Normal
-from app.domain.rules import (
-    Criterion,
-    Known,
-    OfOneAnalyte,
-    OfOneProduct,
-    Rule,
-    Truth,
-    criteria_of,
-    under_policy,
-)
+from app.domain.remarks import contradictions, left_out, of_the_person, stale
+from app.domain.rules import Criterion, Known, OfOneProduct, Rule, Truth, criteria_of
 from app.domain.severity import SEVERE_RETICULOCYTES, in_dispute, with_severe_limit
-from app.domain.window import Window, placed, places, take_window
+from app.domain.window import take_window
 
 
 class Verdict(Enum):
@@ -53,61 +33,6 @@ _VERDICTS = {
     Truth.NOT_MET: Verdict.NOT_ELIGIBLE,
     Truth.UNKNOWN: Verdict.INDETERMINATE,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Citation:
-    """The publication a definition comes from."""
-
-    text: str
-    url: str
-
-
-@dataclass(frozen=True, eq=False)
-class Paper:
-    """A published definition: its rule, and what it requires that counts cannot tell."""
-
-    id: str
-    version: str
-    title: str
-    finding: str
-    """What a patient who meets it has, for example: moderate aplastic anemia."""
-    citation: Citation
-    eligibility: Rule
-    also_requires: tuple[str, ...]
-    verified: bool = True
-    """Whether the wording was seen in the published source."""
-    red_cell_policies: tuple[str, ...] = ()
-    """Named readings of the red-cell criterion; the first is the paper's own words."""
-    least_age_years: int | None = None
-    """Whoever is known to be younger was not meant."""
-
-
-class Interpretation(NamedTuple):
-    """A paper's rule under one red-cell policy, and what it asks for."""
-
-    rule: Rule
-    criteria: tuple[Criterion, ...]
-    analytes: frozenset[Analyte]
-    transfusions: bool
-    """Whether it asks for transfusions."""
-
-
-@cache
-def interpretation(paper: Paper, policy: str | None) -> Interpretation:
-    """The paper's rule and its criteria under a red-cell policy it knows."""
-    if policy in paper.red_cell_policies:
-        rule = under_policy(paper.eligibility, policy)
-    else:
-        rule = paper.eligibility
-    transfusions = any(isinstance(leaf, OfOneProduct) for leaf in rule.leaves())
-    return Interpretation(rule, criteria_of(rule), analytes_of(rule), transfusions)
-
-
-@cache
-def analytes_of(rule: Rule) -> frozenset[Analyte]:
-    """The analytes a rule asks for."""
-    return frozenset(leaf.analyte for leaf in rule.leaves() if isinstance(leaf, Limit))
 
 
 class Finding(NamedTuple):
@@ -222,9 +147,9 @@ def assess_eligibility(
         known=window.known,
         remarks=(
             *window.remarks,
-            *_left_out(window, until, later, as_of, window_days),
+            *left_out(window.counts, window.first_day, until, later, as_of, window_days),
             *contradictions(asked.rule, window.known, window),
-            *_stale(window, as_of, window_days),
+            *stale(window, as_of, window_days),
             *of_the_person(course, window.day, paper.least_age_years, window.counts),
         ),
     )
@@ -330,142 +255,3 @@ def none_low(found: Assessment) -> bool:
         if truth is Truth.NOT_MET or (truth is Truth.UNKNOWN and not bound):
             return False
     return True
-
-
-def contradictions(rule: Rule, known: Known, window: Window) -> Iterator[Remark]:
-    """Results of one moment that answer a rule differently, each analyte once.
-
-    They are looked for among the counts as reported, before support is (ruling 6).
-    """
-    if not window.passed_over and max(map(len, window.chosen.values()), default=0) < 2:
-        return
-    reported = known._replace(counts=window.chosen)
-    seen = set()
-    leaves = (leaf for leaf in rule.leaves() if isinstance(leaf, OfOneAnalyte))
-    for leaf in leaves:
-        spend(2 * len(known.counts.get(leaf.analyte, ())))
-        if leaf.analyte in seen:
-            continue
-        if leaf.contradicted(reported):
-            seen.add(leaf.analyte)
-            yield Remark(
-                "contradiction",
-                Severity.WARNING,
-                f"Results of one moment stand on either side of a limit ({leaf.describe()}): "
-                f"{leaf.analyte.title} is not known. Correct or repeat the count.",
-                places(window.chosen[leaf.analyte]),
-            )
-        elif others := _on_the_other_side(leaf, reported, window):
-            seen.add(leaf.analyte)
-            yield Remark(
-                "direct-before-derived",
-                Severity.WARNING,
-                f"{leaf.analyte.title} as reported stands on the other side of a limit "
-                f"({leaf.describe()}) than worked out from other results of the same moment: the "
-                "one reported was judged. Check both.",
-                places([*window.chosen[leaf.analyte], *others]),
-            )
-
-
-def _on_the_other_side(leaf: OfOneAnalyte, reported: Known, window: Window) -> list[Count]:
-    """What was worked out for the moment of a reported count, and answers the other way."""
-    others = window.passed_over.get(leaf.analyte, ())
-    truth = leaf.check(reported) if others else Truth.UNKNOWN
-    if truth is Truth.UNKNOWN:
-        return []
-    alone = [(c, leaf.check(reported._replace(counts={leaf.analyte: (c,)}))) for c in others]
-    return [count for count, other in alone if other not in {truth, Truth.UNKNOWN}]
-
-
-def _stale(window: Window, as_of: When | None, window_days: int) -> Iterator[Remark]:
-    """Counts long before the day asked for: the verdict stands, and says so (ruling 13)."""
-    if as_of and window.day and (as_of.first - window.last_day).days > window_days:
-        text = (
-            f"The newest counts judged are more than {window_days} days older than {as_of.text}, "
-            "the day judged: they may no longer hold."
-        )
-        yield Remark("stale", Severity.WARNING, text, places(window.counts))
-
-
-def of_the_person(
-    course: Course, day: When | None, least_age_years: int | None, counts: Sequence[Count]
-) -> Iterator[Remark]:
-    """A death before the day judged, and an age that the definition leaves out (ruling 13)."""
-    if day is None:
-        return
-    if course.died and course.died.last < day.first:
-        text = f"The patient died before ({course.died.text}): check whose results these are."
-        yield Remark("after-death", Severity.WARNING, text, places(counts))
-    if least_age_years is not None and course.born:
-        born = course.born.first
-        if (day.last.year - born.year, *_in_year(day.last)) < (least_age_years, *_in_year(born)):
-            text = (
-                f"The patient was younger than {least_age_years} years, the least age of the "
-                "definition: the verdict is by counts alone."
-            )
-            yield Remark("under-age", Severity.WARNING, text, places(counts))
-
-
-def _in_year(day: date) -> tuple[int, int]:
-    return day.month, day.day
-
-
-def _left_out(
-    window: Window,
-    until: Sequence[Count],
-    later: Sequence[Count],
-    as_of: When | None,
-    window_days: int,
-) -> Iterator[Remark]:
-    """What was not judged: for each kind of reason its places, every place under one reason."""
-    told = set(places(window.counts))
-    first_day = window.first_day if told else date.min
-    left: dict[str, list[str]] = {reason: [] for reason in _REASONS}
-    vague, outside = left["imprecise-date"], left["outside-window"]
-    unpaired, superseded = left["unpaired"], left["superseded"]
-    for count in until:
-        if count.kind is not Kind.MEASURED or (place := count.sources[0].place) in told:
-            continue
-        first, last, _, _ = count.when
-        if first != last and not placed(count, window_days):
-            vague.append(place)
-        elif first < first_day:
-            outside.append(place)
-        elif count.analyte in NEVER_ALONE:
-            unpaired.append(place)
-        else:
-            superseded.append(place)
-    if unpaired:
-        paired = {s.place for c in until for part in c.parts for s in part.sources}
-        superseded += (place for place in unpaired if place in paired)
-        left["unpaired"] = [place for place in unpaired if place not in paired]
-    left["after-as-of"] += (c.sources[0].place for c in later if c.kind is Kind.MEASURED)
-    for reason, (severity, text) in _REASONS.items():
-        if left[reason]:
-            said = text.format(as_of=as_of.text if as_of else "", days=window_days)
-            yield Remark(reason, severity, said, tuple(left[reason]))
-
-
-_REASONS = {
-    "after-as-of": (Severity.INFORMATION, "Later than {as_of}, the day judged: not used."),
-    "imprecise-date": (
-        Severity.WARNING,
-        "The date is less precise than the window of {days} days: it cannot be told whether the "
-        "result belongs to the day judged. Send the day.",
-    ),
-    "outside-window": (
-        Severity.WARNING,
-        "More than {days} days before the newest count judged: not combined with it.",
-    ),
-    "unpaired": (
-        Severity.WARNING,
-        "A part or a percentage tells nothing without its total (leukocytes or erythrocytes) of "
-        "the same specimen or moment.",
-    ),
-    "superseded": (
-        Severity.INFORMATION,
-        "Not needed: a newer or more direct result was judged, or the definition does not ask for "
-        "this one.",
-    ),
-}
-"""Why a result was not judged, the first reason that holds."""

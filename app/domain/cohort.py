@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from math import comb
 
-from app.domain.response import RESPONDED, ResponseAssessment, ResponseVerdict
+from app.domain.moments import RESPONDED, ResponseVerdict
+from app.domain.response import ResponseAssessment
 from app.domain.rules import Truth
 
 Kind = Callable[[ResponseAssessment], str]

@@ -64,6 +64,15 @@ class Timeline:
             independence_days=self._independence_days,
         )
 
+    def judged_on(self, day: date) -> Window | None:
+        """The assessment of a day; None where no count of that day is judged.
+
+        Leukocytes beside an older neutrophil count make none: else a count would confirm itself.
+        """
+        window = self.at(day)
+        newest = max((count.when.last for count in window.counts), default=None)
+        return window if newest == day else None
+
     def between(self, first: date, last: date) -> Course:
         """The course with only the transfusions and drugs that bear on counts of these days."""
         since = min(first - _CONFOUNDED, last - self._reach)

@@ -2,9 +2,9 @@
 
 from decimal import Decimal
 
-from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
 from app.domain.limits import Above, Below
+from app.domain.paper import Citation, Paper
 from app.domain.rules import Criterion, Not, all_of, at_least
 
 _SOURCE = "ClinicalTrials.gov NCT02773225, inclusion criteria"

@@ -2,10 +2,9 @@
 
 from decimal import Decimal
 
-from app.domain.assessment import Citation
 from app.domain.counts import Analyte, Product
 from app.domain.limits import Above
-from app.domain.response import ABOUT_6_MONTHS, ResponsePaper
+from app.domain.paper import ABOUT_6_MONTHS, Citation, ResponsePaper
 from app.domain.rules import Criterion, Not, all_of, any_of
 from app.domain.transfusions import TransfusionIndependent
 

@@ -2,9 +2,9 @@
 
 from decimal import Decimal
 
-from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
 from app.domain.limits import Below
+from app.domain.paper import Citation, Paper
 from app.domain.rules import Criterion, at_least
 
 _SOURCE = "Ministry of Health, Labour and Welfare of Japan, diagnostic criteria (revised 2010), A"

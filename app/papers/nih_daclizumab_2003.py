@@ -2,11 +2,10 @@
 
 from decimal import Decimal
 
-from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte, Product
 from app.domain.limits import AtMost
+from app.domain.paper import Citation, Lineage, Paper, ResponsePaper
 from app.domain.recovery import Normal, Recovered
-from app.domain.response import Lineage, ResponsePaper
 from app.domain.rules import AtBaseline, Criterion, Not, all_of, any_of, at_least
 from app.domain.transfusions import TransfusionDependent
 from app.papers.camitta_severe import SEVERE_BY_COUNTS

@@ -2,11 +2,10 @@
 
 from decimal import Decimal
 
-from app.domain.assessment import Citation
 from app.domain.counts import Analyte, Product
 from app.domain.limits import Below
+from app.domain.paper import Citation, Lineage, ResponsePaper
 from app.domain.recovery import Doubled, Rise
-from app.domain.response import Lineage, ResponsePaper
 from app.domain.rules import AtBaseline, Criterion, all_of, any_of
 from app.domain.transfusions import FewerUnits, independence_gained
 

@@ -2,9 +2,9 @@
 
 from decimal import Decimal
 
-from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte, Product
 from app.domain.limits import AtMost
+from app.domain.paper import Citation, Paper
 from app.domain.rules import Criterion, all_of
 from app.domain.transfusions import TransfusionsNeeded
 

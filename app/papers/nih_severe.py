@@ -2,10 +2,9 @@
 
 from decimal import Decimal
 
-from app.domain.assessment import Citation, Paper
 from app.domain.counts import Analyte
 from app.domain.limits import AtLeast, Below
-from app.domain.response import ResponsePaper
+from app.domain.paper import Citation, Paper, ResponsePaper
 from app.domain.rules import Criterion, Not, all_of, at_least
 
 _SOURCE = "N Engl J Med 2017;376:1540, Methods, patients (PMC5548296)"

@@ -14,10 +14,10 @@ from functools import cache
 from importlib.resources import files
 from textwrap import indent, wrap
 
-from app.domain.assessment import Paper, interpretation
 from app.domain.counts import Analyte, Drug, Product
 from app.domain.dependence import DEPENDENCE_DAYS, DEPENDENCE_UNITS
 from app.domain.limits import Above, AtLeast, AtMost, Below, Limit
+from app.domain.paper import Paper, interpretation
 from app.domain.rules import AtLeastOf, Criterion, Not, OfOneProduct, Rule, criteria_of
 from app.domain.transfusions import TransfusionDependent, TransfusionsNeeded
 from app.domain.window import CONFOUNDED_DAYS

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 from app import __version__
-from app.domain.assessment import Citation, Paper
 from app.domain.cohort import BY_LINEAGES, STRATIFIERS
-from app.domain.response import ResponsePaper
+from app.domain.paper import Citation, Paper, ResponsePaper
 from app.domain.rules import Criterion, criteria_of
 from app.fhir.outcome import BASE, Fault, RequestError
 from app.papers import PUBLISHED, RESPONSES

@@ -10,7 +10,7 @@ from app import __version__
 from app.domain.assessment import Verdict
 from app.domain.cohort import BY_LINEAGES, STRATIFIERS
 from app.domain.counts import Analyte
-from app.domain.response import ResponseVerdict
+from app.domain.moments import ResponseVerdict
 from app.domain.rules import Truth, criteria_of
 from app.fhir import codes
 from app.fhir.codes import LOINC

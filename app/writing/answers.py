@@ -12,14 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from app.domain.assessment import (
-    Assessment,
-    Judgement,
-    Paper,
-    SevereLimit,
-    Verdict,
-    analytes_of,
-)
+from app.domain.assessment import Assessment, Judgement, SevereLimit, Verdict
 from app.domain.counts import (
     Analyte,
     Count,
@@ -32,7 +25,8 @@ from app.domain.counts import (
     Source,
 )
 from app.domain.effort import spend, tell
-from app.domain.response import ResponseAssessment, ResponsePaper
+from app.domain.paper import Paper, ResponsePaper, analytes_of
+from app.domain.response import ResponseAssessment
 from app.domain.rules import Criterion, Truth
 from app.domain.severity import severe_limit_text
 from app.fhir import codes

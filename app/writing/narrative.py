@@ -7,8 +7,9 @@ from functools import lru_cache
 from html import escape
 from typing import NamedTuple
 
-from app.domain.assessment import Assessment, Finding, Judgement, Verdict, analytes_of
+from app.domain.assessment import Assessment, Finding, Judgement, Verdict
 from app.domain.counts import Analyte, Count, Interval, Kind
+from app.domain.paper import analytes_of
 from app.domain.rules import Criterion, Truth
 
 AID = "Research criteria, applied to blood counts: a decision aid, not a diagnosis."

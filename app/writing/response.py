@@ -7,14 +7,9 @@ from decimal import Decimal
 
 from app.domain.counts import Count, Product, Remark, Severity
 from app.domain.dependence import DEPENDENCE_DAYS
-from app.domain.response import (
-    INDEPENDENCE_WINDOWS,
-    Exposure,
-    LineageReport,
-    Moment,
-    ResponseAssessment,
-    ResponseVerdict,
-)
+from app.domain.exposure import Exposure
+from app.domain.moments import INDEPENDENCE_WINDOWS, Moment, ResponseVerdict
+from app.domain.response import LineageReport, ResponseAssessment
 from app.domain.rules import (
     Criterion,
     Truth,

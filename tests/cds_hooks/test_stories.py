@@ -13,7 +13,7 @@ from cds_calls import RESPONSE, Json, call, cards_of
 
 from app import operations
 from app.domain.assessment import Verdict, none_low
-from app.domain.response import ResponseVerdict
+from app.domain.moments import ResponseVerdict
 from app.fhir.outcome import RequestError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"

@@ -1,0 +1,109 @@
+"""A published definition as the engine takes it: its rules, and what counts cannot tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from app.domain.counts import Analyte
+from app.domain.dependence import DEPENDENCE_DAYS
+from app.domain.limits import Limit
+from app.domain.rules import Criterion, OfOneProduct, Rule, criteria_of, under_policy
+
+# Our own reading of "3 months" and "6 months", in days after the start of treatment.
+ABOUT_3_MONTHS = (60, 90, 120)
+ABOUT_6_MONTHS = (150, 180, 210)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """The publication a definition comes from."""
+
+    text: str
+    url: str
+
+
+@dataclass(frozen=True, eq=False)
+class Paper:
+    """A published definition: its rule, and what it requires that counts cannot tell."""
+
+    id: str
+    version: str
+    title: str
+    finding: str
+    """What a patient who meets it has, for example: moderate aplastic anemia."""
+    citation: Citation
+    eligibility: Rule
+    also_requires: tuple[str, ...]
+    verified: bool = True
+    """Whether the wording was seen in the published source."""
+    red_cell_policies: tuple[str, ...] = ()
+    """Named readings of the red-cell criterion; the first is the paper's own words."""
+    least_age_years: int | None = None
+    """Whoever is known to be younger was not meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """One blood count of a definition: when it was affected, and when it responded."""
+
+    analyte: Analyte
+    affected: Rule | None
+    """Over the baseline; None where the definition judges every patient in it."""
+    responded: Criterion
+
+
+@dataclass(frozen=True, eq=False)
+class ResponsePaper:
+    """A published definition of response."""
+
+    id: str
+    version: str
+    title: str
+    citation: Citation
+    response: Criterion
+    complete: Criterion | None = None
+    lineages: tuple[Lineage, ...] = ()
+    """Empty where the definition judges the counts together only."""
+    entry: Rule | None = None
+    """What the baseline must meet, or the patient is not evaluable."""
+    relapse: Criterion | None = None
+    days: tuple[int, int] = (60, 183)
+    """The days after the start in which the verdict is sought, ends included."""
+    confirmed_after_days: int = 0
+    """A response counts only when counts so many days apart agree."""
+    also_requires: tuple[str, ...] = ()
+    verified: bool = True
+    red_cell_policies: tuple[str, ...] = ()
+    least_age_years: int | None = None
+    """Whoever was known to be younger at the start was not meant."""
+    independence_days: int = DEPENDENCE_DAYS
+    """Without a transfusion for so long, a patient is independent (IWG-2006)."""
+
+
+class Interpretation(NamedTuple):
+    """A paper's rule under one red-cell policy, and what it asks for."""
+
+    rule: Rule
+    criteria: tuple[Criterion, ...]
+    analytes: frozenset[Analyte]
+    transfusions: bool
+    """Whether it asks for transfusions."""
+
+
+@cache
+def interpretation(paper: Paper, policy: str | None) -> Interpretation:
+    """The paper's rule and its criteria under a red-cell policy it knows."""
+    if policy in paper.red_cell_policies:
+        rule = under_policy(paper.eligibility, policy)
+    else:
+        rule = paper.eligibility
+    transfusions = any(isinstance(leaf, OfOneProduct) for leaf in rule.leaves())
+    return Interpretation(rule, criteria_of(rule), analytes_of(rule), transfusions)
+
+
+@cache
+def analytes_of(rule: Rule) -> frozenset[Analyte]:
+    """The analytes a rule asks for."""
+    return frozenset(leaf.analyte for leaf in rule.leaves() if isinstance(leaf, Limit))
