@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from html import escape
 
-from app.domain.assessment import Paper
-from app.domain.response import ResponsePaper
+from app.domain.paper import Paper, ResponsePaper
 from app.domain.rules import Criterion, criteria_of
 from app.papers import PUBLISHED, RESPONSES
 
