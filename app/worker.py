@@ -38,9 +38,11 @@ def work(memory_bytes: int, grace_seconds: float) -> None:
     try:
         while _one(tasks, answers, grace_seconds, most):
             pass
-    except _NO_MEMORY:
-        # None was left even to say that there is none.
-        os._exit(STARVED)
+    except BaseException as error:
+        # None was left even to say that there is none; a library in Rust calls that a panic.
+        if isinstance(error, _NO_MEMORY) or type(error).__name__ == "PanicException":
+            os._exit(STARVED)
+        raise
 
 
 def _one(tasks: BinaryIO, answers: BinaryIO, grace_seconds: float, most_bytes: int) -> bool:

@@ -171,7 +171,7 @@ RAW: dict[str, Callable[[int], bytes]] = {
 def _shots(size: int) -> Iterator[Shot]:
     plain = {"content-type": FHIR_JSON}
     strict = plain | {"prefer": "handling=strict"}
-    for shape in shapes.SHAPES:
+    for shape in (*shapes.SHAPES, *shapes.OVERLAPPING):
         body = _of_size(shape, size)
         yield Shot(shape.__name__, f"{ELIGIBILITY}?{EVERY}", body, plain)
         yield Shot(shape.__name__, f"{RESPONSE}?window=36500", body, plain)

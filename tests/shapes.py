@@ -10,7 +10,7 @@ from typing import Any
 Json = dict[str, Any]
 LOINC = "http://loinc.org"
 PLATELETS, HEMOGLOBIN, NEUTROPHILS, LEUKOCYTES = "777-3", "718-7", "751-8", "6690-2"
-WEIGHT = "29463-7"
+SHARE, RETICULOCYTES, WEIGHT = "770-8", "60474-4", "29463-7"
 _DAY = date(2020, 1, 1)
 
 
@@ -27,7 +27,7 @@ def day(number: int) -> str:
 
 def result(code: str, value: float, when: str = "2020-01-01", **more: Any) -> Json:
     """A count of one patient, in its usual unit."""
-    unit = {HEMOGLOBIN: "g/dL", WEIGHT: "kg"}.get(code, "10*9/L")
+    unit = {HEMOGLOBIN: "g/dL", WEIGHT: "kg", SHARE: "%"}.get(code, "10*9/L")
     system = "http://unitsofmeasure.org"
     return {
         "resourceType": "Observation",
@@ -119,6 +119,68 @@ def contradictions_before_and_after(n: int) -> bytes:
     before = [result(NEUTROPHILS, 0.1 + i / 100000) for i in range(n)]
     after = [result(NEUTROPHILS, 1 + i / 100000, day(90)) for i in range(n)]
     return bundle(*before, *after, dose(1))
+
+
+def pairs_of_one_moment(n: int) -> bytes:
+    """Leukocytes and neutrophils in percent, which contradict each other again and again."""
+    return bundle(
+        *(
+            one
+            for i in range(n)
+            for one in (
+                result(LEUKOCYTES, 3 + i % 2, id=f"w{i}"),
+                result(SHARE, 30, id=f"n{i}"),
+            )
+        )
+    )
+
+
+def years_of_counts(n: int) -> bytes:
+    """Counts of all three lineages every week after one dose, the neutrophils rising."""
+    return bundle(
+        dose(0),
+        *(
+            result(code, value, day(7 * i))
+            for i in range(n)
+            for code, value in (
+                (NEUTROPHILS, 0.8 + i / 2000),
+                (PLATELETS, 20),
+                (HEMOGLOBIN, 8),
+                (RETICULOCYTES, 30),
+            )
+        ),
+    )
+
+
+def _lasting(number: int, first: int, last: int) -> Json:
+    """A transfusion that went on for all these days, as a chart may claim."""
+    given = transfusion(number, day(first))
+    del given["performedDateTime"]
+    return given | {"performedPeriod": {"start": day(first), "end": day(last)}}
+
+
+def lasting_transfusions(n: int) -> bytes:
+    """As many days of counts as there are transfusions that last over all of them."""
+    counts = [result(PLATELETS, 20, day(i)) for i in range(n)]
+    return bundle(dose(0), *counts, *(_lasting(i, 0, n) for i in range(n)))
+
+
+def lasting_growth_factors(n: int) -> bytes:
+    """The same with courses of filgrastim."""
+    counts = [result(NEUTROPHILS, 1, day(i)) for i in range(n)]
+    courses = []
+    for i in range(n):
+        course = dose(i + 1) | {"medicationCodeableConcept": {"text": "filgrastim"}}
+        del course["effectiveDateTime"]
+        courses.append(course | {"effectivePeriod": {"start": day(0), "end": day(n)}})
+    return bundle(dose(0), *counts, *courses)
+
+
+def lasting_statements(n: int) -> bytes:
+    """The same with statements that nothing was transfused."""
+    counts = [result(PLATELETS, 20, day(i)) for i in range(n)]
+    none = [_lasting(i, 0, n) | {"status": "not-done"} for i in range(n)]
+    return bundle(dose(0), *counts, *none)
 
 
 def many_days(n: int) -> bytes:
@@ -214,6 +276,8 @@ SHAPES: tuple[Callable[[int], bytes], ...] = (
     doses_and_weights,
     contradictions_before_and_after,
     many_days,
+    pairs_of_one_moment,
+    years_of_counts,
     identifiers_of_a_corrected_panel,
     many_reports,
     patients_with_identifiers,
@@ -222,3 +286,10 @@ SHAPES: tuple[Callable[[int], bytes], ...] = (
     nested_bundles,
 )
 """What the reader is to take in time that grows as the body grows."""
+
+OVERLAPPING: tuple[Callable[[int], bytes], ...] = (
+    lasting_transfusions,
+    lasting_growth_factors,
+    lasting_statements,
+)
+"""What grows faster than its body, since each part bears on each: the steps counted end it."""

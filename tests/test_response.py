@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -540,12 +539,9 @@ def test_later_than_the_day_judged_does_not_count() -> None:
 
 def test_twenty_years_of_weekly_counts_are_judged() -> None:
     chart = [one for n in range(0, 7300, 7) for one in counts(n, LOW | {"anc": 0.8 + n / 2000})]
-    began = time.monotonic()
     found = assessed(bundle(dose(0), *chart))
     assert verdict(found) == "no-response"
     assert part(found, "current-response-date") == day(7294)
-    # Not a measurement: only that no assessment looks at every other one.
-    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from app import operations
 from app.api.strict import check_strictly
 from app.body import Room, body_of
 from app.domain.counts import Analyte, Count, Interval, When
+from app.domain.effort import limited
 from app.domain.recovery import Doubled, OverBaseline, Rise
 from app.domain.rules import Known, Truth
 from app.ehr.server import FhirServer, Limits
@@ -75,6 +76,23 @@ def test_twice_the_body_takes_about_twice_the_work(
     for body in (some, more):  # what is worked out once is worked out
         operation(body, LONG)
     assert _work(operation, more, LONG) < 2.4 * _work(operation, some, LONG)
+
+
+@pytest.mark.parametrize("shape", shapes.OVERLAPPING, ids=lambda one: str(one.__name__))
+def test_what_grows_faster_than_its_body_is_counted_as_fast_as_it_grows(
+    shape: Callable[[int], bytes],
+) -> None:
+    """Else MAA_EVALUATION_STEPS would be no wall: a step could be any amount of work."""
+    some, more = _work_and_steps(shape(60)), _work_and_steps(shape(150))
+    assert more[1] > 4 * some[1]
+    assert more[0] / more[1] < 1.2 * some[0] / some[1]
+
+
+def _work_and_steps(body: bytes) -> tuple[int, int]:
+    operations.response(body, LONG)  # what is worked out once is worked out
+    with limited(10**9) as effort:
+        operations.response(body, LONG)
+    return _work(operations.response, body, LONG), effort.spent
 
 
 def test_a_key_given_twice_is_told_in_time_that_grows_as_the_body() -> None:
@@ -285,8 +303,9 @@ def test_a_process_with_no_memory_left_even_to_say_so_is_the_callers_to_mend(
 ) -> None:
     refused = _refused(evaluator, partial(os._exit, STARVED))
     assert (refused.status, refused.faults[0].type) == (413, "too-costly")
-    from_c = _refused(evaluator, partial(exec, "raise SystemError"))
-    assert (from_c.status, from_c.faults[0].type) == (413, "too-costly")
+    for library in ("raise SystemError", 'raise type("PanicException", (BaseException,), {})'):
+        refused = _refused(evaluator, partial(exec, library))
+        assert (refused.status, refused.faults[0].type) == (413, "too-costly")
 
 
 @pytest.mark.parametrize("ended", [signal.SIGKILL, signal.SIGALRM])
