@@ -15,7 +15,7 @@ from app.fhir.maps import CodeMap, CodeMapError, with_maps
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import Entries, Parameter, Reference
 from app.fhir.times import days_of, when
-from app.reading.courses import decode_body
+from app.reading.bundles import decode_body
 from app.reading.subjects import Subjects
 
 RED_CELL_POLICIES = ("both", "reticulocytes-when-transfused", "reticulocytes-only")
