@@ -96,6 +96,8 @@ class ResponseAssessment:
     relapse: Truth | None
     first_response: Moment | None
     first_loss: Moment | None
+    timeline: tuple[tuple[date, ResponseVerdict], ...]
+    """Every day after the start that has counts, and what they come to."""
     exposure: Exposure | None
     counts: tuple[Count, ...]
     supporting: tuple[Source, ...]
@@ -250,6 +252,7 @@ def _assessment(
         relapse=_relapse(follow_up, first, moments),
         first_response=first,
         first_loss=loss,
+        timeline=tuple((m.day, m.verdict) for m in moments),
         exposure=exposure_of(doses, follow_up.course.weights),
         counts=counts,
         supporting=tuple(dict.fromkeys([*supporting, *start_sources])),

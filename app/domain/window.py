@@ -299,6 +299,10 @@ def _each_value_once(counts: Iterable[Count]) -> tuple[Count, ...]:
 
 
 Support = tuple[Transfusion | DrugGiven, int]
+_CONFOUNDS = {
+    Analyte.HEMOGLOBIN: Product.RED_CELLS,
+    Analyte.PLATELETS: Product.PLATELETS,
+}
 
 
 def _confounded(
@@ -340,6 +344,18 @@ def _confounded(
                 bounded.append(count)
         told[analyte] = tuple(bounded)
     return told, tuple(sources), tuple(remarks)
+
+
+def supports_of(
+    course: Course, count: Count, as_of: When | None = None
+) -> tuple[Transfusion | DrugGiven, ...]:
+    """What was given shortly before the count and sets it, by what is known of the course."""
+    given: list[Support] = []
+    if count.analyte is Analyte.ABSOLUTE_NEUTROPHIL_COUNT:
+        given = _growth_factors(course)
+    elif product := _CONFOUNDS.get(count.analyte):
+        given = _transfusions(course, product)
+    return tuple([s for s, days in given if _bears_on(s, days, count.when, as_of)])
 
 
 def _no_more_than_the_highest(counts: Iterable[Count]) -> Interval:
