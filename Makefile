@@ -75,7 +75,7 @@ lock:
 	$(LOCK) --upgrade --extra exports -c requirements.lock pyproject.toml -o requirements-exports.lock
 	$(LOCK) --upgrade --extra dev -c requirements-exports.lock pyproject.toml -o requirements-dev.lock
 	$(LOCK) --upgrade --extra bench -c requirements-dev.lock pyproject.toml -o requirements-bench.lock
-	$(LOCK) --upgrade --extra otel --extra redis -c requirements-dev.lock pyproject.toml -o requirements-service.lock
+	$(LOCK) --upgrade --extra otel --extra png --extra redis -c requirements-dev.lock pyproject.toml -o requirements-service.lock
 	$(LOCK) --upgrade --group image -c requirements-dev.lock -o requirements-image.lock
 	echo smart-fetch | $(LOCK) --upgrade - -o tests/clients/smart-fetch.lock
 

@@ -15,6 +15,14 @@ def require(*programs: str) -> None:
         _do_without(f"needs {', '.join(missing)}, not found on this machine")
 
 
+def chromium() -> str:
+    """Where Debian's Chromium is; skips the test, or fails on CI, where there is none."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        _do_without("Chromium is not installed (apt-get install chromium)")
+    return str(found)
+
+
 def require_root() -> None:
     """Skips the test where it is not run by root; on CI that is a failure."""
     if os.geteuid() != 0:

@@ -10,7 +10,9 @@ from app import operations
 from app.asking import RED_CELL_POLICIES, REPORT_TYPES, TRANSFUSION_HISTORIES
 from app.domain.paper import Paper, ResponsePaper
 from app.papers import PUBLISHED, RESPONSES
+from app.plots import PLOTTED
 from app.writing.answers import encode
+from app.writing.picture import DEFAULT_WIDTH, WIDTHS
 
 _ANC = "Neutrophils [#/volume] in Blood"
 _PLATELETS = "Platelets [#/volume] in Blood"
@@ -204,6 +206,43 @@ MEASURE_DOCUMENT = _document(
     _INDEPENDENCE,
     answer="MeasureReport: who was treated, evaluable, and responded, with the exact 95% interval.",
 )
+
+PLOT_DOCUMENT: dict[str, Any] = {
+    "openapi_extra": {
+        "parameters": [
+            _parameter(
+                "operation",
+                "What is drawn. Default: response where 'treatmentStart' is given, else "
+                "eligibility.",
+                enum=list(PLOTTED),
+            ),
+            _parameter(
+                "width",
+                "Pixels.",
+                type="integer",
+                minimum=WIDTHS[0],
+                maximum=WIDTHS[1],
+                default=DEFAULT_WIDTH,
+            ),
+            _parameter("criteria", "One published definition, by id or canonical."),
+            _TREATMENT_START,
+            _INDEPENDENCE,
+            *(one for one in _PARAMETERS if one["name"] != "study"),
+        ],
+        "requestBody": ELIGIBILITY_DOCUMENT["openapi_extra"]["requestBody"],
+    },
+    "responses": {
+        200: {
+            "description": "One patient's counts over time against one definition: as SVG, or as "
+            "PNG where Accept says so and the extra 'png' is installed.",
+            "content": {
+                "image/svg+xml": {"schema": {"type": "string"}},
+                "image/png": {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
+        **_ERRORS,
+    },
+}
 
 
 def _of_patient(document: dict[str, Any]) -> dict[str, Any]:

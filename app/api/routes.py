@@ -19,11 +19,13 @@ from app.api.documents import (
     ELIGIBILITY_DOCUMENT,
     ELIGIBILITY_OF_PATIENT,
     MEASURE_DOCUMENT,
+    PLOT_DOCUMENT,
     RESPONSE_DOCUMENT,
     RESPONSE_OF_PATIENT,
 )
 from app.api.fhir_json import has_body, require_json_accepted
 from app.api.metrics import Metrics
+from app.api.plots import plotted
 from app.asking import read_request, with_data
 from app.body import NO_BODY, Body, body_of, elsewhere_if_large
 from app.ehr.server import FhirServer
@@ -80,6 +82,18 @@ async def assess_response(request: Request) -> Response:
 async def evaluate_measure(request: Request) -> Response:
     """A cohort's data as `additionalData` in, a MeasureReport out; nothing is stored."""
     return await _answer(request, operations.evaluate_measure)
+
+
+@_operations.post(
+    "/fhir/$plot",
+    summary="How do a patient's counts stand against a definition over time?",
+    operation_id="plot",
+    response_class=Response,
+    **PLOT_DOCUMENT,
+)
+async def plot(request: Request) -> Response:
+    """A Bundle of one patient (or Parameters) in, a picture out as SVG or PNG."""
+    return await plotted(request)
 
 
 @_router.get(

@@ -29,7 +29,7 @@ DEFINITION_TYPES = (
     "StructureDefinition",
     "ValueSet",
 )
-OPERATIONS = ("assess-eligibility", "assess-response", "evaluate-measure")
+OPERATIONS = ("assess-eligibility", "assess-response", "evaluate-measure", "plot")
 _FHIRPATH = "text/fhirpath"
 _MEETS = "Meets the definition"
 _AID = "Research criteria: a decision aid, not a diagnosis."
@@ -146,7 +146,7 @@ _DATA = _parameter(
 
 
 def _operations() -> Iterator[Json]:
-    eligibility, response, measure = OPERATIONS
+    eligibility, response, measure, plot = OPERATIONS
     yield _operation(
         eligibility,
         "Assess eligibility",
@@ -187,6 +187,27 @@ def _operations() -> Iterator[Json]:
         ],
         base="http://hl7.org/fhir/OperationDefinition/Measure-evaluate-measure",
     )
+    yield _operation(
+        plot,
+        "Plot",
+        "How do one patient's counts stand against a definition over time? " + _AID,
+        [],
+        [
+            _DATA,
+            _parameter(
+                "operation",
+                "code",
+                "eligibility or response; default: response where treatmentStart is given, else "
+                "eligibility.",
+            ),
+            _parameter("width", "positiveInt", "Pixels, from 320 to 1600; 760 by default."),
+            *(one for one in _JUDGED if one["name"] != "study"),
+            _START,
+            _INDEPENDENCE,
+            _return("Binary", "The picture: image/svg+xml, or image/png where Accept says so."),
+        ],
+        system=True,
+    )
 
 
 def _return(type_: str, text: str) -> Json:
@@ -209,9 +230,11 @@ def _operation(
         "resource": resource,
         "system": system,
         "type": False,
-        "instance": True,
+        "instance": bool(resource),
         "parameter": parameters,
     }
+    if not resource:
+        del definition["resource"]
     return definition | {"base": base} if base else definition
 
 
@@ -472,7 +495,7 @@ def capability_statement(server: str, cors: bool = True) -> Json:
                 "mode": "server",
                 "security": {"cors": cors},
                 "resource": sorted(resources, key=lambda one: str(one["type"])),
-                "operation": assessments,
+                "operation": [*assessments, _offered("plot")],
             }
         ],
     }

@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 from app.writing.svg import width_of
 
 TICK_SIZE = 11
 _BETWEEN_TICKS = 16
-_LAST_DAY = date.max.toordinal()
 _STEPS_OF_DAYS = (1, 2, 7, 14)
-_STEPS_OF_MONTHS = (1, 3, 6, 12, 24, 60, 120, 240, 600, 1200, 6000, 12000)
+_STEPS_OF_MONTHS = (1, 3, 6, 12, 24, 60, 120, 240, 600, 1200)
 
 
 class TimeAxis:
@@ -39,15 +39,15 @@ class TimeAxis:
             ticks = [(self.x(day), text_of(day)) for day in days]
             # Half of the first and of the last stand outside the axis.
             apart = max((width_of(text, TICK_SIZE) for _, text in ticks), default=0) + 8
-            near = any(b - a < apart for (a, _), (b, _) in zip(ticks, ticks[1:], strict=False))
+            near = any(b - a < apart for (a, _), (b, _) in pairwise(ticks))
             if ticks and not near:
                 return ticks
         return []
 
     def _candidates(self) -> Iterator[tuple[list[date], Callable[[date], str]]]:
-        first = date.fromordinal(max(1, math.ceil(self._first)))
+        first = date.fromordinal(math.ceil(self._first))
         end = self._first + (self.right - self.left) / self._scale
-        last = date.fromordinal(min(_LAST_DAY, math.floor(end)))
+        last = date.fromordinal(math.floor(end))
         days = (last - first).days
         for step in _STEPS_OF_DAYS:
             if days / step < 100:
@@ -63,14 +63,10 @@ class TimeAxis:
 
 
 def _months(first: date, last: date, step: int) -> Iterator[date]:
-    month = first.year * 12 + first.month - 1
-    if first.day > 1:
-        month += 1
+    """The first days of every so many months, of which January is one."""
+    month = first.year * 12 + first.month - (1 if first.day == 1 else 0)
     month += -month % step
-    while month // 12 <= date.max.year:
-        day = date(max(1, month // 12), month % 12 + 1, 1)
-        if day > last:
-            return
+    while (day := date(month // 12, month % 12 + 1, 1)) <= last:
         yield day
         month += step
 
@@ -121,7 +117,7 @@ class ValueAxis:
         chosen: list[Decimal] = []
         for candidates in self._ratio_steps() if self._ratios else self._even_steps():
             places = [self.y(value) for value in candidates]
-            pairs = zip(places, places[1:], strict=False)
+            pairs = pairwise(places)
             if candidates and all(a - b >= _BETWEEN_TICKS for a, b in pairs):
                 chosen = candidates
                 break

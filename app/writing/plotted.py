@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from app.domain.assessment import Assessment, Paper, reading
+from app.domain.assessment import Assessment
 from app.domain.counts import (
     UNDATED,
     Analyte,
@@ -26,19 +26,11 @@ from app.domain.counts import (
     Transfusion,
     When,
 )
-from app.domain.response import ResponseAssessment, ResponsePaper
-from app.domain.rules import (
-    NORMAL,
-    NORMAL_HEMOGLOBIN,
-    AtBaseline,
-    Criterion,
-    Findings,
-    Limit,
-    Recovered,
-    Rise,
-    Rule,
-    under_policy,
-)
+from app.domain.limits import Limit
+from app.domain.paper import Paper, ResponsePaper, interpretation
+from app.domain.recovery import NORMAL, NORMAL_HEMOGLOBIN, OverBaseline, Recovered, Rise
+from app.domain.response import ResponseAssessment
+from app.domain.rules import AtBaseline, AtLeastOf, Criterion, Known, Rule, Truth, under_policy
 from app.domain.timeline import Timeline
 from app.domain.window import CONFOUNDED_DAYS, supports_of
 from app.fhir.outcome import ISSUES
@@ -143,10 +135,10 @@ def eligibility_plot(
     periods: Sequence[Period] = (),
 ) -> Plot:
     """An eligibility assessment with the course it was made of, as known at `as_of`."""
-    rule = reading(found.paper, found.judgement.policy).rule
+    rule = interpretation(found.paper, found.judgement.policy).rule
     roles = dict.fromkeys(found.counts, "judged")
     events = [(found.as_of.last, "judged")] if found.as_of and found.as_of is not UNDATED else []
-    return _Plotter(course, as_of, found.judged).plot(
+    return _Plotter(course, as_of, found.known).plot(
         found.paper,
         found.patient,
         f"{headline(found.judgement)} {missing(found.judgement)}",
@@ -171,15 +163,15 @@ def response_plot(
     rules += [rule for rule in (paper.response, paper.complete, paper.relapse) if rule]
     if found.policy:
         rules = [under_policy(rule, found.policy) for rule in rules]
-    roles = dict.fromkeys(found.judged.taken.counts if found.judged else (), "judged")
+    roles = dict.fromkeys(found.judged.window.counts if found.judged else (), "judged")
     roles |= dict.fromkeys(found.baseline.counts if found.baseline else (), "baseline")
-    taken = found.judged.taken if found.judged else found.baseline
+    window = found.judged.window if found.judged else found.baseline
     events = [(found.start.first, "start of treatment")] if found.start else []
     if found.judged:
         events.append((found.judged.day, "judged"))
     said = f"{response_headline(found)} {missing_for_response(found)}"
-    before = found.baseline.findings if found.baseline else None
-    return _Plotter(course, as_of, taken.findings if taken else None, before).plot(
+    before = found.baseline.known if found.baseline else None
+    return _Plotter(course, as_of, window.known if window else None, before).plot(
         paper,
         found.patient,
         said,
@@ -216,8 +208,8 @@ class _Plotter:
         self,
         course: Course,
         as_of: When | None,
-        findings: Findings | None,
-        before: Findings | None = None,
+        known: Known | None,
+        before: Known | None = None,
     ) -> None:
         if as_of:
             course = course._replace(
@@ -229,7 +221,7 @@ class _Plotter:
                 drugs=tuple(d for d in course.drugs if not d.when.begins_after(as_of)),
             )
         self._course = course
-        self._findings = findings
+        self._known = known
         self._before = before
         # Of decades of transfusions only those near a count are looked at for it.
         self._supports = Timeline(course, (), frozenset(), 0, _LONGEST_REACH.days, 0)
@@ -300,10 +292,10 @@ class _Plotter:
         if isinstance(rule, Limit):
             sign = _SIGNS.get(rule.symbol, rule.symbol)
             for number, hand in ((rule.number, ""), (rule.manual, "by hand")):
-                if number:
-                    text = " ".join(filter(None, (sign, number, of, hand)))
-                    yield rule.analyte, LimitLine(Decimal(number), text, not of)
-        elif isinstance(rule, Rise):
+                if number is not None:
+                    text = " ".join(filter(None, (sign, f"{number:f}", of, hand)))
+                    yield rule.analyte, LimitLine(number, text, not of)
+        elif isinstance(rule, OverBaseline):
             yield from self._rise(rule)
         elif isinstance(rule, Criterion):
             yield from self._limits(rule.rule, _OF.get(rule.code, of))
@@ -312,18 +304,29 @@ class _Plotter:
             return
         elif isinstance(rule, Recovered):
             yield from self._limits(rule.depressed, of)
-        else:
+        elif not self._ruled_out(rule):
             for part in rule.parts():
                 yield from self._limits(part, of)
 
-    def _rise(self, rule: Rise) -> Iterator[tuple[Analyte, LimitLine]]:
+    def _ruled_out(self, rule: Rule) -> bool:
+        """Whether it asks for what did not hold before treatment: its numbers are not for this."""
+        if self._before is None or not isinstance(rule, AtLeastOf) or rule.n < len(rule.rules):
+            return False
+        asked = [part.rule for part in rule.rules if isinstance(part, AtBaseline)]
+        return any(part.check(self._before) is Truth.NOT_MET for part in asked)
+
+    def _rise(self, rule: OverBaseline) -> Iterator[tuple[Analyte, LimitLine]]:
         """The number that a rise over the baseline comes to, where the baseline is exact."""
         before = self._before.counts.get(rule.analyte, ()) if self._before else ()
         exact = before[0].value.exact if len(before) == 1 else None
-        if exact is not None:
+        if exact is None:
+            return
+        if isinstance(rule, Rise):
+            number = exact + rule.number
             sign = ">" if rule.more_than else _SIGNS[">="]
-            number = exact * rule.times + Decimal(rule.number)
-            yield rule.analyte, LimitLine(number, f"{sign} {number:f} response", own=False)
+        else:
+            number, sign = 2 * exact, _SIGNS[">="]
+        yield rule.analyte, LimitLine(number, f"{sign} {number:f} response", own=False)
 
     def _normal(self, analyte: Analyte, counts: Sequence[Count]) -> tuple[Interval | None, str]:
         """The range of normal, and whose it is: the newest laboratory's, else that of adults."""
@@ -332,7 +335,7 @@ class _Plotter:
         )
         if newest and newest.normal:
             return newest.normal, f"normal (lab) {_range(newest.normal)}"
-        found = self._findings
+        found = self._known
         if found is None or found.child:
             return None, ""
         limits = NORMAL.get(analyte)
@@ -340,7 +343,7 @@ class _Plotter:
             limits = NORMAL_HEMOGLOBIN[found.sex]
         if limits is None:
             return None, ""
-        normal = Interval(Decimal(limits[0]), Decimal(limits[1]))
+        normal = Interval(*limits)
         return normal, f"normal {_range(normal)}"
 
     def _given(self) -> Iterator[Given]:

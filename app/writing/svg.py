@@ -199,7 +199,7 @@ def document(width: float, height: float, title: str, description: str, *parts: 
             "viewBox": f"0 0 {figure(width)} {figure(height)}",
             "width": width,
             "height": height,
-            "font-family": "system-ui, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif",
+            "font-family": "system-ui, Helvetica, Arial, sans-serif",
         },
         titled(title),
         f"<desc>{xhtml_text(description)}</desc>",
