@@ -8,7 +8,7 @@ from typing import NamedTuple
 from app.domain.counts import Count, Kind
 from app.writing import svg
 from app.writing.axes import ValueAxis
-from app.writing.plotted import known_ends
+from app.writing.limit_lines import known_ends
 
 Draw = Callable[[float, float, float], str]
 """From where, to where, and at which height."""

@@ -11,7 +11,8 @@ from app.domain.effort import tell
 from app.writing import svg
 from app.writing.axes import TICK_SIZE, TimeAxis, ValueAxis
 from app.writing.glyphs import GLYPHS, RINGS, STATES, count_glyph, ring, state_bar
-from app.writing.plotted import Given, Mark, Panel, Plot, in_words, known_ends
+from app.writing.limit_lines import in_words, known_ends
+from app.writing.plotted import Given, Mark, Panel, Plot
 from app.writing.svg import Box
 
 WIDTHS = (320, 1600)

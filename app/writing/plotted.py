@@ -26,15 +26,14 @@ from app.domain.counts import (
     Transfusion,
     When,
 )
-from app.domain.limits import Limit
 from app.domain.paper import Paper, ResponsePaper, interpretation
-from app.domain.recovery import NORMAL, NORMAL_HEMOGLOBIN, OverBaseline, Recovered, Rise
 from app.domain.response import ResponseAssessment
-from app.domain.rules import AtBaseline, AtLeastOf, Criterion, Known, Rule, Truth, under_policy
+from app.domain.rules import Known, Rule, under_policy
 from app.domain.timeline import Timeline
 from app.domain.window import CONFOUNDED_DAYS, supports_of
 from app.fhir.outcome import ISSUES
-from app.writing.narrative import AID, headline, missing, text_of
+from app.writing.limit_lines import LimitLine, limit_lines, normal_range
+from app.writing.narrative import AID, headline, missing
 from app.writing.response import missing_for_response, response_headline
 
 SHOWN = (
@@ -43,9 +42,6 @@ SHOWN = (
     Analyte.HEMOGLOBIN,
     Analyte.RETICULOCYTES,
 )
-_SIGNS = {"<=": "\N{LESS-THAN OR EQUAL TO}", ">=": "\N{GREATER-THAN OR EQUAL TO}"}
-# What a limit is of, by the criterion it stands in; of any other it is the definition's own.
-_OF = {"not-severe": "severe", "complete": "complete", "relapse": "relapse"}
 # More results of one analyte than these are thinned, so that marks stay apart.
 _MOST_MARKS = 150
 _COLUMNS = 90
@@ -61,15 +57,6 @@ class Mark:
     """Why it is ringed: judged, baseline; empty where it is not."""
     supports: tuple[Transfusion | DrugGiven, ...]
     """What was given shortly before, and sets it."""
-
-
-class LimitLine(NamedTuple):
-    """A number of the definition."""
-
-    number: Decimal
-    text: str
-    own: bool
-    """Whether it is the definition's own limit, and not that of another state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +224,7 @@ class _Plotter:
         periods: Sequence[Period],
         events: Sequence[tuple[date, str]],
     ) -> Plot:
-        limits = [limit for rule in rules for limit in self._limits(rule)]
+        limits = [limit for rule in rules for limit in limit_lines(rule, self._before)]
         panels = [panel for a in SHOWN if (panel := self._panel(a, roles, limits))]
         shown = {panel.analyte for panel in panels}
         asked = {analyte for analyte, _ in limits}
@@ -271,7 +258,7 @@ class _Plotter:
             return None
         by_hand = any(count.manual for count in counts)
         lines = dict.fromkeys(line for a, line in limits if a is analyte)
-        normal, text = self._normal(analyte, counts)
+        normal, text = normal_range(analyte, counts, self._known)
         kept = _thinned(counts, roles)
         marks = [Mark(c, roles.get(c, ""), self._supports_of(c)) for c in kept]
         return Panel(
@@ -286,65 +273,6 @@ class _Plotter:
     def _supports_of(self, count: Count) -> tuple[Transfusion | DrugGiven, ...]:
         near = self._supports.between(count.when.first, count.when.last)
         return supports_of(near, count)
-
-    def _limits(self, rule: Rule, of: str = "") -> Iterator[tuple[Analyte, LimitLine]]:
-        """Every number the rule asks for, with the state it is of."""
-        if isinstance(rule, Limit):
-            sign = _SIGNS.get(rule.symbol, rule.symbol)
-            for number, hand in ((rule.number, ""), (rule.manual, "by hand")):
-                if number is not None:
-                    text = " ".join(filter(None, (sign, f"{number:f}", of, hand)))
-                    yield rule.analyte, LimitLine(number, text, not of)
-        elif isinstance(rule, OverBaseline):
-            yield from self._rise(rule)
-        elif isinstance(rule, Criterion):
-            yield from self._limits(rule.rule, _OF.get(rule.code, of))
-        elif isinstance(rule, AtBaseline):
-            # What held before treatment is drawn for the lineages that are affected.
-            return
-        elif isinstance(rule, Recovered):
-            yield from self._limits(rule.depressed, of)
-        elif not self._ruled_out(rule):
-            for part in rule.parts():
-                yield from self._limits(part, of)
-
-    def _ruled_out(self, rule: Rule) -> bool:
-        """Whether it asks for what did not hold before treatment: its numbers are not for this."""
-        if self._before is None or not isinstance(rule, AtLeastOf) or rule.n < len(rule.rules):
-            return False
-        asked = [part.rule for part in rule.rules if isinstance(part, AtBaseline)]
-        return any(part.check(self._before) is Truth.NOT_MET for part in asked)
-
-    def _rise(self, rule: OverBaseline) -> Iterator[tuple[Analyte, LimitLine]]:
-        """The number that a rise over the baseline comes to, where the baseline is exact."""
-        before = self._before.counts.get(rule.analyte, ()) if self._before else ()
-        exact = before[0].value.exact if len(before) == 1 else None
-        if exact is None:
-            return
-        if isinstance(rule, Rise):
-            number = exact + rule.number
-            sign = ">" if rule.more_than else _SIGNS[">="]
-        else:
-            number, sign = 2 * exact, _SIGNS[">="]
-        yield rule.analyte, LimitLine(number, f"{sign} {number:f} response", own=False)
-
-    def _normal(self, analyte: Analyte, counts: Sequence[Count]) -> tuple[Interval | None, str]:
-        """The range of normal, and whose it is: the newest laboratory's, else that of adults."""
-        newest = max(
-            (c for c in counts if c.normal), key=lambda c: (c.when.last, c.when.text), default=None
-        )
-        if newest and newest.normal:
-            return newest.normal, f"normal (lab) {_range(newest.normal)}"
-        found = self._known
-        if found is None or found.child:
-            return None, ""
-        limits = NORMAL.get(analyte)
-        if analyte is Analyte.HEMOGLOBIN and found.sex:
-            limits = NORMAL_HEMOGLOBIN[found.sex]
-        if limits is None:
-            return None, ""
-        normal = Interval(*limits)
-        return normal, f"normal {_range(normal)}"
 
     def _given(self) -> Iterator[Given]:
         for drug in self._course.drugs:
@@ -414,27 +342,6 @@ def _event(
 
 def _first(when: When) -> date:
     return when.first
-
-
-def _range(normal: Interval) -> str:
-    if normal.low is not None and normal.high is not None:
-        return f"{normal.low:f}\N{EN DASH}{normal.high:f}"
-    return in_words(normal)
-
-
-def known_ends(value: Interval) -> tuple[Decimal | None, Decimal | None]:
-    """The ends that say something: cells are never fewer than none."""
-    bound = value.exact is None and value.low is not None and value.low <= 0
-    return None if bound else value.low, value.high
-
-
-def in_words(value: Interval) -> str:
-    """A value, or an interval, as it is written for people."""
-    low, _ = known_ends(value)
-    text = text_of(value._replace(low=low))
-    for plain, sign in _SIGNS.items():
-        text = text.replace(plain, sign)
-    return text
 
 
 def _telling(counts: list[Count]) -> Iterator[Count]:
