@@ -36,8 +36,10 @@ from app.fhir.resources import (
 )
 from app.fhir.times import effective, when
 from app.fhir.treatments import drug_of, transfused
+from app.reading.aside import SetAside
 from app.reading.courses import read_courses
-from app.reading.results import SetAside, doubt_of_specimen, meaning_of
+from app.reading.meanings import meaning_of
+from app.reading.specimens import doubt_of_specimen
 from app.reading.subjects import Subjects, literal_of, replaces
 
 _READ_TYPES = frozenset(str(kind.__struct_config__.tag) for kind in get_args(Readable))

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 _KEY = os.urandom(32)
+LONGEST = 2000
+"""A longer text is not worth its place in memory."""
 # The standard library keeps the addresses that it was asked to split, with the patients in them.
 _forgetting: list[Callable[[], None]] = [getattr(urlsplit, "cache_clear", lambda: None)]
 

@@ -33,7 +33,7 @@ from app.fhir.resources import (
     told_by,
 )
 from app.fhir.times import when
-from app.reading.results import short
+from app.reading.aside import short
 from app.reading.subjects import server_of
 
 WITHDRAWN = {"entered-in-error", "cancelled"}

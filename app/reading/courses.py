@@ -17,10 +17,10 @@ from app.fhir.resources import (
     Procedure,
     Reference,
 )
+from app.reading.aside import SetAside
 from app.reading.bundles import Item, collect, each_once
 from app.reading.observations import Observations
 from app.reading.records import NOBODY, Record, Records
-from app.reading.results import SetAside
 from app.reading.standing import standing_of
 from app.reading.subjects import replaces
 from app.reading.treatments import Treatments

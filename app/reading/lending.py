@@ -9,8 +9,8 @@ from app.domain.counts import When
 from app.domain.effort import spend
 from app.fhir.resources import Dated, Reference
 from app.fhir.times import effective, when
+from app.reading.aside import SetAside
 from app.reading.bundles import Item
-from app.reading.results import SetAside
 
 # A report of panels of panels: what a result lacks is looked for no further up.
 _LENDERS_DEEP = 8

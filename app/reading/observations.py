@@ -9,24 +9,15 @@ from app.domain.effort import spend
 from app.fhir.maps import CodeMap
 from app.fhir.resources import Observation, Specimen, Valued
 from app.fhir.times import when
+from app.reading.aside import Repairs, SetAside, short
 from app.reading.bundles import WITHDRAWN, Item, labels_of
 from app.reading.doubts import Doubt, worst
 from app.reading.lending import date_of, references_of
+from app.reading.meanings import Meaning, meaning_of
+from app.reading.ranges import Ranges, applies, normal_ranges_of
 from app.reading.records import NOBODY, Record, Records, whose_is_unknown
-from app.reading.results import (
-    Meaning,
-    Ranges,
-    Repairs,
-    SetAside,
-    applies,
-    doubt_of_specimen,
-    doubt_told,
-    meaning_of,
-    normal_ranges_of,
-    short,
-    under_doubt,
-    value_of,
-)
+from app.reading.specimens import doubt_of_specimen, doubt_told, under_doubt
+from app.reading.values import value_of
 
 # Results that stand; a result of any other status is set aside.
 _COUNTING = {"final", "amended", "corrected"}

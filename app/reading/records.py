@@ -27,9 +27,9 @@ from app.fhir.resources import (
     Specimen,
 )
 from app.fhir.times import when
+from app.reading.aside import BY_MAPS, Repairs, SetAside
 from app.reading.bundles import WITHDRAWN, Item
 from app.reading.lending import Lending, Links
-from app.reading.results import BY_MAPS, Repairs, SetAside
 from app.reading.subjects import AMBIGUOUS, Subjects
 
 _DAYS_OF_A_YEAR = Decimal("365.25")

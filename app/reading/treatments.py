@@ -30,9 +30,10 @@ from app.fhir.resources import (
 )
 from app.fhir.times import of_period, when
 from app.fhir.treatments import Transfused, drug_of, transfused
+from app.reading.aside import SetAside, short
 from app.reading.bundles import WITHDRAWN, Item, identifiers_of, labels_of
+from app.reading.quantities import dose_of
 from app.reading.records import Record, Records
-from app.reading.results import SetAside, dose_of, short
 
 _GIVEN = {"completed", "in-progress", "on-hold", "stopped", "active"}
 _NOT_GIVEN = {"not-done", "not-taken", "intended"}
