@@ -11,7 +11,7 @@ from app import operations
 from app.asking import Request
 from app.domain.assessment import Assessment
 from app.domain.counts import Analyte, Count
-from app.domain.paper import interpretation
+from app.domain.paper import LINEAGE_RESPONSES, interpretation
 from app.domain.response import ResponseAssessment
 from app.papers import PUBLISHED
 from app.writing.answers import Answer, day_of
@@ -21,9 +21,7 @@ Assessed = TypeVar("Assessed", Assessment, ResponseAssessment)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _HEAD = ("patient", "definition", "verdict", "day")
 _RESPONSE_COLUMNS = (
-    "neutrophil-response",
-    "platelet-response",
-    "red-cell-response",
+    *LINEAGE_RESPONSES,
     "transfusion-independence",
     "primary-end-point",
     "complete",

@@ -16,13 +16,14 @@ from app.cds_hooks.prefetch import Gathered
 from app.domain.assessment import Assessment, Finding, Verdict, none_low
 from app.domain.counts import Analyte, Count, Interval, Kind, Remark, Severity
 from app.domain.moments import ResponseVerdict
+from app.domain.paper import Paper, ResponsePaper
 from app.domain.response import LineageReport, ResponseAssessment, change_between
 from app.domain.rules import Truth
 from app.fhir.codes import LOINC, PREFERRED_LOINC
 from app.fhir.outcome import BASE
 from app.publishing.terminology import OVERRIDE_REASONS
 from app.writing.answers import Json, encode, judgement_remarks
-from app.writing.narrative import AID, counts_of, missing, text_of
+from app.writing.narrative import AID, TRUTH_TEXT, counts_of, missing, text_of
 from app.writing.response import (
     exposure_text,
     missing_for_response,
@@ -48,13 +49,12 @@ _LABORATORY = {
     "code": "108252007",
     "display": "Laboratory procedure",
 }
-_TRUTH = {Truth.MET: "met", Truth.NOT_MET: "not met", Truth.UNKNOWN: "unknown", None: "-"}
 _RESPONSES = {
-    ResponseVerdict.COMPLETE: "Complete response by the 2003 NIH criteria",
-    ResponseVerdict.RESPONSE: "Response by the 2003 NIH criteria",
-    ResponseVerdict.INDETERMINATE: "Response by the 2003 NIH criteria is open",
-    ResponseVerdict.NO_RESPONSE: "No response by the 2003 NIH criteria",
-    ResponseVerdict.NOT_EVALUABLE: "Response by the 2003 NIH criteria cannot be judged",
+    ResponseVerdict.COMPLETE: "Complete response by the {short} criteria",
+    ResponseVerdict.RESPONSE: "Response by the {short} criteria",
+    ResponseVerdict.INDETERMINATE: "Response by the {short} criteria is open",
+    ResponseVerdict.NO_RESPONSE: "No response by the {short} criteria",
+    ResponseVerdict.NOT_EVALUABLE: "Response by the {short} criteria cannot be judged",
 }
 # What a renderer of GitHub Flavored Markdown would take for more than text.
 _MARKED_UP = re.compile(r"([\\`*_\[\]<>|~#&])")
@@ -80,9 +80,7 @@ def eligibility_card(
     normal = found.verdict is not Verdict.ELIGIBLE and none_low(found)
     if not found.counts or (silent and normal):
         return None
-    severe = any(
-        f.criterion.code == "not-severe" and f.truth is Truth.NOT_MET for f in found.findings
-    )
+    severe = found.judgement.severe
     kind = "severe" if severe else found.verdict.value
     detail = [
         _table(
@@ -220,28 +218,33 @@ def _order(analyte: Analyte, setting: Setting) -> Json:
 
 
 def _eligibility_summary(found: Assessment, severe: bool) -> str:
-    depressed = [f for f in found.findings if f.criterion.code != "not-severe"]
+    depressed = [f for f in found.findings if not f.criterion.excludes_severe]
+    criteria = f"{_named_in_short(found.paper)} criteria"
     met = [f for f in depressed if f.truth is Truth.MET]
     share = f"({len(met)} of {len(depressed)})"
     deciding = [count for f in met for count in counts_of(found, f)]
     if severe:
-        said = "Severe by counts, beyond the 2003 NIH mAA criteria"
+        said = f"Severe by counts, beyond the {criteria}"
     elif found.verdict is Verdict.ELIGIBLE:
-        said = f"Counts meet the 2003 NIH mAA criteria {share}"
+        said = f"Counts meet the {criteria} {share}"
     elif found.verdict is Verdict.NOT_ELIGIBLE:
-        said = f"Counts do not meet the 2003 NIH mAA criteria {share}"
+        said = f"Counts do not meet the {criteria} {share}"
         deciding = list(found.counts)
     else:
         one = len(found.needs) == 1
         needed = ", ".join(analyte.title if one else analyte.short for analyte in found.needs)
-        said = "2003 NIH mAA criteria: open" + (f", missing {needed}" if needed else "")
+        said = f"{criteria}: open" + (f", missing {needed}" if needed else "")
         deciding = list(found.counts)
     day = f" ({found.as_of.last})" if found.as_of else ""
     return _fitting(said, deciding, day)
 
 
+def _named_in_short(paper: Paper | ResponsePaper) -> str:
+    return paper.short or paper.title
+
+
 def _response_summary(found: ResponseAssessment) -> str:
-    said = _RESPONSES[found.verdict]
+    said = _RESPONSES[found.verdict].format(short=_named_in_short(found.paper))
     changes = [
         f"{report.lineage.analyte.short} {_figure(report.before.value)} to "
         f"{_figure(report.after.value)}"
@@ -282,7 +285,7 @@ def _criterion_row(found: Assessment, finding: Finding) -> tuple[str, ...]:
     counts = counts_of(found, finding)
     return (
         finding.criterion.title,
-        _TRUTH[finding.truth],
+        TRUTH_TEXT[finding.truth],
         "; ".join(_count(count) for count in counts) or "not measured",
         ", ".join(dict.fromkeys(_plain(count.when.text[:10]) for count in counts)) or "-",
         _plain(finding.criterion.describe()),
@@ -300,7 +303,7 @@ def _lineage_row(found: ResponseAssessment, report: LineageReport) -> tuple[str,
         )
     return (
         report.lineage.responded.title,
-        f"{_TRUTH[report.truth]}: {report.why}" if report.truth else report.why,
+        f"{TRUTH_TEXT[report.truth]}: {report.why}" if report.truth else report.why,
         _dated(report.before),
         _dated(report.after),
         _dated(now),
@@ -326,7 +329,7 @@ def _course(found: ResponseAssessment) -> str:
     if found.first_loss:
         said.append(f"Lost on {found.first_loss.day} (day {found.first_loss.days_after}).")
     if found.kept_two_years:
-        said.append(f"Kept for two years: {_TRUTH[found.kept_two_years]}.")
+        said.append(f"Kept for two years: {TRUTH_TEXT[found.kept_two_years]}.")
     return " ".join(said)
 
 

@@ -67,6 +67,11 @@ class Judgement:
     severe_limits: tuple[SevereLimit, ...]
     """Other published limits of severe disease under which the answer would be another."""
 
+    @property
+    def severe(self) -> bool:
+        """Whether the definition leaves the patient out for severe disease."""
+        return any(f.criterion.excludes_severe and f.truth is Truth.NOT_MET for f in self.findings)
+
 
 class Assessment(NamedTuple):
     """A paper's verdict on one patient, with everything it rests on."""
@@ -230,7 +235,7 @@ def _severe_limits(paper: Paper, policy: str | None, known: Known) -> tuple[Seve
 
 def _severity(rule: Rule, known: Known) -> tuple[Truth, Truth | None]:
     """What the rule comes to, and its exclusion of severe disease."""
-    exclusion = next((one for one in criteria_of(rule) if one.code == "not-severe"), None)
+    exclusion = next((one for one in criteria_of(rule) if one.excludes_severe), None)
     return rule.check(known), exclusion.check(known) if exclusion else None
 
 

@@ -9,6 +9,7 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from math import comb
 
 from app.domain.moments import RESPONDED, ResponseVerdict
+from app.domain.paper import LINEAGE_RESPONSES
 from app.domain.response import ResponseAssessment
 from app.domain.rules import Truth
 
@@ -80,9 +81,7 @@ STRATIFIERS: tuple[tuple[str, str, Kind], ...] = (
         "Transfusion independence gained",
         lambda found: _truth(found.independence),
     ),
-    ("neutrophil-response", "Neutrophil response", _lineage("neutrophil-response")),
-    ("platelet-response", "Platelet response", _lineage("platelet-response")),
-    ("red-cell-response", "Red-cell response", _lineage("red-cell-response")),
+    *((code, title, _lineage(code)) for code, title in LINEAGE_RESPONSES.items()),
     ("kept-two-years", "Kept for two years", lambda found: _truth(found.kept_two_years)),
 )
 

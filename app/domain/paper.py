@@ -36,6 +36,8 @@ class Paper:
     citation: Citation
     eligibility: Rule
     also_requires: tuple[str, ...]
+    short: str = ""
+    """What a card's few words call it: the ... criteria."""
     verified: bool = True
     """Whether the wording was seen in the published source."""
     red_cell_policies: tuple[str, ...] = ()
@@ -74,12 +76,22 @@ class ResponsePaper:
     confirmed_after_days: int = 0
     """A response counts only when counts so many days apart agree."""
     also_requires: tuple[str, ...] = ()
+    short: str = ""
+    """What a card's few words call it: the ... criteria."""
     verified: bool = True
     red_cell_policies: tuple[str, ...] = ()
     least_age_years: int | None = None
     """Whoever was known to be younger at the start was not meant."""
     independence_days: int = DEPENDENCE_DAYS
     """Without a transfusion for so long, a patient is independent (IWG-2006)."""
+
+
+LINEAGE_RESPONSES = {
+    "neutrophil-response": "Neutrophil response",
+    "platelet-response": "Platelet response",
+    "red-cell-response": "Red-cell response",
+}
+"""What the definitions call the response of a lineage, by code; each judges some of them."""
 
 
 class Interpretation(NamedTuple):

@@ -224,6 +224,8 @@ class Criterion(Rule):
     wording: str
     source: str
     policies: tuple[tuple[str, Rule], ...] = ()
+    excludes_severe: bool = False
+    """Whether who does not meet it is left out for severe disease."""
 
     def __hash__(self) -> int:
         """By its code: what is worked out once for each criterion is looked up by it."""

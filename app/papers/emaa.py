@@ -60,6 +60,7 @@ PAPER = Paper(
             ),
             wording="not two of: neutrophils < 0.5, platelets < 20, reticulocytes < 20 G/L",
             source=_SOURCE + ", definition of severe aplastic anemia",
+            excludes_severe=True,
         ),
     ),
     also_requires=(

@@ -58,6 +58,7 @@ NOT_SEVERE = Criterion(
     "platelets < 20, reticulocytes < 60 (by hand < 20) x 10^9/L",
     source="Blood 2003;102(10):3584, abstract; the sister trial NCT01328587 states the exclusion; "
     "limits of Camitta 1976",
+    excludes_severe=True,
 )
 
 PAPER = Paper(
@@ -65,6 +66,7 @@ PAPER = Paper(
     version="1.0.0",
     title="Moderate aplastic anemia (NIH daclizumab pilot trial, 2003)",
     finding="moderate aplastic anemia",
+    short="2003 NIH mAA",
     citation=Citation(
         text="Maciejewski JP, et al. Recombinant humanized anti-IL-2 receptor antibody "
         "(daclizumab) produces responses in patients with moderate aplastic anemia. "
@@ -110,6 +112,7 @@ RESPONSE = ResponsePaper(
     id=PAPER.id,
     version=PAPER.version,
     title="Response in moderate aplastic anemia (NIH daclizumab pilot trial, 2003)",
+    short="2003 NIH",
     citation=PAPER.citation,
     lineages=(
         Lineage(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, NEUTROPHILS, _NEUTROPHIL_RESPONSE),

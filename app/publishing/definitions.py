@@ -8,7 +8,7 @@ from functools import cache
 
 from app import __version__
 from app.domain.cohort import BY_LINEAGES, STRATIFIERS
-from app.domain.paper import Citation, Paper, ResponsePaper
+from app.domain.paper import LINEAGE_RESPONSES, Citation, Paper, ResponsePaper
 from app.domain.rules import Criterion, criteria_of
 from app.fhir.outcome import BASE, Fault, RequestError
 from app.papers import PUBLISHED, RESPONSES
@@ -434,8 +434,7 @@ def _stratum(stratifier: str) -> str:
     if stratifier != "depth":
         return f"component.where(code.coding.code = '{stratifier}').value.coding.code"
     single, multi, none = BY_LINEAGES
-    lineages = ("neutrophil-response", "platelet-response", "red-cell-response")
-    named = " or ".join(f"code.coding.code = '{lineage}'" for lineage in lineages)
+    named = " or ".join(f"code.coding.code = '{lineage}'" for lineage in LINEAGE_RESPONSES)
     met = f"component.where({named}).where(value.coding.code = 'met').count()"
     split = f"iif({met} = 0, '{none}', iif({met} = 1, '{single}', '{multi}'))"
     return f"iif(value.coding.code = 'response', {split}, value.coding.code)"

@@ -20,7 +20,13 @@ _HOW = {
     Kind.DERIVED: ", worked out",
     Kind.BOUND: ", a bound from other results",
 }
-_TRUTH = {Truth.MET: "met", Truth.NOT_MET: "not met", Truth.UNKNOWN: "unknown"}
+TRUTH_TEXT: dict[Truth | None, str] = {
+    Truth.MET: "met",
+    Truth.NOT_MET: "not met",
+    Truth.UNKNOWN: "unknown",
+    None: "-",
+}
+"""None: a definition does not ask."""
 
 
 def text_of(interval: Interval) -> str:
@@ -46,11 +52,8 @@ def headline(judgement: Judgement) -> str:
         return f"The counts meet the definition of {finding}."
     if judgement.verdict is Verdict.INDETERMINATE:
         return f"It is not known whether the counts meet the definition of {finding}."
-    severe = any(
-        f.criterion.code == "not-severe" and f.truth is Truth.NOT_MET for f in judgement.findings
-    )
     return f"The counts do not meet the definition of {finding}" + (
-        ": severe by counts." if severe else "."
+        ": severe by counts." if judgement.severe else "."
     )
 
 
@@ -102,7 +105,7 @@ def _frame(judgement: Judgement, notes: tuple[str, ...]) -> _Frame:
             (
                 analytes_of(finding.criterion),
                 f"<tr><td>{xhtml_text(finding.criterion.title)}</td>"
-                f"<td>{_TRUTH[finding.truth]}</td><td>",
+                f"<td>{TRUTH_TEXT[finding.truth]}</td><td>",
                 f"</td>{rule_cells(finding.criterion)}</tr>",
             )
             for finding in judgement.findings

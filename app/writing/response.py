@@ -9,6 +9,7 @@ from app.domain.counts import Count, Product, Remark, Severity
 from app.domain.dependence import DEPENDENCE_DAYS
 from app.domain.exposure import Exposure
 from app.domain.moments import INDEPENDENCE_WINDOWS, Moment, ResponseVerdict
+from app.domain.paper import LINEAGE_RESPONSES
 from app.domain.response import LineageReport, ResponseAssessment
 from app.domain.rules import (
     Criterion,
@@ -34,12 +35,9 @@ from app.writing.answers import (
 )
 from app.writing.narrative import rule_cells, text_of, xhtml_text
 
-_LINEAGES = ("neutrophil-response", "platelet-response", "red-cell-response")
 # Every response carries these codes; what a definition does not judge is not applicable.
 _TRUTHS = {
-    "neutrophil-response": "Neutrophil response",
-    "platelet-response": "Platelet response",
-    "red-cell-response": "Red-cell response",
+    **LINEAGE_RESPONSES,
     "transfusion-independence": "Transfusion independence gained",
     "primary-end-point": "Primary end point",
     "complete": "Complete response",
@@ -144,7 +142,7 @@ def _observation(found: ResponseAssessment) -> Json:
 def _criteria(found: ResponseAssessment) -> Iterator[Json]:
     paper = found.paper
     reports = {report.lineage.responded.code: report for report in found.lineages}
-    for code in _LINEAGES:
+    for code in LINEAGE_RESPONSES:
         yield _lineage(reports[code]) if code in reports else _truth(code, None)
     yield _independence(found)
     end_point = _truth("primary-end-point", found.response, _rule_text(found, paper.response))
