@@ -9,8 +9,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 from app import operations
-from app.writing.picture import DEFAULT_WIDTH, draw
+from app.writing.picture import draw
 from app.writing.plotted import eligibility_plot, response_plot
+from app.writing.sheet import DEFAULT_WIDTH
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 STORIES = sorted(path.parent.name for path in FIXTURES.glob("*/request.json"))

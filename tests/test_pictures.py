@@ -15,7 +15,7 @@ import pytest
 from app import plots
 from app.fhir.outcome import RequestError
 from app.writing import svg
-from app.writing.glyphs import GLYPHS, RINGS, STATES
+from app.writing.glyphs import GLYPHS, OUTCOMES, RINGS, STATES
 from tests.pictures import (
     COHORT,
     STORIES,
@@ -103,6 +103,7 @@ def _all() -> Iterator[tuple[str, str]]:
     treated, rises = of_cohort(), of_cohort(criteria="camitta-2000-non-severe")
     for number in (1, 5, 9):
         yield f"mAA-0{number}", treated[number - 1]
+    yield "the trial's patients together", plots.plot(COHORT, [("operation", "measure")])
     yield "mAA-05 by camitta-2000-non-severe", rises[4]
 
 
@@ -261,6 +262,47 @@ def test_no_platelets_at_all_have_a_place_on_the_ratio_scale() -> None:
     assert "0" in texts(root)
 
 
+def swimmers(**query: str) -> Element:
+    """The trial's patients, drawn together."""
+    return read(plots.plot(COHORT, [("operation", "measure"), *query.items()]))
+
+
+def test_each_treated_patient_of_the_trial_is_a_bar_the_best_first() -> None:
+    """As the abstract counts: 17 treated, 16 evaluable, 6 responded, 2 of them completely."""
+    root = swimmers()
+    bars = [one.get("class", "").split()[1] for one in of_class(root, "patient")]
+    assert bars == (
+        ["complete-response"] * 2 + ["response"] * 4 + ["no-response"] * 10 + ["not-evaluable"]
+    )
+    told = " ".join(texts(root))
+    assert "6 of 16 evaluable patients responded: 38% (exact 95% interval 15% to 65%)" in told
+    assert "Treated: 17; not evaluable: 1; not known: 0." in told
+
+
+def test_a_cohort_bar_tells_first_response_loss_and_the_last_day_known() -> None:
+    said = [title(one) for one in of_class(swimmers(criteria="japan-childhood"), "patient")]
+    third = next(text for text in said if text.startswith("mAA-03:"))
+    assert re.search(r"first response 20\d\d-\d\d-\d\d; lost 20\d\d-\d\d-\d\d; last known", third)
+
+
+def test_a_patient_who_was_not_treated_is_no_bar_and_is_counted() -> None:
+    root = read(plots.plot(bundle(result("777-3", 41, "2024-03-05")), [("operation", "measure")]))
+    assert of_class(root, "patient") == []
+    assert "Without a start of treatment, not drawn: 1." in texts(root)
+
+
+def test_a_cohort_too_large_for_bars_is_told_where_the_numbers_are() -> None:
+    entries = []
+    for number in range(501):
+        one = result("777-3", 41, "2024-03-05")
+        one["resource"] |= {"id": f"r{number}", "subject": {"reference": f"Patient/{number}"}}
+        entries.append(one)
+    with pytest.raises(RequestError) as refused:
+        plots.plot(bundle(*entries), [("operation", "measure")])
+    assert refused.value.status == 422
+    plots.plot(bundle(*entries[:-1]), [("operation", "measure")])
+
+
 HOSTILE = "<script>alert('1')</script>&\"\x00\u202e"
 
 
@@ -283,6 +325,7 @@ def test_numbers_are_written_in_hundredths_at_most() -> None:
 
 def test_each_mark_of_the_legend_has_a_shape_of_its_own() -> None:
     drawings = [glyph.draw(50, 50, 50) for glyph in (*GLYPHS.values(), *RINGS.values())]
+    drawings += [glyph.draw(50, 50, 50) for glyph in OUTCOMES.values()]
     drawings += [state.draw(50, 50, 50) for state in STATES.values()]
     colourless = [re.sub(r' (fill|stroke)="#(?!ffffff)\w+"', "", text) for text in drawings]
     # Eligibility and response have the same two ends, and are never in one picture.

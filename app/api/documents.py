@@ -12,7 +12,7 @@ from app.domain.paper import Paper, ResponsePaper
 from app.papers import PUBLISHED, RESPONSES
 from app.plots import PLOTTED
 from app.writing.answers import encode
-from app.writing.picture import DEFAULT_WIDTH, WIDTHS
+from app.writing.sheet import DEFAULT_WIDTH, WIDTHS
 
 _ANC = "Neutrophils [#/volume] in Blood"
 _PLATELETS = "Platelets [#/volume] in Blood"
@@ -212,8 +212,9 @@ PLOT_DOCUMENT: dict[str, Any] = {
         "parameters": [
             _parameter(
                 "operation",
-                "What is drawn. Default: response where 'treatmentStart' is given, else "
-                "eligibility.",
+                "What is drawn: one patient's eligibility or response; 'measure': the course of each "
+                "patient of a cohort, and the end point. Default: response where "
+                "'treatmentStart' is given, else eligibility.",
                 enum=list(PLOTTED),
             ),
             _parameter(
@@ -233,8 +234,8 @@ PLOT_DOCUMENT: dict[str, Any] = {
     },
     "responses": {
         200: {
-            "description": "One patient's counts over time against one definition: as SVG, or as "
-            "PNG where Accept says so and the extra 'png' is installed.",
+            "description": "One patient's counts over time against one definition, or a cohort's "
+            "course: as SVG, or as PNG where Accept says so and the extra 'png' is installed.",
             "content": {
                 "image/svg+xml": {"schema": {"type": "string"}},
                 "image/png": {"schema": {"type": "string", "format": "binary"}},

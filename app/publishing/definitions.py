@@ -190,15 +190,15 @@ def _operations() -> Iterator[Json]:
     yield _operation(
         plot,
         "Plot",
-        "How do one patient's counts stand against a definition over time? " + _AID,
+        "How do a patient's counts stand against a definition over time? " + _AID,
         [],
         [
             _DATA,
             _parameter(
                 "operation",
                 "code",
-                "eligibility or response; default: response where treatmentStart is given, else "
-                "eligibility.",
+                "eligibility or response of one patient, or measure: each patient of a cohort. "
+                "Default: response where treatmentStart is given, else eligibility.",
             ),
             _parameter("width", "positiveInt", "Pixels, from 320 to 1600; 760 by default."),
             *(one for one in _JUDGED if one["name"] != "study"),

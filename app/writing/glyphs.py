@@ -166,6 +166,37 @@ RINGS: dict[str, Glyph] = {
 }
 
 
+def _first_response(x: float, _end: float, y: float) -> str:
+    corners = [(x - 5, y + 4), (x, y - 5.5), (x + 5, y + 4)]
+    return svg.path(corners, closed=True, fill=svg.GROUND, stroke=svg.INK, stroke_width=1.3)
+
+
+def _loss(x: float, _end: float, y: float) -> str:
+    ends = ((y - 4, y + 4), (y + 4, y - 4))
+    halo = [svg.line(x - 4, a, x + 4, b, svg.GROUND, 4.4) for a, b in ends]
+    return "".join([*halo, *(svg.line(x - 4, a, x + 4, b, svg.LIMIT, 2.2) for a, b in ends)])
+
+
+def _last_known(x: float, _end: float, y: float) -> str:
+    return svg.line(x, y - 5, x, y + 5, svg.INK, 1.3)
+
+
+def _died(x: float, _end: float, y: float) -> str:
+    return svg.line(x, y - 6, x, y + 6, svg.INK, 1.6) + svg.line(
+        x - 3.5, y - 2, x + 3.5, y - 2, svg.INK, 1.6
+    )
+
+
+OUTCOMES: dict[str, Glyph] = {
+    "first-response": Glyph("first response", _first_response),
+    "loss": Glyph("response lost", _loss),
+    "transfused": Glyph("transfusion", lambda x, _end, y: svg.line(x, y, x, y + 4, svg.GIVEN, 1.5)),
+    "last-known": Glyph("last day known", _last_known),
+    "died": Glyph("died", _died),
+}
+"""The marks on a patient's bar in a cohort."""
+
+
 class State(NamedTuple):
     """A verdict as a bar: how high, and of which colour."""
 
@@ -193,13 +224,14 @@ STATES: dict[str, State] = {
 """The verdicts, each with a height of its own."""
 
 
-def state_bar(state: str, x: float, end: float, y: float) -> str:
-    """A time in which the verdict was one."""
-    return _bar(STATES[state], x, end, y)
+def state_bar(state: str, x: float, end: float, y: float, scale: float = 1) -> str:
+    """A time in which the verdict was one; `scale` makes it less high."""
+    return _bar(STATES[state], x, end, y, scale)
 
 
-def _bar(state: State, x: float, end: float, y: float) -> str:
-    edge = {"x": x, "y": y - state.height / 2, "width": end - x, "height": state.height}
+def _bar(state: State, x: float, end: float, y: float, scale: float = 1) -> str:
+    height = state.height * scale
+    edge = {"x": x, "y": y - height / 2, "width": end - x, "height": height}
     inked = (
         {"fill": svg.GROUND, "stroke": state.fill, "stroke-dasharray": "2 2"}
         if state.hollow

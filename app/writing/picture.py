@@ -7,23 +7,18 @@ from datetime import date
 from decimal import Decimal
 
 from app.domain.counts import Analyte, Count, Kind
-from app.domain.effort import tell
 from app.writing import svg
 from app.writing.axes import TICK_SIZE, TimeAxis, ValueAxis
-from app.writing.glyphs import GLYPHS, RINGS, STATES, count_glyph, ring, state_bar
+from app.writing.glyphs import GLYPHS, RINGS, STATES, Glyph, State, count_glyph, ring, state_bar
 from app.writing.limit_lines import in_words, known_ends
 from app.writing.plotted import Given, Mark, Panel, Plot
+from app.writing.sheet import DEFAULT_WIDTH, LINE, MARGIN, SMALL, TEXT, TITLE, Sheet
 from app.writing.svg import Box
 
-WIDTHS = (320, 1600)
-"""The least and the most pixels that a picture is wide."""
-DEFAULT_WIDTH = 760
 UNITS = {"10*9/L": "x10⁹/L"}
 """The units that people write otherwise than UCUM."""
 
-_MARGIN = 12
-_TITLE, _TEXT, _SMALL = 15, 12, 11
-_LANE, _PANEL, _STRIP, _LINE = 20, 104, 20, 16
+_LANE, _PANEL, _STRIP = 20, 104, 20
 _BESIDE = (
     (11, 4, "start"),
     (-11, 4, "end"),
@@ -54,106 +49,91 @@ _NARROW = 520
 
 def draw(plot: Plot, width: int = DEFAULT_WIDTH) -> str:
     """The plot as an SVG document, so many pixels wide and as high as it needs."""
-    picture = _Picture(plot, width).whole()
-    tell(len(picture))
-    return picture
+    return _Picture(plot, width).whole()
 
 
-class _Picture:
-    """What has been drawn, from the top down."""
+class _Picture(Sheet):
+    """One patient's panels over one time axis."""
 
     def __init__(self, plot: Plot, width: int) -> None:
+        super().__init__(width)
         self._plot = plot
-        self._width = width
         self._narrow = width < _NARROW
         names = [row for row in _ROWS if any(given.row == row for given in plot.given)]
         self._names = {row: row if self._narrow else _ROWS[row] for row in names}
         words = [*self._names.values(), "10000", "Verdict" if plot.periods else ""]
-        left = _MARGIN + max(svg.width_of(word, TICK_SIZE) for word in words) + 8
+        left = MARGIN + max(svg.width_of(word, TICK_SIZE) for word in words) + 8
         texts = [line.text for panel in plot.panels for line in panel.limits]
         texts += [self._normal_text(panel) for panel in plot.panels]
-        widest = max((svg.width_of(text, _SMALL) for text in texts), default=0)
-        right = width - _MARGIN - min(widest + 12, width * 0.4)
+        widest = max((svg.width_of(text, SMALL) for text in texts), default=0)
+        right = width - MARGIN - min(widest + 12, width * 0.4)
         self._rows = names
         self._axis = TimeAxis(_days(plot), left, right) if any(_days(plot)) else None
         self._left, self._right = left, right
-        self._y = float(_MARGIN)
-        self._parts: list[str] = []
         self._used: dict[str, None] = {}
 
     def whole(self) -> str:
         plot = self._plot
-        self._words(plot.title, _TITLE, bold=True)
-        self._words(f"{plot.patient}: {plot.verdict}", _TEXT)
-        self._y += 6
+        self.words(plot.title, TITLE, bold=True)
+        self.words(f"{plot.patient}: {plot.verdict}", TEXT)
+        self.y += 6
         if self._axis:
             self._in_time(self._axis)
         for analyte in plot.without:
-            self._words(f"{analyte.title[0].upper()}{analyte.title[1:]}: no count", _TEXT)
-        self._legend()
+            self.words(f"{analyte.title[0].upper()}{analyte.title[1:]}: no count", TEXT)
+        marks: dict[str, Glyph | State] = {**GLYPHS, **RINGS, **STATES}
+        self.legend(mark for name, mark in marks.items() if name in self._used)
         for note in plot.notes:
-            self._words(note, _SMALL, fill=svg.SOFT_INK)
-        return svg.document(
-            self._width,
-            round(self._y + _MARGIN),
-            f"{plot.title}: {plot.patient}",
-            description(plot),
-            *self._parts,
-        )
-
-    def _words(self, text: str, size: float, bold: bool = False, fill: str = svg.INK) -> None:
-        for line in svg.wrapped(text, self._width - 2 * _MARGIN, size, bold):
-            self._y += size * 1.35
-            self._parts.append(svg.label(_MARGIN, self._y, line, size, bold=bold, fill=fill))
-        self._y += 2
+            self.words(note, SMALL, fill=svg.SOFT_INK)
+        return self.document(f"{plot.title}: {plot.patient}", description(plot))
 
     def _in_time(self, axis: TimeAxis) -> None:
         """All that stands over the time axis; what runs through it lies behind."""
-        behind = len(self._parts)
+        behind = len(self.parts)
         event_rows = self._event_labels(axis)
-        top = self._y
+        top = self.y
         for row in self._rows:
             self._lane(axis, row, [given for given in self._plot.given if given.row == row])
         for panel in self._plot.panels:
             self._panel(axis, panel)
         if self._plot.periods:
             self._strip(axis)
-        bottom = self._y
+        bottom = self.y
         ticks = axis.ticks()
         lines = [svg.line(x, top, x, bottom, svg.FAINT) for x, _ in ticks]
         lines += [
             svg.line(axis.x(day), y, axis.x(day), bottom, svg.INK, 1, stroke_dasharray="2 3")
             for (day, _), y in zip(self._plot.events, event_rows, strict=True)
         ]
-        self._parts[behind:behind] = lines
-        self._y += TICK_SIZE + 5
-        self._parts += [
-            svg.label(x, self._y, text, TICK_SIZE, "middle", svg.SOFT_INK) for x, text in ticks
+        self.parts[behind:behind] = lines
+        self.y += TICK_SIZE + 5
+        self.parts += [
+            svg.label(x, self.y, text, TICK_SIZE, "middle", svg.SOFT_INK) for x, text in ticks
         ]
-        self._y += 8
+        self.y += 8
 
     def _event_labels(self, axis: TimeAxis) -> list[float]:
         """The words over the lines through the picture, and where each line begins."""
         taken: list[Box] = []
         begins = []
-        first = self._y
+        first = self.y
         for day, what in self._plot.events:
             text = f"{what} {day}"
-            half = svg.width_of(text, _SMALL) / 2
-            least, most = _MARGIN + half, self._width - _MARGIN - half
+            half = svg.width_of(text, SMALL) / 2
+            least, most = MARGIN + half, self.width - MARGIN - half
             x = min(max(axis.x(day), least), max(least, most))
-            y = first + _SMALL
-            while any(svg.text_box(x, y, text, _SMALL, "middle").meets(one) for one in taken):
-                y += _LINE
-            taken.append(svg.text_box(x, y, text, _SMALL, "middle"))
-            self._parts.append(svg.label(x, y, text, _SMALL, "middle", halo=True))
+            y = first + SMALL
+            while any(svg.text_box(x, y, text, SMALL, "middle").meets(one) for one in taken):
+                y += LINE
+            taken.append(svg.text_box(x, y, text, SMALL, "middle"))
+            self.parts.append(svg.label(x, y, text, SMALL, "middle", halo=True))
             begins.append(y + 4)
-            self._y = max(self._y, y + 8)
+            self.y = max(self.y, y + 8)
         return begins
 
     def _lane(self, axis: TimeAxis, row: str, given: Sequence[Given]) -> None:
-        y = self._y + _LANE / 2
-        self._parts.append(svg.label(self._left - 8, y + 4, self._names[row], TICK_SIZE, "end"))
+        y = self.y + _LANE / 2
+        self.parts.append(svg.label(self._left - 8, y + 4, self._names[row], TICK_SIZE, "end"))
         drawn = set()
         for one in given:
             x, end = axis.x(one.first), axis.x(one.last)
@@ -166,7 +146,7 @@ class _Picture:
             drawn.add(place)
             self._used[one.shape] = None
             shape = GLYPHS[one.shape].draw(x, end, y)
-            self._parts.append(
+            self.parts.append(
                 svg.element(
                     "g",
                     {"class": "given", "data-place": one.place},
@@ -174,24 +154,24 @@ class _Picture:
                     shape,
                 )
             )
-        self._y += _LANE
+        self.y += _LANE
 
     def _panel(self, axis: TimeAxis, panel: Panel) -> None:
         analyte = panel.analyte
         ratios = analyte in _RATIOS
         unit = UNITS.get(analyte.unit, analyte.unit)
         name = f"{analyte.short[0].upper()}{analyte.short[1:]}, {unit}"
-        self._y += _LINE + 4
+        self.y += LINE + 4
         text = name + (" (log scale)" if ratios else "")
-        self._parts.append(svg.label(self._left, self._y, text, _TEXT, bold=True, halo=True))
-        top, bottom = self._y + 5, self._y + 5 + _PANEL
+        self.parts.append(svg.label(self._left, self.y, text, TEXT, bold=True, halo=True))
+        top, bottom = self.y + 5, self.y + 5 + _PANEL
         values = ValueAxis(_values(panel), top, bottom, ratios)
         self._frame(values, panel)
         marks = self._marks(axis, values, panel)
-        self._parts.append(
+        self.parts.append(
             svg.element("g", {"class": f"panel {analyte.name.lower().replace('_', '-')}"}, *marks)
         )
-        self._y = bottom
+        self.y = bottom
 
     def _frame(self, values: ValueAxis, panel: Panel) -> None:
         """The range of normal, the axis, and the limits with their words beside them."""
@@ -200,29 +180,27 @@ class _Picture:
         if normal := panel.normal:
             low = bottom if normal.low is None else values.y(normal.low)
             high = top if normal.high is None else values.y(normal.high)
-            self._parts.append(
+            self.parts.append(
                 svg.rectangle(left, high, right - left, low - high, svg.NORMAL, class_="normal")
             )
             self._used["normal"] = None
             beside.append(((low + high) / 2, self._normal_text(panel), svg.NORMAL_INK))
         for y, text in values.ticks():
-            self._parts.append(svg.line(left - 4, y, left, y, svg.SOFT_INK))
-            self._parts.append(svg.label(left - 7, y + 4, text, TICK_SIZE, "end", svg.SOFT_INK))
-        self._parts.append(
+            self.parts.append(svg.line(left - 4, y, left, y, svg.SOFT_INK))
+            self.parts.append(svg.label(left - 7, y + 4, text, TICK_SIZE, "end", svg.SOFT_INK))
+        self.parts.append(
             svg.path([(left, top), (left, bottom), (right, bottom)], fill="none", stroke=svg.INK)
         )
         for limit in panel.limits:
             y = values.y(limit.number)
             dashes = {} if limit.own else {"stroke_dasharray": "6 4"}
-            self._parts.append(
-                svg.line(left, y, right, y, svg.LIMIT, 1.5, class_="limit", **dashes)
-            )
+            self.parts.append(svg.line(left, y, right, y, svg.LIMIT, 1.5, class_="limit", **dashes))
             beside.append((y, limit.text, svg.LIMIT))
         beside.sort()
-        places = svg.spread([y for y, _, _ in beside], _SMALL + 3, top + 4, bottom - 2)
+        places = svg.spread([y for y, _, _ in beside], SMALL + 3, top + 4, bottom - 2)
         for (y, text, fill), place in zip(beside, places, strict=True):
-            self._parts.append(svg.line(right, y, right + 6, place, fill))
-            self._parts.append(svg.label(right + 9, place + 4, text, _SMALL, fill=fill))
+            self.parts.append(svg.line(right, y, right + 6, place, fill))
+            self.parts.append(svg.label(right + 9, place + 4, text, SMALL, fill=fill))
 
     def _marks(self, axis: TimeAxis, values: ValueAxis, panel: Panel) -> Iterator[str]:
         many = len(panel.marks) > 60
@@ -264,14 +242,14 @@ class _Picture:
 
     def _strip(self, axis: TimeAxis) -> None:
         """The verdict in time."""
-        self._y += 10
-        y = self._y + _STRIP / 2
-        self._parts.append(svg.label(self._left - 8, y + 4, "Verdict", TICK_SIZE, "end"))
+        self.y += 10
+        y = self.y + _STRIP / 2
+        self.parts.append(svg.label(self._left - 8, y + 4, "Verdict", TICK_SIZE, "end"))
         for period in self._plot.periods:
             self._used[period.state] = None
             x, end = axis.x(period.first), axis.x(period.last)
             text = f"{STATES[period.state].text}, {period.first} to {period.last}"
-            self._parts.append(
+            self.parts.append(
                 svg.element(
                     "g",
                     {"class": f"period {period.state}"},
@@ -279,24 +257,7 @@ class _Picture:
                     state_bar(period.state, x, max(end, x + 3), y),
                 )
             )
-        self._y += _STRIP + 4
-
-    def _legend(self) -> None:
-        """What each mark of this picture means."""
-        x = float(_MARGIN)
-        self._y += 6
-        for name in (name for name in (*GLYPHS, *RINGS, *STATES) if name in self._used):
-            shown = GLYPHS.get(name) or RINGS.get(name) or STATES[name]
-            width = 26 + svg.width_of(shown.text, _SMALL) + 12
-            if x > _MARGIN and x + width > self._width - _MARGIN:
-                x = float(_MARGIN)
-                self._y += _LINE + 2
-            y = self._y + 8
-            self._parts.append(shown.draw(x + 10, x + 10, y))
-            self._parts.append(svg.label(x + 24, y + 4, shown.text, _SMALL))
-            x += width
-        if self._used:
-            self._y += _LINE + 4
+        self.y += _STRIP + 4
 
 
 def _figures(
@@ -305,7 +266,7 @@ def _figures(
     """The values of ringed counts where there is room for them, off the lines if there is any."""
     for text, x, y in wanted:
         places = [
-            (svg.text_box(x + dx, y + dy, text, _SMALL, anchor), x + dx, y + dy, anchor)
+            (svg.text_box(x + dx, y + dy, text, SMALL, anchor), x + dx, y + dy, anchor)
             for dx, dy, anchor in _BESIDE
         ]
         free = [
@@ -316,7 +277,7 @@ def _figures(
         clear = [place for place in free if not any(place[0].meets(one) for one in lines)]
         for box, left, base, anchor in (clear or free)[:1]:
             taken.append(box)
-            yield svg.label(left, base, text, _SMALL, anchor, halo=True)
+            yield svg.label(left, base, text, SMALL, anchor, halo=True)
 
 
 def told(mark: Mark) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.pictures import STORIES, of_cohort, of_story
+from app import plots
+from tests.pictures import COHORT, STORIES, of_cohort, of_story
 from tests.tools import chromium
 
 # The boxes of all words, and of the picture.
@@ -62,6 +63,12 @@ def test_no_words_of_a_story_overlap(page: Page, story: str, width: int) -> None
 def test_no_words_of_the_trials_patients_overlap(page: Page, criteria: str, width: int) -> None:
     for picture in of_cohort(width, criteria):
         assert overlapping(page, picture) == []
+
+
+@pytest.mark.parametrize("width", [320, 760, 1600])
+def test_no_words_of_a_cohort_overlap(page: Page, width: int) -> None:
+    picture = plots.plot(COHORT, [("operation", "measure"), ("width", str(width))])
+    assert overlapping(page, picture) == []
 
 
 def test_words_that_overlap_would_be_seen(page: Page) -> None:
