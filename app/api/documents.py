@@ -212,8 +212,8 @@ PLOT_DOCUMENT: dict[str, Any] = {
         "parameters": [
             _parameter(
                 "operation",
-                "What is drawn: one patient's eligibility or response; 'measure': the course of each "
-                "patient of a cohort, and the end point. Default: response where "
+                "What is drawn: one patient's eligibility or response; 'measure': the course of "
+                "each patient of a cohort, and the end point. Default: response where "
                 "'treatmentStart' is given, else eligibility.",
                 enum=list(PLOTTED),
             ),
