@@ -12,7 +12,7 @@ def require(*programs: str) -> None:
     """Skips the test where a program is missing, saying which; on CI that is a failure."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
-        _do_without(f"needs {', '.join(missing)}, not found on this machine")
+        do_without(f"needs {', '.join(missing)}, not found on this machine")
 
 
 def chromium() -> str:
@@ -26,10 +26,11 @@ def chromium() -> str:
 def require_root() -> None:
     """Skips the test where it is not run by root; on CI that is a failure."""
     if os.geteuid() != 0:
-        _do_without("needs root")
+        do_without("needs root")
 
 
-def _do_without(reason: str) -> None:
+def do_without(reason: str) -> None:
+    """Skips the test; on CI that is a failure."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

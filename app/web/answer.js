@@ -83,7 +83,8 @@ function countOf(component) {
     code: coding.code,
     name: (component.code.text ?? coding.display ?? "").replace(/,? *\d{4}-\d{2}.*$/, ""),
     day: component.code.text?.match(/\d{4}-\d{2}(-\d{2})?/)?.[0] ?? "",
-    read: readable(`${quantity.comparator ?? ""}${scalar(quantity.value)} ${quantity.unit ?? ""}`),
+    // Without the zeros that the unit's conversion left.
+    read: readable(`${quantity.comparator ?? ""}${scalar(quantity.value).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "")} ${quantity.unit ?? ""}`),
     refs: refsOf(component),
   };
 }

@@ -55,7 +55,7 @@ def _eligibility(paper: Paper) -> Iterator[str]:
     yield "<h2>Whom it means</h2>"
     rule = _read(paper.eligibility.describe())
     yield f"<p>Counts that come to {escape(paper.finding)}: {rule}.</p>"
-    yield from _table(criteria_of(paper.eligibility))
+    yield from _table("Criteria", criteria_of(paper.eligibility))
     if paper.red_cell_policies:
         policies = ", ".join(paper.red_cell_policies)
         yield (
@@ -75,13 +75,13 @@ def _response(paper: ResponsePaper) -> Iterator[str]:
     )
     lineages = [lineage.responded for lineage in paper.lineages]
     others = [one for one in (paper.complete, paper.relapse) if one]
-    yield from _table([*lineages, paper.response, *others])
+    yield from _table("Criteria of response", [*lineages, paper.response, *others])
     yield from _beyond(paper.also_requires, "How it is read")
 
 
-def _table(criteria: Iterable[Criterion]) -> Iterator[str]:
+def _table(name: str, criteria: Iterable[Criterion]) -> Iterator[str]:
     yield (
-        '<div class="wide" tabindex="0" role="region" aria-label="Criteria"><table><thead><tr>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{name}"><table><thead><tr>'
         "<th>Criterion</th><th>Limit</th><th>The paper's words</th></tr></thead><tbody>"
     )
     for one in dict.fromkeys(criteria):

@@ -77,15 +77,16 @@ function showSheet() {
   sheet.found = found;
   byId("sheet").hidden = false;
   sheetOf(byId("sheet-body"), sheet, () => { showSheet(); });
-  const open = found.asks.length + found.problems.length;
+  found.open = found.asks.filter(one => !one.answered);
+  const open = found.open.length + found.problems.length;
   say(open ? `${some(open, "question")} about the sheet, above.` : `${some(found.entries.length, "count")} of ${some(Math.max(1, found.patients.size), "patient")}: see whether they are read rightly, then judge.`);
 }
 
 function sheetAsGiven() {
   const { found } = state.sheet;
-  if (found.problems.length || found.asks.length) {
+  if (found.problems.length || found.open.length) {
     goTo("h-sheet");
-    throw new Problem(`Before it can be judged: ${[...found.problems, ...found.asks.map(one => one.words)].join(" ")}`);
+    throw new Problem(`Before it can be judged: ${[...found.problems, ...found.open.map(one => one.words)].join(" ")}`);
   }
   if (!found.entries.length) throw new Problem("The sheet has no counts in the columns that are known.");
   const bundle = { resourceType: "Bundle", type: "collection", entry: found.entries.map(({ resource }) => ({ resource })) };
@@ -359,4 +360,11 @@ document.addEventListener("drop", event => {
   else if (files.length > 1) problem(new Problem(`These are ${files.length} files: drop them one by one.`));
   else takeFile(files[0]);
 });
+// On paper nothing can be opened.
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll(".notes:not([open]), .others details:not([open])")];
+  for (const one of closed) one.open = true;
+});
+addEventListener("afterprint", () => { for (const one of closed) one.open = false; });
 setQuestion();

@@ -26,7 +26,7 @@ function asking(one, sheet, changed) {
     : [[one.example.match(/[.,]/)[0], one.example.replace(",", ".")], ["none", one.example.replace(/[.,]/, "")]];
   one.words = one.kind === "order" ? `Which day is ${one.example}?` : `Which number is ${one.example}?`;
   return el("fieldset", { class: "asks" }, el("legend", {}, one.words), choices.map(([value, label]) =>
-    el("label", {}, el("input", { type: "radio", name: one.kind, id: `ask-${one.kind}-${value}`, value, onchange: () => {
+    el("label", {}, el("input", { type: "radio", name: one.kind, id: `ask-${one.kind}-${value}`, value, checked: sheet.said[one.kind] === value, onchange: () => {
       sheet.said[one.kind] = value;
       changed();
     } }), ` ${label}`)));

@@ -24,11 +24,12 @@ const role = id => ROLES.find(one => one.id === id);
 const EMPTY = /^(-+|–|—|\.|n\/?a|nd|nil)?$/i;
 const PLAIN = /^([<>]=?|≤|≥)?\s*(\d+)(?:([.,])(\d+))?$/;
 const GROUPED = /^([<>]=?|≤|≥)?\s*[1-9]\d{0,2}([.,])\d{3}$/;
+const LIKE_A_DATE = /^\d{1,4}[-/.]\s?\d{1,2}[-/.]\s?\d{2,4}\b/;
 const MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
 /** The rows of cells of a text; columns stand apart by tab, semicolon, comma, bar or wide space. */
 export function rowsOf(text) {
-  const first = text.trimStart().split(/\r?\n/, 1)[0];
+  const first = text.split(/\r?\n/).find(row => row.trim());
   const apart = ["\t", ";", ",", "|"].find(one => first.includes(one));
   const rows = apart ? separated(text, apart) : text.split(/\r?\n/).map(row => row.trim().split(/\s{2,}/));
   const filled = rows.map(row => row.map(cell => cell.trim())).filter(row => row.some(cell => cell));
@@ -78,7 +79,10 @@ export function columnsOf(rows) {
     taken.add(id);
     return { name, role: id, unit: found?.code ? unit : "", said: unit };
   });
-  return { columns, first: named ? (units ? 2 : 1) : 0 };
+  const first = named ? (units ? 2 : 1) : 0;
+  const unnamed = columns.findIndex((one, index) => !one.role && rows.slice(first).some(cells => cells[index]) && rows.slice(first).every(cells => !cells[index] || LIKE_A_DATE.test(cells[index])));
+  if (unnamed >= 0 && !taken.has("date")) columns[unnamed].role = "date";
+  return { columns, first };
 }
 
 /** The unit that a column's name carries: in brackets, after a comma, or after the word. */
@@ -160,7 +164,7 @@ function valueOf(cell, unit, marks) {
 /**
  * A sheet as Observations. `said` is what its reader has answered: `order` of dates (dmy, mdy),
  * `mark` before decimals. Gives the entries, each with its cell; `reads`, what is read otherwise
- * than written, by cell; `asks`, what has to be answered; `problems` in words; `patients`.
+ * than written, by cell; `asks`, what has two readings; `problems` in words; `patients`.
  */
 export function observationsOf(rows, { columns, first }, said) {
   const at = id => columns.findIndex(column => column.role === id);
@@ -176,11 +180,11 @@ export function observationsOf(rows, { columns, first }, said) {
     found.problems.push("A row has more cells than there are names. A decimal comma between commas does that: write 0.9, put it into quotation marks, or part the columns by semicolons.");
   }
   const dates = orderOf(at("date") < 0 ? [] : column(at("date")));
-  if (dates.ask && !said.order) found.asks.push({ kind: "order", example: dates.ask });
+  if (dates.ask) found.asks.push({ kind: "order", example: dates.ask, answered: Boolean(said.order) });
   if (dates.clash) found.problems.push(`The dates ${dates.clash.join(" and ")} cannot have the same order of day and month.`);
   if (dates.because) found.notes.push(`Dates are read as ${dates.order === "dmy" ? "day/month/year" : "month/day/year"}, since ${dates.because} occurs.`);
   const decimals = decimalOf(counts.flatMap(({ index }) => column(index)));
-  if (decimals.ask && !said.mark) found.asks.push({ kind: "mark", example: decimals.ask });
+  if (decimals.ask) found.asks.push({ kind: "mark", example: decimals.ask, answered: Boolean(said.mark) });
   const marks = said.mark && decimals.ask ? new Set([said.mark]) : decimals.marks;
   for (const { name, unit, index, of } of counts) {
     const bare = column(index).some(cell => !/[a-z%]/i.test(cell));

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import ROOT, free_port, serving
 
@@ -48,21 +47,6 @@ PATIENT = {"resourceType": "Patient", "id": "p1", "gender": "female", "birthDate
 CHART = [PATIENT, result("751-8", 0.9), result("777-3", 150), result("718-7", 8.2, "g/dL")]
 SEVERE = [PATIENT, result("751-8", 0.3), result("777-3", 12), result("718-7", 8.2, "g/dL")]
 NORMAL = [PATIENT, result("751-8", 4.0), result("777-3", 250), result("718-7", 14.0, "g/dL")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a window; a user without it skips these tests, CI does not."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        reason = "Chromium is not installed (apt-get install chromium): no browser test."
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
