@@ -19,7 +19,7 @@ def chromium() -> str:
     """Where Debian's Chromium is; skips the test, or fails on CI, where there is none."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
-        _do_without("Chromium is not installed (apt-get install chromium)")
+        do_without("Chromium is not installed (apt-get install chromium)")
     return str(found)
 
 

@@ -36,8 +36,8 @@ export async function asked(operation, body, signal) {
 }
 
 /** The picture of the counts as the text of an SVG; null where there is none. */
-export async function plotted(body, signal) {
-  const answer = await post("fhir/$plot", body, signal, "image/svg+xml");
+export async function plotted(question, width, body, signal) {
+  const answer = await post(`fhir/$plot?operation=${question}&width=${width}`, body, signal, "image/svg+xml");
   return answer.ok ? answer.text() : null;
 }
 

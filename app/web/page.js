@@ -163,12 +163,16 @@ async function compared(operation, data, signal) {
   for (const place of document.querySelectorAll(".others")) place.replaceChildren(...[othersOf(place.dataset.patient, view)].flat());
 }
 
+/** As wide as it is seen, so that its letters are as large as the page's. */
+const widthOf = place => Math.round(Math.min(1100, Math.max(320, place.parentElement.clientWidth)));
+
 async function drawn(one, data, signal) {
+  const { view } = state;
   if (!one.subject?.reference) return;
   const parameters = [...parametersOf([one.definition]).filter(each => each.name !== "subject"), { name: "subject", valueString: one.subject.reference }];
-  const svg = await plotted(withParameters(data.text, parameters), signal);
   const place = [...document.querySelectorAll(".picture")].find(each => each.dataset.patient === one.patient && each.dataset.definition === one.definition);
-  if (svg && place) place.replaceChildren(picture(svg));
+  const svg = place && await plotted(question(), widthOf(place), withParameters(data.text, parameters), signal);
+  if (svg && place) place.replaceChildren(picture(svg, where => actions(view.source, view.doubted).reveal(view.source.at(where))));
 }
 
 // What is shown
@@ -180,9 +184,9 @@ function show(answer, data) {
     state.before = new Map(found.map(one => [`${one.patient} ${one.definition}`, { verdict: one.verdict, criteria: new Map(one.criteria.map(each => [each.code, each.truth])) }]));
   }
   const patients = new Set(found.map(one => one.patient)).size;
-  const view = { found, issues, source, patients, others: [], before: state.before, changes: state.changes, names: state.sheet?.found.patients ?? new Map(), answerOf: patient => ofPatient(answer, patient) };
-  state.view = view;
   const doubted = new Set([...issues, ...found.flatMap(one => one.issues)].flatMap(issue => (issue.expression ?? []).map(place => source.at(place)[1])));
+  const view = { found, doubted, issues, source, patients, others: [], before: state.before, changes: state.changes, names: state.sheet?.found.patients ?? new Map(), answerOf: patient => ofPatient(answer, patient) };
+  state.view = view;
   byId("answer-body").replaceChildren(...shown(view, actions(source, doubted)));
   byId("source-body").replaceChildren(...state.sheet ? [writtenSheet(state.sheet, source, doubted)] : sourceOf(source, doubted));
   byId("answer").hidden = byId("source").hidden = false;
