@@ -175,6 +175,7 @@ def test_what_cannot_be_found_or_asked_is_said(http: httpx.Client) -> None:
     assert http.get("/fhir/Observation").status_code == 404
     assert http.get("/fhir/ValueSet?url:below=x").status_code == 400
     assert http.get("/fhir/ValueSet?_summary=most").status_code == 400
+    assert http.get("/fhir/ValueSet?_id=none&_summary=most").status_code == 400
     strict = {"prefer": "handling=strict"}
     assert http.get("/fhir/ValueSet?colour=red", headers=strict).status_code == 400
     assert http.post("/fhir/ValueSet").status_code == 405

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 
 import pytest
 
@@ -21,6 +22,13 @@ def chromium() -> str:
     if found is None:
         do_without("Chromium is not installed (apt-get install chromium)")
     return str(found)
+
+
+def require_modules(*modules: str) -> None:
+    """Skips the test where a Python module is missing, as `require` does."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        _do_without(f"needs {', '.join(missing)}, not installed here")
 
 
 def require_root() -> None:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from app.api.fhir_json import cacheable, require_json_accepted
 from app.api.strict import asks_strict
+from app.body import FHIR_JSON
 from app.fhir.outcome import Fault, RequestError
 from app.publishing.definitions import DEFINITION_TYPES, capability_statement, definitions, found_by
 from app.writing.answers import Json
@@ -27,11 +28,50 @@ _SEARCHED = {"_id", "url", "name"}
 _EVERYWHERE = {"_format", "_pretty", "_summary", "_elements"}
 
 
+def _query(name: str, text: str, **schema: Any) -> Json:
+    return {"name": name, "in": "query", "description": text, "schema": {"type": "string"} | schema}
+
+
+def _documented(answer: str, *parameters: Json, **named: str) -> dict[str, Any]:
+    """What OpenAPI says of an address; `named` are further answers, by their status."""
+    fhir: Json = {FHIR_JSON: {"schema": {"type": "object"}}}
+    generic = {"200": {"application/json": {"schema": {"type": "object"}}}}
+    told = {
+        "200": answer,
+        "400": "OperationOutcome: a parameter that is not understood",
+        "406": "OperationOutcome: no JSON accepted",
+    } | named
+    return {
+        "response_class": Response,
+        "openapi_extra": {
+            "parameters": [*parameters, *_PARAMETERS],
+            "responses": {
+                status: {"description": text, "content": fhir | generic.get(status, {})}
+                for status, text in told.items()
+            },
+        },
+    }
+
+
+_PARAMETERS = (
+    _query("_format", f"The media type of the answer: json, {FHIR_JSON} or application/json."),
+    _query("_pretty", "'true' indents."),
+    _query("_summary", "A part of each resource, or only their number.", enum=list(_SUMMARIES)),
+    _query("_elements", "Only these elements, between commas."),
+)
+_SEARCHES = (
+    _query("_id", "Its id."),
+    _query("url", "Its canonical."),
+    _query("name", "How its name begins."),
+)
+_ID: Json = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
 @router.get(
     "/fhir/metadata",
     operation_id="metadata",
     summary="What this service can do",
-    response_class=Response,
+    **_documented("The CapabilityStatement."),
 )
 async def metadata(request: Request) -> Response:
     """The CapabilityStatement."""
@@ -48,7 +88,7 @@ def _offer(kind: str) -> None:
         f"/fhir/{kind}",
         operation_id=f"search-{kind}",
         summary=f"{kind}: all, or found by url, _id or name",
-        response_class=Response,
+        **_documented("Bundle (searchset) of what was found.", *_SEARCHES),
     )
     async def search(request: Request) -> Response:
         require_json_accepted(request)
@@ -58,12 +98,11 @@ def _offer(kind: str) -> None:
         f"/fhir/{kind}/{{id}}",
         operation_id=f"read-{kind}",
         summary=f"One {kind}",
-        response_class=Response,
-        responses={404: {"description": "OperationOutcome: no such definition"}},
+        **_documented(f"The {kind}.", _ID, **{"404": "OperationOutcome: no such definition"}),
     )
-    async def read(request: Request, id: str) -> Response:  # noqa: A002
+    async def read(request: Request) -> Response:
         require_json_accepted(request)
-        found = _published(request).get((kind, id))
+        found = _published(request).get((kind, request.path_params["id"]))
         if found is None:
             text = f"No such definition. GET /fhir/{kind} lists what there is."
             raise RequestError(404, Fault("not-found", text))
@@ -80,6 +119,7 @@ def _searchset(request: Request, kind: str) -> Json:
     if unknown and asks_strict(request):
         text = f"Definitions are not searched by '{unknown[0][:60]}', but by url, _id and name."
         raise RequestError(400, Fault("not-supported", text))
+    summary = _summary_asked(request)
     found = found_by(_published(request), kind, query)
     used = [(name, value) for name, value in query if name not in unknown]
     address = f"{_base(request)}/fhir/{kind}"
@@ -89,7 +129,7 @@ def _searchset(request: Request, kind: str) -> Json:
         "total": len(found),
         "link": [{"relation": "self", "url": address + (f"?{urlencode(used)}" if used else "")}],
     }
-    if found and request.query_params.get("_summary") != "count":
+    if found and summary != "count":
         bundle["entry"] = [
             {
                 "fullUrl": f"{address}/{one['id']}",
@@ -114,10 +154,7 @@ def _base(request: Request) -> str:
 def _partial(request: Request, resource: Json) -> Json:
     """The resource, or the part of it that `_elements` or `_summary` asks for."""
     elements = request.query_params.get("_elements")
-    summary = request.query_params.get("_summary", "false")
-    if summary not in _SUMMARIES:
-        text = f"'_summary' is one of {', '.join(_SUMMARIES)}."
-        raise RequestError(400, Fault("value", text))
+    summary = _summary_asked(request)
     if elements:
         names = [
             name.strip().removeprefix(f"{resource['resourceType']}.")
@@ -131,6 +168,15 @@ def _partial(request: Request, resource: Json) -> Json:
     if summary == "true":
         return _subset(resource, _model(resource).summary_elements_sequence())
     return resource
+
+
+def _summary_asked(request: Request) -> str:
+    """RequestError 400 for what is no summary."""
+    summary = request.query_params.get("_summary", "false")
+    if summary not in _SUMMARIES:
+        text = f"'_summary' is one of {', '.join(_SUMMARIES)}."
+        raise RequestError(400, Fault("value", text))
+    return summary
 
 
 def _subset(resource: Json, names: Sequence[str]) -> Json:

@@ -182,7 +182,12 @@ async def live() -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
-@_router.get("/health/ready", operation_id="ready", summary="Can it take requests?")
+@_router.get(
+    "/health/ready",
+    operation_id="ready",
+    summary="Can it take requests?",
+    responses={503: {"description": "What is not ready, and why"}},
+)
 async def ready(request: Request) -> JSONResponse:
     """Ready from the start, unless a configured FHIR server is not there."""
     server: FhirServer | None = request.app.state.fhir_server
