@@ -17,7 +17,8 @@ from tests.tools import require_modules
 LOCKS = sorted([*ROOT.glob("*.lock"), *ROOT.glob("tests/**/*.lock")])
 # What the service and the exports run on; the others are tools of ours.
 SHIPPED = ("requirements-service.lock", "requirements-exports.lock")
-# Each may be passed on with ours. Of MPL-2.0, whose files stay open, nothing is changed.
+# Each may be passed on with ours. Of MPL-2.0, whose files stay open, nothing is changed; OFL-1.1 is
+# a font's, which may not be sold alone.
 ALLOWED = (
     "0BSD",
     "Apache Software License",
@@ -28,6 +29,7 @@ ALLOWED = (
     "MIT",
     "MPL-2.0",
     "Mozilla Public License 2.0",
+    "OFL-1.1",
     "PSF-2.0",
     "Zlib",
 )
