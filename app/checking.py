@@ -7,10 +7,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-import msgspec
-
+from app.access.callers import credentials_of
+from app.access.keys import UnreadableError, fetch, keys_of
+from app.access.tokens import Introspection, Issuer
 from app.cds_hooks.remembered import shared_store
-from app.cds_hooks.trust import KeysUnreadableError, fetch_keys
 from app.ehr.probe import Probe
 from app.fhir.outcome import RequestError
 from app.main import code_map_of, fhir_server_of
@@ -48,6 +48,10 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
     for client in settings.cds_clients:
         yield await _keys(client.iss, client.jku)
+    if settings.auth_issuer:
+        yield await _issuer(settings)
+    if settings.auth_introspection_url:
+        yield await _introspection(settings)
     if settings.shared_store:
         yield await _store(settings)
 
@@ -88,12 +92,32 @@ async def _search(settings: Settings) -> Finding:
 async def _keys(issuer: str, url: str) -> Finding:
     what = f"keys of the CDS Hooks client {issuer}"
     try:
-        keys = msgspec.json.decode(await fetch_keys(url), type=dict[str, list[dict[str, object]]])
-    except KeysUnreadableError as error:
+        keys_of(await fetch(url))
+    except UnreadableError as error:
         return Finding(what, str(error))
-    except msgspec.DecodeError:
-        return Finding(what, "it is not a JSON Web Key Set")
-    return Finding(what, "" if keys.get("keys") else "there is none in its key set")
+    return Finding(what)
+
+
+async def _issuer(settings: Settings) -> Finding:
+    what = f"keys of the issuer of access tokens, {settings.auth_issuer}"
+    try:
+        issuer = Issuer(settings.auth_issuer or "", settings.auth_jwks_url)
+        keys_of(await fetch(await issuer.jwks_url()))
+    except UnreadableError as error:
+        return Finding(what, str(error))
+    return Finding(what)
+
+
+async def _introspection(settings: Settings) -> Finding:
+    what = "introspection of access tokens"
+    url = settings.auth_introspection_url or ""
+    introspection = Introspection(url, credentials_of(settings), None, ())
+    try:
+        await introspection.caller("maa-assess-check")
+    except RequestError as error:
+        # That a token of our own making is not good, only somebody says whom we can ask.
+        return Finding(what, error.faults[0].text if error.status != 401 else "")
+    return Finding(what, "it takes any token for a good one")
 
 
 async def _store(settings: Settings) -> Finding:

@@ -19,8 +19,10 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 
 from app import __version__
-from app.api import definitions, routes
+from app.access.callers import Callers
+from app.api import definitions, routes, smart
 from app.api.fhir_json import disconnected, http_exception, request_error
+from app.api.guard import Guard, LoopbackOnly, Proxied
 from app.api.metrics import Metrics
 from app.api.middleware import RequestMiddleware, WhenAsked
 from app.api.tracing import Tracer, Tracing
@@ -129,6 +131,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gc.freeze()
     app.state.evaluator.start()
     app.state.metrics.forget_the_dead()
+    if app.state.settings.insecure and not app.state.callers:
+        text = "Whoever reaches this service may ask: MAA_INSECURE=true, and there is no login."
+        tell(logging.WARNING, text, {})
     store: Remembered | None = app.state.store
     if store is None:
         tell(logging.INFO, "Used tokens and feedback are remembered by this process alone.", {})
@@ -176,6 +181,7 @@ def _application(settings: Settings) -> FastAPI:
             *definitions.router.routes,
             *cds_hooks.router.routes,
             *web.router.routes,
+            *smart.router.routes,
         ],
         servers=[{"url": settings.public_url}] if settings.public_url else None,
         root_path_in_servers=settings.public_url is None,
@@ -201,6 +207,7 @@ def _application(settings: Settings) -> FastAPI:
         )
     )
     app.state.store = shared_store(settings)
+    app.state.callers = Callers(settings) if settings.authenticates else None
     app.state.cds_hooks = cds_hooks.CdsHooks(
         settings,
         metrics.registry,
@@ -211,7 +218,7 @@ def _application(settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestError, request_error)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(ClientDisconnect, disconnected)
-    # The last added is the outermost: a bug's answer too is open to scripts of other origins.
+    # The last added is the outermost.
     app.add_middleware(
         WhenAsked,
         header=b"accept-encoding",
@@ -219,19 +226,41 @@ def _application(settings: Settings) -> FastAPI:
         minimum_size=1000,
         compresslevel=3,
     )
+    _guard(app, settings)
     if tracer:
         app.add_middleware(Tracing, tracer=tracer)
-    app.add_middleware(
-        RequestMiddleware, metrics=metrics, hosts=settings.hosts, prefix=settings.prefix
-    )
-    app.add_middleware(
+    open_to_scripts = partial(
         WhenAsked,
         header=b"origin",
         middleware=CORSMiddleware,
         allow_origins=settings.origins,
         allow_methods=("GET", "HEAD", "POST"),
         allow_headers=("*",),
-        expose_headers=("ETag", "X-Request-Id", "Preference-Applied", "Retry-After"),
+        expose_headers=(
+            "ETag",
+            "X-Request-Id",
+            "Preference-Applied",
+            "Retry-After",
+            "WWW-Authenticate",
+        ),
         max_age=600,
     )
+    app.add_middleware(open_to_scripts)
+    app.add_middleware(
+        RequestMiddleware,
+        metrics=metrics,
+        hosts=settings.hosts,
+        prefix=settings.prefix,
+        open_to_scripts=open_to_scripts,
+    )
+    if settings.trusted_proxies:
+        app.add_middleware(Proxied, trusted=settings.trusted_proxies)
     return app
+
+
+def _guard(app: FastAPI, settings: Settings) -> None:
+    """Ask who calls, or answer this machine alone, unless that is not wanted."""
+    if settings.authenticates:
+        app.add_middleware(Guard, callers=app.state.callers, hooks_ask=settings.cds_require_jwt)
+    elif not settings.insecure:
+        app.add_middleware(LoopbackOnly, hooks_ask=settings.cds_require_jwt)

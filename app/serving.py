@@ -17,7 +17,7 @@ from typing import NoReturn
 import uvicorn
 
 from app.logs import configure_logs
-from app.settings import Settings, SettingsError, read_settings
+from app.settings import SettingsError, read_settings
 
 _LOG = logging.getLogger("maa_assess")
 _SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
@@ -29,8 +29,12 @@ def serve(host: str, port: int, workers: int) -> None:
     """Serve until told to stop; SettingsError where the settings do not allow it."""
     settings = read_settings()
     configure_logs(settings.log_level, settings.log_format)
-    if not _is_loopback(host):
-        _require_insecure(host, settings)
+    if not _is_loopback(host) and not (settings.authenticates or settings.insecure):
+        raise SettingsError(
+            f"--host {host} listens beyond this machine, and nobody has to say who he is. Set "
+            "MAA_AUTH_ISSUER (docs/operations.md has the ways), listen on 127.0.0.1 behind a "
+            "gateway that asks for a login, or set MAA_INSECURE=true."
+        )
     # uvicorn hands the signal on when it has stopped: having been told to is no failure.
     signal.signal(signal.SIGTERM, _stopped)
     with _shared_metrics(workers):
@@ -43,6 +47,8 @@ def serve(host: str, port: int, workers: int) -> None:
             workers=workers,
             log_config=None,
             access_log=False,
+            # Where the settings name the proxies, the application looks after them.
+            proxy_headers=not settings.trusted_proxies,
             timeout_graceful_shutdown=settings.graceful_shutdown_seconds,
         )
 
@@ -56,16 +62,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _require_insecure(host: str, settings: Settings) -> None:
-    """SettingsError unless it is said that anybody who reaches `host` may ask."""
-    if not settings.insecure:
-        raise SettingsError(
-            f"--host {host} listens beyond this machine, and nobody has to say who he is. "
-            "Listen on 127.0.0.1 behind a gateway that asks for a login, or set MAA_INSECURE=true."
-        )
-    _LOG.warning("Whoever reaches %s may ask: MAA_INSECURE=true, and there is no login.", host)
 
 
 @contextmanager

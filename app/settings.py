@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-import httpx
-from annotated_types import Ge, Le
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -22,50 +19,19 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
-PREFIX = "MAA_"
+from app.access_settings import PREFIX, AccessSettings
+from app.setting_words import SettingsError as SettingsError
+from app.setting_words import is_safe, listed, listed_hosts, listed_origins, shape, taken
+
 _FILE = "_FILE"
 _SECRET_BYTES = 65_536
 # What Kubernetes and Docker put into the environment for a service of the name `maa`.
 _OF_AN_ORCHESTRATOR = re.compile(
     r"MAA_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)", re.ASCII
 )
-
-
-class SettingsError(ValueError):
-    """Settings that cannot be used; each line names one, its shape and the remedy."""
-
-    def __init__(self, *lines: str) -> None:
-        super().__init__("; ".join(lines))
-        self.lines = lines
-
-
-def _listed(value: Any) -> Any:
-    """A list from the environment: JSON, or words between commas."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return json.loads(value)
-    return [word.strip() for word in value.split(",") if word.strip()]
-
-
-def _origins(value: Any) -> Any:
-    """As `_listed`; ValueError for what no browser sends as an origin."""
-    words = _listed(value)
-    if not all(word == "*" or re.fullmatch(r"https?://[^/?#@*]+", word) for word in words or ()):
-        raise ValueError("An origin is scheme, host and port.")
-    return words
-
-
-def _hosts(value: Any) -> Any:
-    """As `_listed`; ValueError for what is no name of a host."""
-    words = _listed(value)
-    if not all(word == "*" or re.fullmatch(r"(\*\.)?[\w.\-]+", word) for word in words or ()):
-        raise ValueError("A host is a name without scheme and port.")
-    return words
 
 
 class CdsClient(BaseModel):
@@ -80,17 +46,8 @@ class CdsClient(BaseModel):
     """The one tenant it may speak for; None: any, or none."""
 
 
-class Settings(BaseSettings):
+class Settings(AccessSettings):
     """The service's settings; the environment overrides the defaults."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_ignore_empty=True,
-        frozen=True,
-        # A token must not come back in an error about its neighbour.
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
 
     max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1)
     """The largest request body that is read."""
@@ -121,25 +78,27 @@ class Settings(BaseSettings):
     """The memory of each process that assesses."""
     window_days: int = Field(default=30, ge=1, le=36_500)
     """Counts older than this before the newest one judged are not combined with it."""
-    cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_origins)] = Field(
-        default=None,
-        title="origins (scheme, host and port) between commas, or *",
-        examples=["https://ehr.example.org"],
+    cors_origins: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(listed_origins)] = (
+        Field(
+            default=None,
+            title="origins (scheme, host and port) between commas, or *",
+            examples=["https://ehr.example.org"],
+        )
     )
     """The web origins whose scripts may call; `*` is any. By default any, and none where a FHIR
     server is set: a page must not read patients with our credentials."""
-    trusted_hosts: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_hosts)] = Field(
-        default=None,
-        title="names of hosts, without scheme and port, between commas, or *",
-        examples=["maa.example.org"],
+    trusted_hosts: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(listed_hosts)] = (
+        Field(
+            default=None,
+            title="names of hosts, without scheme and port, between commas, or *",
+            examples=["maa.example.org"],
+        )
     )
     """The names this service may be called by (the Host header); `*` is any, `*.example.org` all
     below it. By default any; where a FHIR server is set, `localhost`, IP addresses and the host of
     MAA_PUBLIC_URL, so that no page reaches patients under a name of its own (DNS rebinding)."""
-    insecure: bool = Field(default=False, examples=["true"])
-    """Whether to listen beyond loopback though nobody has to say who he is; said at each start."""
 
-    code_maps: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    code_maps: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(listed)] = Field(
         default=(), title="files between commas", examples=["/etc/maa/codes.csv"]
     )
     """Files that map the hospital's own codes to LOINC, each a FHIR ConceptMap or a CSV."""
@@ -206,7 +165,7 @@ class Settings(BaseSettings):
     """Where workers remember together which CDS Hooks tokens were used and which feedback came: an
     SQLite file for those of one machine, Redis (the extra `redis`) for any. By default each worker
     remembers for itself, so that a token may be used once with each."""
-    cds_fhir_servers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    cds_fhir_servers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
         default=(), title="URLs between commas", examples=["https://fhir.example.org/r4"]
     )
     """FHIR servers that may be read with the token of a CDS Hooks call."""
@@ -216,7 +175,7 @@ class Settings(BaseSettings):
     """No card where the newest count judged is older than this at the call; 0: of any age."""
     cds_require_jwt: bool = False
     """Whether every CDS Hooks request needs a JWT of one of MAA_CDS_CLIENTS."""
-    cds_clients: Annotated[tuple[CdsClient, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    cds_clients: Annotated[tuple[CdsClient, ...], NoDecode, BeforeValidator(listed)] = Field(
         default=(),
         title="a JSON list of objects with iss, jku and, if there is one, tenant",
         examples=['[{"iss": "https://ehr.example.org", "jku": "https://ehr.example.org/jwks"}]'],
@@ -232,6 +191,12 @@ class Settings(BaseSettings):
     def prefix(self) -> str:
         """The path below which others know the service, without a slash at the end."""
         return urlsplit(self.public_url or "").path.rstrip("/")
+
+    @property
+    def audience(self) -> tuple[str, ...]:
+        """What a token's `aud` must name one of; nothing: it is not looked at."""
+        ours = (f"{self.public_url.rstrip('/')}/fhir",) if self.public_url else ()
+        return self.auth_audience or ours
 
     def address(self, called: str) -> str:
         """Where others reach the service, without a slash at the end; `called` is a base URL."""
@@ -272,6 +237,13 @@ class Settings(BaseSettings):
             )
         self._check_addresses()
         self._check_store()
+        for fault in self.faults_of_access():
+            raise ValueError(fault)
+        if self.authenticates and self.auth_issuer and not self.audience:
+            raise ValueError(
+                "MAA_AUTH_ISSUER needs MAA_AUTH_AUDIENCE or MAA_PUBLIC_URL: a token for another "
+                "service must not do here."
+            )
         if self.cds_require_jwt and not (self.cds_clients and self.public_url):
             # Without an address of our own, a token for another service would do: the Host
             # header is the caller's.
@@ -285,7 +257,7 @@ class Settings(BaseSettings):
         text = self.shared_store.get_secret_value()
         if not re.match(r"sqlite:///[^/]|rediss?://[^/]|unix:///", text):
             raise ValueError(
-                f"MAA_SHARED_STORE is {_shape(text)}; it takes {takes('shared_store')}."
+                f"MAA_SHARED_STORE is {shape(text)}; it takes {takes('shared_store')}."
             )
 
     def _check_addresses(self) -> None:
@@ -297,21 +269,11 @@ class Settings(BaseSettings):
         }
         for name, addresses in given.items():
             for address in addresses:
-                if address is not None and not self._may_be_asked(address):
+                if address is not None and not is_safe(address, self.fhir_allow_http):
                     raise ValueError(
-                        f"{name} is {_shape(address)}; it takes an https URL without user, query "
+                        f"{name} is {shape(address)}; it takes an https URL without user, query "
                         "or fragment, and http only with MAA_FHIR_ALLOW_HTTP=true."
                     )
-
-    def _may_be_asked(self, address: str) -> bool:
-        try:
-            url = httpx.URL(address)
-        except httpx.InvalidURL:
-            return False
-        open_to_http = self.fhir_allow_http or url.host in {"localhost", "127.0.0.1", "::1"}
-        plain = not (url.userinfo or url.query or url.fragment)
-        schemes = {"https", *(["http"] if open_to_http else [])}
-        return bool(url.host) and plain and url.scheme in schemes
 
 
 def read_settings() -> Settings:
@@ -377,38 +339,12 @@ def _told(error: ErrorDetails, given: Mapping[str, str]) -> str:
     name, *inner = error["loc"]
     variable = PREFIX + str(name).upper()
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in inner)
-    shape = _shape(given.get(variable, ""))
+    looks = shape(given.get(variable, ""))
     if place:
-        shape = f"{shape}, wrong at {place}"
-    return f"{variable} is {shape}; it takes {takes(str(name))}."
-
-
-def _shape(text: str) -> str:
-    """What a value looks like, and nothing of what it is."""
-    if re.fullmatch(r"-?[0-9]+", text):
-        return f"a whole number of {len(text.lstrip('-'))} digits" + " below 0" * (text[0] == "-")
-    length = f"{len(text)} characters"
-    if text[:1] == text[-1:] in {"'", '"'}:
-        return f"text of {length} with its quotation marks"
-    if scheme := re.match(r"([a-z]{1,16})://", text):
-        return f"a URL of {length} with {scheme[1]}"
-    return f"JSON of {length}" if text[:1] in {"[", "{"} else f"text of {length}"
+        looks = f"{looks}, wrong at {place}"
+    return f"{variable} is {looks}; it takes {takes(str(name))}."
 
 
 def takes(name: str) -> str:
     """What a setting takes, in words, with an example."""
-    field = Settings.model_fields[name]
-    example = (field.examples or [str(field.default).lower()])[0]
-    return f"{field.title or _kind(field)}, such as {example}"
-
-
-def _kind(field: FieldInfo) -> str:
-    least = next((mark.ge for mark in field.metadata if isinstance(mark, Ge)), None)
-    most = next((mark.le for mark in field.metadata if isinstance(mark, Le)), None)
-    if field.annotation is int:
-        return f"a whole number of at least {least}" + (f" and at most {most}" if most else "")
-    if field.annotation is bool:
-        return "true or false"
-    if words := [one for one in get_args(field.annotation) or () if isinstance(one, str)]:
-        return f"one of {', '.join(words)}"
-    return "a number above 0" if field.annotation is float else "text"
+    return taken(Settings.model_fields[name])

@@ -39,7 +39,7 @@ def test_all_that_works_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 
     def reply(asked: Asked) -> Reply:
         if asked.path == "/jwks":
-            return 200, {}, json.dumps({"keys": [{"kid": "1"}]}).encode()
+            return 200, {}, json.dumps({"keys": [{"kty": "EC", "kid": "1"}]}).encode()
         if "/Observation" in asked.path:
             assert asked.headers["authorization"] == f"Bearer {SECRET}"
         return (200, {}, b"{}") if asked.path.endswith("/metadata") else ordinary(asked)

@@ -76,8 +76,10 @@ _ID: Json = {"name": "id", "in": "path", "required": True, "schema": {"type": "s
 async def metadata(request: Request) -> Response:
     """The CapabilityStatement."""
     require_json_accepted(request)
-    scripts_may_call = bool(request.app.state.settings.origins)
-    statement = capability_statement(_base(request), scripts_may_call)
+    settings = request.app.state.settings
+    statement = capability_statement(
+        _base(request), bool(settings.origins), settings.asks_for_tokens
+    )
     return cacheable(request, _partial(request, statement))
 
 

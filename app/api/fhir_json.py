@@ -115,12 +115,12 @@ def _media_ranges(accept: str) -> dict[str, tuple[str, bool]]:
     return ranges
 
 
-async def request_error(_request: Request, error: Exception) -> Response:
+async def request_error(_request: Request | None, error: Exception) -> Response:
     """A request that cannot be answered, as its OperationOutcome."""
     assert isinstance(error, RequestError)  # noqa: S101 registered for this type only
     headers: dict[str, str] = {}
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
+    if error.challenge or error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = error.challenge or "Bearer"
     if error.closes:
         # What the client still sends of its body would be taken for its next request.
         headers["Connection"] = "close"

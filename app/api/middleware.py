@@ -75,7 +75,8 @@ def _may_be_called(host: str, hosts: tuple[str, ...] | None) -> bool:
 class RequestMiddleware:
     """Echoes or assigns X-Request-Id, counts the request, turns a bug into a 500.
 
-    Stands below `prefix`. Refuses a call under a name that is not one of `hosts` (None: none is
+    Stands below `prefix`. What it answers itself is open to scripts as `open_to_scripts` has it.
+    Refuses a call under a name that is not one of `hosts` (None: none is
     refused). Nothing of an answer is kept by a cache that was not told how, nor taken for another
     type than it says.
     The log holds the id, the route, the status, the time and the verdicts: never a body, a query or
@@ -88,11 +89,13 @@ class RequestMiddleware:
         metrics: Metrics,
         hosts: tuple[str, ...] | None = None,
         prefix: str = "",
+        open_to_scripts: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._hosts = hosts
         self._prefix = prefix
+        self._open_to_scripts = open_to_scripts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -124,18 +127,19 @@ class RequestMiddleware:
 
         called = _may_be_called(headers.get(b"host", b"").decode("latin-1"), self._hosts)
         try:
-            await (self._app if called else misdirected())(scope, receive, send_with_id)
+            answering = self._app if called else self._open_to_scripts(misdirected())
+            await answering(scope, receive, send_with_id)
         except asyncio.CancelledError:
             # The server stops, and has waited long enough.
             if status:
                 raise
-            await stopping()(scope, receive, send_with_id)
+            await self._open_to_scripts(stopping())(scope, receive, send_with_id)
         except Exception as error:  # noqa: BLE001 whatever it is, the caller gets an answer
             # The message may hold patient data: only its type and place are logged.
             bugged = str(error) if isinstance(error, BugError) else told_of(error)
             tell(logging.ERROR, "bug", {"request": request_id, "error": bugged})
             if status == 0:
-                await bug()(scope, receive, send_with_id)
+                await self._open_to_scripts(bug())(scope, receive, send_with_id)
         finally:
             forget()
             self._told(scope, method, status or _CALLER_WENT, started, request_id, tally)
@@ -168,6 +172,8 @@ class RequestMiddleware:
             "status": status,
             "milliseconds": round(seconds * 1000, 1),
         }
+        if "caller" in scope:
+            fields["client"] = scope["caller"]
         verdicts = {"verdicts": tally.verdicts} if tally.verdicts else {}
         level = logging.DEBUG if route in _PROBES and status < 500 else logging.INFO
         tell(level, "request", fields | verdicts)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import ipaddress
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 import jwt
 import msgspec
 
+from app.access.keys import KeySet
 from app.cds_hooks.remembered import InMemory, Remembered
 from app.fhir.outcome import Fault, RequestError
 from app.settings import CdsClient
@@ -28,59 +24,6 @@ _LIFETIME_SECONDS = 3600
 _REMEMBERED = 100_000
 # Neither infinite nor no number at all: NaN compares as nothing does.
 _END_OF_TIME = 1e12
-_KEYS_FRESH_SECONDS = 3600
-_KEYS_ASKED_AGAIN_SECONDS = 60
-_KEYS_BYTES = 262_144
-_KEYS_TIMEOUT_SECONDS = 3
-
-
-class KeysUnreadableError(Exception):
-    """A key set could not be fetched; the message says why."""
-
-
-async def fetch_keys(url: str) -> bytes:
-    """A JSON Web Key Set; KeysUnreadableError where it is too large, too slow, or elsewhere."""
-    if not _is_safe(url):
-        raise KeysUnreadableError("its address is not https")
-    body = bytearray()
-    try:
-        async with (
-            asyncio.timeout(_KEYS_TIMEOUT_SECONDS),
-            httpx.AsyncClient(timeout=_KEYS_TIMEOUT_SECONDS, trust_env=False) as http,
-            http.stream("GET", url, headers={"Accept": "application/json"}) as response,
-        ):
-            if response.status_code != httpx.codes.OK:
-                raise KeysUnreadableError(f"its address answers {response.status_code}")
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > _KEYS_BYTES:
-                    raise KeysUnreadableError("it is too large")
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
-        raise KeysUnreadableError("its address does not answer") from None
-    return bytes(body)
-
-
-def _is_safe(url: str) -> bool:
-    parts = urlsplit(url)
-    if parts.scheme == "https":
-        return bool(parts.hostname)
-    host = parts.hostname or ""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    return parts.scheme == "http" and loopback
-
-
-@dataclass
-class _Keys:
-    """A client's keys by their id, and when they were last asked for."""
-
-    found: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    asked: float = float("-inf")
-    fetched: float = float("-inf")
-    why: str = ""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class ClientTrust:
@@ -94,7 +37,7 @@ class ClientTrust:
     ) -> None:
         self._clients = clients
         self._clock = clock
-        self._keys: dict[str, _Keys] = {client.jku: _Keys() for client in clients}
+        self._keys = {client.jku: KeySet(_at(client.jku), clock) for client in clients}
         self._used = used or InMemory(_REMEMBERED, clock)
 
     async def check(self, authorization: str | None, address: str) -> None:
@@ -127,35 +70,25 @@ class ClientTrust:
             if not known:
                 raise _refused(403, "'jku' of the token is not the one agreed on for its 'iss'.")
         tenant = claims.get("tenant")
-        known = [client for client in known if client.tenant in {None, tenant}]
+        known = [client for client in known if client.tenant is None or client.tenant == tenant]
         if not known:
             raise _refused(403, "'tenant' of the token is not the one agreed on for its 'iss'.")
         return known[0]
 
     async def _key(self, jku: str, kid: str, algorithm: str) -> jwt.PyJWK:
         keys = self._keys[jku]
-        if self._should_ask(keys, kid):
-            async with keys.lock:
-                if self._should_ask(keys, kid):
-                    keys.asked = self._clock()
-                    await _renew(keys, jku)
-        kind, curve = _KEY_TYPES[algorithm]
-        key = keys.found.get(kid)
-        if key is None:
+        found = await keys.found(kid)
+        if not found:
             why = f": the key set cannot be read, {keys.why}" if keys.why else ""
             raise _refused(401, f"'kid' of the token is in no key set of its client{why}.")
+        kind, curve = _KEY_TYPES[algorithm]
+        key = found[0]
         if key.get("kty") != kind or (curve and key.get("crv") != curve):
             raise _refused(401, "'alg' of the token does not fit the key that 'kid' names.")
         try:
             return jwt.PyJWK(dict(key), algorithm)
         except (jwt.PyJWTError, ValueError, TypeError):
             raise _refused(401, "The key that 'kid' names cannot be used.") from None
-
-    def _should_ask(self, keys: _Keys, kid: str) -> bool:
-        """Whether to fetch the keys anew: old, or without this one, and not asked for just now."""
-        now = self._clock()
-        stale = now - keys.fetched > _KEYS_FRESH_SECONDS
-        return (stale or kid not in keys.found) and now - keys.asked >= _KEYS_ASKED_AGAIN_SECONDS
 
     async def _use_once(self, claims: Mapping[str, Any]) -> None:
         """RequestError 401 for a token that was used before."""
@@ -173,16 +106,11 @@ def _unverified(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         raise _refused(401, "The token is not a JWT.") from None
 
 
-async def _renew(keys: _Keys, jku: str) -> None:
-    """Fetch the keys anew; where that fails, those known before stay."""
-    try:
-        listed = msgspec.json.decode(await fetch_keys(jku))["keys"]
-        keys.found = {one["kid"]: one for one in reversed(listed) if isinstance(one["kid"], str)}
-        keys.fetched, keys.why = keys.asked, ""
-    except KeysUnreadableError as error:
-        keys.why = str(error)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
-        keys.why = "it is not a JSON Web Key Set with a 'kid' for each key"
+def _at(url: str) -> Callable[[], Awaitable[str]]:
+    async def address() -> str:
+        return url
+
+    return address
 
 
 def _verified(
@@ -211,8 +139,8 @@ def _verified(
     if address not in audience:
         # What clients get wrong most: the address of the service called, not of this server.
         raise _refused(401, f"'aud' of the token is not the address called, {address}.")
-    if not isinstance(claims["jti"], str) or not claims["jti"]:
-        raise _refused(401, "'jti' of the token is a string.")
+    if not isinstance(claims["jti"], str) or not claims["jti"].isprintable() or not claims["jti"]:
+        raise _refused(401, "'jti' of the token is a string of printable characters.")
     return claims
 
 

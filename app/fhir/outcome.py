@@ -87,7 +87,8 @@ class RequestError(Exception):
     """A request that cannot be answered, with its HTTP status and every fault.
 
     `retry_after`: the seconds after which it may be answered, where that is known. `closes`: the
-    connection is closed after it, for the request was not read to its end.
+    connection is closed after it, for the request was not read to its end. `challenge`: the scheme
+    by which the caller is to say who he is, and what was wrong (RFC 6750).
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class RequestError(Exception):
         remarks: Sequence[Remark] = (),
         retry_after: int | None = None,
         closes: bool = False,
+        challenge: str = "",
     ) -> None:
         super().__init__(status)
         self.status = status
@@ -104,6 +106,7 @@ class RequestError(Exception):
         self.remarks = remarks
         self.retry_after = retry_after
         self.closes = closes
+        self.challenge = challenge
 
     def outcome(self) -> dict[str, Any]:
         """The OperationOutcome that says so."""

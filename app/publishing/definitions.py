@@ -459,8 +459,25 @@ def _study() -> Json:
     }
 
 
-def capability_statement(server: str, cors: bool = True) -> Json:
-    """The CapabilityStatement: exactly what answers at this server, and whether to scripts."""
+# https://hl7.org/fhir/smart-app-launch/conformance.html
+_SMART: Json = {
+    "service": [
+        {
+            "coding": [
+                {
+                    "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
+                    "code": "SMART-on-FHIR",
+                }
+            ]
+        }
+    ],
+    "description": "Operations ask for an access token (OAuth 2.0, SMART scopes): "
+    "/.well-known/smart-configuration says whose.",
+}
+
+
+def capability_statement(server: str, cors: bool = True, asks_for_tokens: bool = False) -> Json:
+    """The CapabilityStatement: exactly what answers at this server, to scripts, or to tokens."""
     resources = [
         {
             "type": kind,
@@ -492,7 +509,7 @@ def capability_statement(server: str, cors: bool = True) -> Json:
         "rest": [
             {
                 "mode": "server",
-                "security": {"cors": cors},
+                "security": {"cors": cors} | (_SMART if asks_for_tokens else {}),
                 "resource": sorted(resources, key=lambda one: str(one["type"])),
                 "operation": [*assessments, _offered("plot")],
             }

@@ -22,8 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from pydantic import ValidationError
 
+from app.access import keys as key_sets
+from app.access.keys import UnreadableError, fetch
 from app.cds_hooks import trust
-from app.cds_hooks.trust import ClientTrust, KeysUnreadableError, fetch_keys
+from app.cds_hooks.trust import ClientTrust
 from app.fhir.outcome import RequestError
 from app.main import create_app
 from app.settings import CdsClient, Settings
@@ -41,6 +43,10 @@ PUBLIC = {
         json.loads(RSAAlgorithm.to_jwk(RSA_KEY.public_key())) | {"kid": "rsa", "use": "sig"},
         json.loads(ECAlgorithm.to_jwk(SMALL_CURVE.public_key())) | {"kid": "small"},
         {"kty": "oct", "k": "c2VjcmV0", "kid": "shared"},
+        json.loads(ECAlgorithm.to_jwk(EC_KEY.public_key())) | {"kid": "to-encrypt", "use": "enc"},
+        # One that has no id does not make the others worthless.
+        json.loads(ECAlgorithm.to_jwk(EC_KEY.public_key())),
+        "no key",
     ]
 }
 
@@ -204,7 +210,10 @@ HMAC_KEY = "0123456789" * 5
             "'alg' of the token is one of ES384, RS384",
         ),
         ({"headers": {"kid": "small"}}, 401, "'alg' of the token does not fit"),
-        ({"headers": {"kid": "shared"}}, 401, "'alg' of the token does not fit"),
+        ({"headers": {"kid": "shared"}}, 401, "'kid' of the token is in no key set"),
+        ({"headers": {"kid": "to-encrypt"}}, 401, "'kid' of the token is in no key set"),
+        ({"iss": f"{ISS}/hosted", "tenant": []}, 403, "'tenant'"),
+        ({"jti": "\ud800"}, 401, "'jti'"),
     ],
     ids=str,
 )
@@ -304,10 +313,10 @@ def test_a_new_key_is_found_but_key_sets_are_not_asked_for_in_haste(
     async def fetch(url: str) -> bytes:
         asked.append(url)
         if not keys:
-            raise KeysUnreadableError("its address does not answer")
+            raise UnreadableError("its address does not answer")
         return json.dumps({"keys": keys}).encode()
 
-    monkeypatch.setattr(trust, "fetch_keys", fetch)
+    monkeypatch.setattr(key_sets, "fetch", fetch)
     trusting = ClientTrust((CLIENT,), clock)
 
     def check(kid: str = "ec") -> str:
@@ -330,7 +339,7 @@ def test_a_new_key_is_found_but_key_sets_are_not_asked_for_in_haste(
     assert "in no key set" in check("ec")
     # A set that cannot be read leaves the keys that are known.
     clock.now += 3601
-    keys[:] = [{"kty": "EC"}]
+    keys[:] = [{"kty": "oct", "kid": "new"}]
     assert check("new") == "good"
     assert len(asked) == 4
 
@@ -344,7 +353,7 @@ def test_used_tokens_are_remembered_while_they_last_and_within_bounds(
     async def fetch(_url: str) -> bytes:
         return json.dumps(PUBLIC).encode()
 
-    monkeypatch.setattr(trust, "fetch_keys", fetch)
+    monkeypatch.setattr(key_sets, "fetch", fetch)
     trusting = ClientTrust((CLIENT,), clock)
 
     async def use(*tokens: str) -> None:
@@ -368,7 +377,7 @@ def test_with_a_shared_store_a_token_is_used_once_whichever_worker_it_meets(
     async def fetch(_url: str) -> bytes:
         return json.dumps(PUBLIC).encode()
 
-    monkeypatch.setattr(trust, "fetch_keys", fetch)
+    monkeypatch.setattr(key_sets, "fetch", fetch)
 
     async def accepted(**settings: Any) -> int:
         asks = Settings(
@@ -387,18 +396,18 @@ def test_with_a_shared_store_a_token_is_used_once_whichever_worker_it_meets(
 
 
 def test_a_key_set_is_read_within_limits_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trust, "_KEYS_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(key_sets, "_TIMEOUT_SECONDS", 1)
     with key_server() as keys:
         keys.answers["/long"] = (200, b" " * 300_000)
         keys.answers["/elsewhere"] = (302, b"")
-        assert json.loads(asyncio.run(fetch_keys(f"{keys.url}/jwks.json"))) == PUBLIC
+        assert json.loads(asyncio.run(fetch(f"{keys.url}/jwks.json"))) == PUBLIC
         for path, why in (
             ("/long", "too large"),
             ("/elsewhere", "answers 302"),
             ("/none", "answers 404"),
         ):
-            with pytest.raises(KeysUnreadableError, match=why):
-                asyncio.run(fetch_keys(keys.url + path))
+            with pytest.raises(UnreadableError, match=why):
+                asyncio.run(fetch(keys.url + path))
         assert keys.asked.count("/jwks.json") == 1
     for url, why in (
         (f"http://127.0.0.1:{free_port()}/jwks.json", "does not answer"),
@@ -407,8 +416,8 @@ def test_a_key_set_is_read_within_limits_and_nowhere_else(monkeypatch: pytest.Mo
         ("ftp://127.0.0.1/x", "not https"),
         ("https:///x", "not https"),
     ):
-        with pytest.raises(KeysUnreadableError, match=why):
-            asyncio.run(fetch_keys(url))
+        with pytest.raises(UnreadableError, match=why):
+            asyncio.run(fetch(url))
 
 
 def test_a_service_that_could_trust_nobody_does_not_start() -> None:

@@ -1,0 +1,106 @@
+"""The settings that say who may call: tokens, certificates, proxies."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.setting_words import is_safe, listed, shape
+
+PREFIX = "MAA_"
+
+
+def _networks(value: Any) -> Any:
+    """As `listed`; ValueError for what is no IP address or network."""
+    words = listed(value)
+    for word in words or ():
+        ipaddress.ip_network(word)
+    return words
+
+
+class AccessSettings(BaseSettings):
+    """Who may call, as the operator says."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        # A token must not come back in an error about its neighbour.
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+    auth_issuer: str | None = Field(
+        default=None, title="an https URL", examples=["https://auth.example.org/realms/hospital"]
+    )
+    """Whose access tokens (JWT) are taken. Its keys are where its OpenID or OAuth metadata say."""
+    auth_jwks_url: str | None = Field(
+        default=None, title="an https URL", examples=["https://auth.example.org/jwks"]
+    )
+    """Where the issuer's keys are, where its metadata are not to be asked."""
+    auth_audience: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+        default=(), title="names between commas", examples=["https://maa.example.org/fhir"]
+    )
+    """What a token's `aud` must name, one of these. By default `/fhir` below MAA_PUBLIC_URL."""
+    auth_introspection_url: str | None = Field(
+        default=None, title="an https URL", examples=["https://auth.example.org/introspect"]
+    )
+    """Where tokens that are no JWT (without MAA_AUTH_ISSUER: all) are looked up (RFC 7662)."""
+    auth_client_id: str | None = Field(default=None, examples=["maa-assess"])
+    """Who we are to the introspection; goes with the secret."""
+    auth_client_secret: SecretStr | None = Field(default=None, examples=["n0t-t0ld"])
+    """The secret for the introspection (HTTP Basic)."""
+    auth_certificate_header: str | None = Field(
+        default=None,
+        pattern="^[A-Za-z][A-Za-z0-9-]*$",
+        title="the name of a header",
+        examples=["X-Client-Subject"],
+    )
+    """The header in which one of MAA_TRUSTED_PROXIES names the client whose certificate it has
+    checked. Such a client may do all that a token of the scope `system/*.rs` may."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = Field(
+        default=(), title="IP addresses or networks between commas", examples=["127.0.0.1"]
+    )
+    """The proxies that are believed who called them (X-Forwarded-For, -Proto, and the header of
+    certificates)."""
+    insecure: bool = Field(default=False, examples=["true"])
+    """Whether to answer beyond loopback though nobody has to say who he is; said at each start.
+    Without effect where callers are asked who they are."""
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers of the operations have to say who they are."""
+        return self.asks_for_tokens or self.auth_certificate_header is not None
+
+    @property
+    def asks_for_tokens(self) -> bool:
+        """Whether access tokens are a way to say so."""
+        return bool(self.auth_issuer or self.auth_introspection_url)
+
+    def faults_of_access(self) -> Iterator[str]:
+        """What does not fit together, a line each."""
+        for name in ("auth_issuer", "auth_jwks_url", "auth_introspection_url"):
+            address = getattr(self, name)
+            if address is not None and not is_safe(address):
+                yield (
+                    f"{PREFIX}{name.upper()} is {shape(address)}; it takes an https URL without "
+                    "user, query or fragment, or an http one on loopback."
+                )
+        if self.auth_jwks_url and not self.auth_issuer:
+            yield "MAA_AUTH_JWKS_URL needs MAA_AUTH_ISSUER: whose keys they are."
+        if bool(self.auth_client_id) != bool(self.auth_client_secret):
+            yield "MAA_AUTH_CLIENT_ID and MAA_AUTH_CLIENT_SECRET go together: set both, or none."
+        if self.auth_client_id and not self.auth_introspection_url:
+            yield "MAA_AUTH_CLIENT_ID needs MAA_AUTH_INTROSPECTION_URL."
+        if self.auth_certificate_header and not self.trusted_proxies:
+            yield (
+                "MAA_AUTH_CERTIFICATE_HEADER needs MAA_TRUSTED_PROXIES: from anybody else the "
+                "header is worth nothing."
+            )
+        if re.fullmatch("authorization|host|forwarded", self.auth_certificate_header or "", re.I):
+            yield "MAA_AUTH_CERTIFICATE_HEADER is a header of another meaning."
