@@ -36,7 +36,8 @@ LABEL org.opencontainers.image.title="maa-assess" \
 RUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3.13/ensurepip /usr/local/lib/python3.13/site-packages/pip*
 COPY --from=build /opt/maa-assess /opt/maa-assess
 ENV PATH=/opt/maa-assess/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-# Inside, loopback cannot be reached: who may ask is decided by where the port is published.
+# Inside, loopback cannot be reached: who may ask is decided by where the port is published, or asked
+# where a setting says whose tokens are taken.
 ENV MAA_INSECURE=true
 # A number, so that an orchestrator can tell it is not root.
 USER 10001:10001
