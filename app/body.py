@@ -38,10 +38,18 @@ class Body:
     sent: bytes
     zipped: bool = False
     most_bytes: int = 0
+    check: Callable[[bytes], None] | None = None
+    """Raises a RequestError where the caller may not ask about this JSON."""
 
     def plain(self) -> bytes:
-        """The JSON; RequestError 400 where it is not the gzip it says it is, 413 where too long."""
-        return _unzipped(self.sent, self.most_bytes) if self.zipped else self.sent
+        """The JSON; RequestError 400 where it is not the gzip it says it is, 413 where too long.
+
+        403 where the caller may not ask about it.
+        """
+        plain = _unzipped(self.sent, self.most_bytes) if self.zipped else self.sent
+        if self.check:
+            self.check(plain)
+        return plain
 
     def is_small(self, most_bytes: int) -> bool:
         """Whether the JSON is no longer than that; found out without making it whole."""
@@ -92,7 +100,8 @@ async def body_of(request: Request) -> AsyncIterator[Body]:
     held = _Held(request.app.state.room)
     try:
         sent = await _read(request, settings.max_body_bytes, settings.body_seconds, held)
-        yield Body(sent, encoding != "identity", settings.max_body_bytes)
+        check = request.scope.get("check_body")
+        yield Body(sent, encoding != "identity", settings.max_body_bytes, check)
     finally:
         held.give_back()
 

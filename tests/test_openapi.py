@@ -17,6 +17,7 @@ from app.main import create_app
 COMMITTED = Path(__file__).resolve().parent.parent / "openapi" / "openapi.json"
 # Pages for people, and what they load.
 PAGES = {
+    "/fhir/.well-known/smart-configuration",
     "/",
     "/explain/{id}",
     "/web/{version}/{name:path}",

@@ -523,6 +523,24 @@ def test_large_data_of_another_patient_are_refused_as_small_ones_are(caller: Ser
     assert caller.post(token, added(*many, SECOND)).status_code == 403
 
 
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        route.path
+        for route in create_app(Settings()).routes
+        if isinstance(route, Route)
+        and "POST" in (route.methods or ())
+        and route.path.startswith("/fhir/")
+    ),
+)
+def test_no_operation_takes_anothers_data_with_a_token_of_a_patient(
+    caller: Service, path: str
+) -> None:
+    token = caller.token(scope="patient/*.rs", patient="1")
+    answer = caller.post(token, added(SECOND), path.replace("{id}", "1"))
+    assert answer.status_code == 403, answer.text
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 200_000, b"\xff", b'"x"', b"[1]"])
 def test_what_is_no_fhir_is_left_to_whoever_reads_it(body: bytes) -> None:
     require_only("1", body)

@@ -11,7 +11,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.access.confined import require_only
 from app.api.fhir_json import media_type
 from app.api.strict import asks_strict, check_strictly, require_checkable
 from app.asking import with_data
@@ -30,8 +29,6 @@ class Asked:
     """How the caller wants the answer."""
 
     strict: bool = False
-    only_patient: str | None = None
-    """The id of the one patient the caller may ask about; None: anybody."""
     pretty: bool = False
     zipped: bool = False
 
@@ -42,7 +39,6 @@ async def answered(
     """The answer to a body; with `data` the body, which may be empty, is the parameters to it."""
     asked = Asked(
         strict=asks_strict(request),
-        only_patient=request.scope.get("only_patient"),
         pretty=request.query_params.get("_pretty") == "true",
         zipped="gzip" in request.headers.get("accept-encoding", ""),
     )
@@ -66,8 +62,6 @@ def _content(judge: Judge, body: Body, data: bytes | None, asked: Asked) -> tupl
     plain = body.plain()
     if data is not None:
         plain = with_data(plain, data) if plain else data
-    if asked.only_patient is not None:
-        require_only(asked.only_patient, plain)
     if asked.strict:
         check_strictly(plain)
     content = encode(judge(plain))

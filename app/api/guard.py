@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import partial
 from urllib.parse import parse_qsl
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.access.callers import Callers, shown
-from app.access.confined import require_named
+from app.access.confined import require_named, require_only
 from app.access.scopes import confinement, refused
 from app.api.fhir_json import request_error
 from app.fhir.outcome import Fault, RequestError
@@ -108,8 +109,9 @@ class LoopbackOnly:
 class Guard:
     """Asks who calls an operation, and what he may ask.
 
-    Leaves in the scope `caller`, as the log may name him, and `only_patient`, the id of the one
-    patient he may ask about. Hooks that ask for tokens of their own are left to do so.
+    Leaves in the scope `caller`, as the log may name him, and `check_body`, which holds what he
+    sends to the one patient he may ask about. Hooks that ask for tokens of their own are left to
+    do so.
     """
 
     def __init__(self, app: ASGIApp, callers: Callers, hooks_ask: bool) -> None:
@@ -139,4 +141,4 @@ class Guard:
                 raise refused("Hooks are called with a token of 'system/' or 'user/' scopes.")
             query = scope["query_string"].decode("latin-1")
             require_named(patient, parse_qsl(query, keep_blank_values=True))
-        scope["only_patient"] = patient
+            scope["check_body"] = partial(require_only, patient)

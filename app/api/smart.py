@@ -31,19 +31,15 @@ _PASSED_ON = (
 )
 
 
-_DOCUMENT: Any = {
-    "summary": "Whose access tokens are taken, where they are asked for",
-    "response_class": Response,
-    "responses": {404: {"description": "OperationOutcome: no token is asked for"}},
-}
-
-
-@router.get("/.well-known/smart-configuration", operation_id="smart-configuration", **_DOCUMENT)
 @router.get(
-    "/fhir/.well-known/smart-configuration",
-    operation_id="smart-configuration-of-fhir",
-    **_DOCUMENT,
+    "/.well-known/smart-configuration",
+    operation_id="smart-configuration",
+    summary="Whose access tokens are taken, where they are asked for",
+    response_class=Response,
+    responses={404: {"description": "OperationOutcome: no token is asked for"}},
 )
+# SMART looks for it below the base of FHIR.
+@router.get("/fhir/.well-known/smart-configuration", include_in_schema=False)
 async def smart_configuration(request: Request) -> Response:
     """https://hl7.org/fhir/smart-app-launch/conformance.html."""
     if not request.app.state.settings.asks_for_tokens:
