@@ -11,9 +11,11 @@ import msgspec
 
 from app.domain.counts import When
 from app.domain.effort import spend
-from app.fhir.maps import CodeMap, CodeMapError, with_maps
+from app.fhir.bodies import Entries, Parameter
+from app.fhir.map_files import with_maps
+from app.fhir.maps import CodeMap, CodeMapError
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.resources import Entries, Parameter, Reference
+from app.fhir.resources import Reference
 from app.fhir.times import days_of, when
 from app.reading.bundles import decode_body
 from app.reading.subjects import Subjects

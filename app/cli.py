@@ -20,7 +20,8 @@ from app import __version__, operations
 from app.asking import RED_CELL_POLICIES, TRANSFUSION_HISTORIES
 from app.domain.counts import Remark
 from app.domain.response import ResponseAssessment
-from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
+from app.fhir.map_files import read_code_maps
+from app.fhir.maps import CodeMap, CodeMapError
 from app.fhir.outcome import RequestError
 from app.files import (
     BAD_USAGE,

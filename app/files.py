@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from app.fhir.bodies import Typed
 from app.fhir.outcome import BASE
-from app.fhir.resources import Concept, Typed
+from app.fhir.resources import Concept
 
 UNUSABLE, BAD_USAGE = 1, 2
 """Exit codes: of data that cannot be assessed, and of a command that has to be written anew."""

@@ -33,7 +33,8 @@ from app.ehr.authorization import Authorization, BackendServices, Bearer, Privat
 from app.ehr.probe import Probe
 from app.ehr.server import FhirServer, Limits, Told
 from app.evaluation import Bounds, Evaluator
-from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
+from app.fhir.map_files import read_code_maps
+from app.fhir.maps import CodeMap, CodeMapError
 from app.fhir.outcome import RequestError
 from app.logs import configure_logs, silence_the_talkative, tell
 from app.publishing.terminology import concept_maps

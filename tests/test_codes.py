@@ -15,16 +15,15 @@ from app.fhir.codes import (
     ANALYTE_LOINC,
     BY_LOINC,
     LOINC_SYSTEMS,
-    MOLAR_HEMOGLOBIN_FLOOR,
     PANEL_LOINC,
-    PLAUSIBLE,
     PREFERRED_LOINC,
     REJECTED_LOINC,
-    UCUM_SYSTEMS,
     Dimension,
-    looks_like_a_count,
 )
+from app.fhir.labels import looks_like_a_count
+from app.fhir.plausible import MOLAR_HEMOGLOBIN_FLOOR, PLAUSIBLE
 from app.fhir.treatments import DRUG_NAMES, DRUGS, TRANSFUSIONS
+from app.fhir.ucum import UCUM_SYSTEMS
 from app.fhir.units import fitting
 
 NUMBER = Dimension.NUMBER_CONCENTRATION

@@ -23,7 +23,8 @@ from app.asking import read_request
 from app.bulk.judging import Question
 from app.cli import main
 from app.ehr.searches import tokens_of
-from app.fhir.maps import CodeMap, CodeMapError, read_code_maps
+from app.fhir.map_files import read_code_maps
+from app.fhir.maps import CodeMap, CodeMapError
 from app.fhir.outcome import RequestError
 from app.operations import eligibility
 from app.reading.courses import read_courses

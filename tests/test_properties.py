@@ -36,7 +36,8 @@ from app.domain.derivation import derived_counts
 from app.domain.limits import Limit
 from app.domain.paper import interpretation
 from app.domain.rules import Rule
-from app.fhir.codes import BY_LOINC, UNITS, Dimension, UnitRow
+from app.fhir.codes import BY_LOINC, Dimension
+from app.fhir.ucum import UNITS, UnitRow
 from app.fhir.units import fitting
 from app.papers import PUBLISHED
 from app.writing.answers import encode

@@ -18,7 +18,8 @@ from ucumvert import PintUcumRegistry
 
 from app.domain.counts import Analyte
 from app.fhir import units
-from app.fhir.codes import BY_LOINC, UNITS, Dimension, UnitRow
+from app.fhir.codes import BY_LOINC, Dimension
+from app.fhir.ucum import UNITS, UnitRow
 from app.fhir.units import Unit, fitting, readings
 
 NUMBER = Dimension.NUMBER_CONCENTRATION

@@ -25,9 +25,9 @@ from app.domain.counts import Analyte, Patient, Remark, Severity
 from app.domain.needless import settled
 from app.domain.response import ResponseAssessment
 from app.domain.window import APART_DAYS
+from app.fhir.bodies import Entry
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError, operation_outcome
-from app.fhir.resources import Entry
 from app.papers import PUBLISHED, RESPONSES
 from app.reading.courses import Reading
 from app.writing.answers import Answer, Json, eligibility_answer, encode

@@ -15,15 +15,14 @@ import msgspec
 from msgspec import Raw
 
 from app.domain.needless import INFORMS
+from app.fhir.bodies import DECODE_TYPED, Entry
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
 from app.fhir.resources import (
     ABSENT,
     DECODE_RESOURCE,
-    DECODE_TYPED,
     Dated,
     DiagnosticReport,
-    Entry,
     Medicated,
     Medication,
     Observation,

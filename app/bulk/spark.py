@@ -38,7 +38,8 @@ from app.bulk.parts import (
     write_total,
 )
 from app.bulk.results import BusyError, clear_results, for_owner_only, locked
-from app.fhir.maps import CodeMapError, read_code_maps
+from app.fhir.map_files import read_code_maps
+from app.fhir.maps import CodeMapError
 from app.fhir.outcome import RequestError
 from app.settings import read_settings
 

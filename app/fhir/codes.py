@@ -1,16 +1,13 @@
-"""The codes and units laboratories send, and what each means to us. Tables, and look-ups in them.
+"""The codes laboratories send, and what each means to us. Tables, and look-ups in them.
 
-Sources: LOINC 2.80 (each row's `source` is its page) and UCUM (https://ucum.org/ucum).
+Source: LOINC 2.80 (each row's `source` is its page).
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import Enum
 from typing import Final
-from unicodedata import normalize
 
 from app.domain.counts import Analyte
 
@@ -342,153 +339,3 @@ def is_loinc(system: str | None) -> bool:
     if not system or len(system) > _LONGEST_SYSTEM:
         return False
     return system.strip().rstrip("/").lower() in LOINC_SYSTEMS
-
-
-UCUM_SYSTEMS: Final[frozenset[str]] = frozenset(
-    {
-        "http://unitsofmeasure.org",
-        "http://unitsofmeasure.org/",
-        "https://unitsofmeasure.org",
-        "https://unitsofmeasure.org/",
-        "urn:oid:2.16.840.1.113883.6.8",
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class UnitRow:
-    """One unit in UCUM, and the exact factor to the unit its analytes are held in."""
-
-    text: str
-    dimension: Dimension
-    factor: Decimal
-    """To 10*9/L, g/dL (also from mmol/L, by hemoglobin's molar mass), % or kg."""
-
-
-def _rows(dimension: Dimension, factor: str, *texts: str) -> tuple[UnitRow, ...]:
-    return tuple(UnitRow(text, dimension, Decimal(factor)) for text in texts)
-
-
-# One mole of hemoglobin, taken as the monomer with one heme, weighs 16114 g (ICSH).
-GRAMS_PER_DECILITER_IN_MMOL_PER_LITER: Final = "1.611"
-
-# fmt: off
-UNITS: Final[tuple[UnitRow, ...]] = (
-    *_rows(
-        _NUMBER, "1",
-        "10*3/uL", "10*3/ul", "10^3/uL", "10^3/ul", "10*9/L", "10*9/l", "10^9/L", "10^9/l",
-        "10*3/mm3", "10^3/mm3", "10*6/mL", "10*6/ml", "10^6/mL", "10^6/ml",
-        "/nL", "/nl", "1/nL", "1/nl", "nL-1", "nl-1",
-    ),
-    *_rows(
-        _NUMBER, "0.001",
-        "/uL", "/ul", "1/uL", "1/ul", "/mm3", "1/mm3", "{cells}/uL", "{cells}/ul",
-        "{#}/uL", "{#}/ul", "{cells}/mm3", "10*6/L", "10*6/l", "10^6/L", "10^6/l",
-    ),
-    *_rows(
-        _NUMBER, "1000",
-        "10*6/uL", "10*6/ul", "10^6/uL", "10^6/ul", "10*12/L", "10*12/l", "10^12/L", "10^12/l",
-        "/pL", "/pl",
-    ),
-    *_rows(_MASS_PER_VOLUME, "1", "g/dL", "g/dl", "g%"),
-    *_rows(_MASS_PER_VOLUME, "0.1", "g/L", "g/l"),
-    *_rows(_MASS_PER_VOLUME, "0.001", "mg/dL", "mg/dl"),
-    *_rows(_MASS_PER_VOLUME, "100", "g/mL", "g/ml"),
-    *_rows(_MOLES_PER_VOLUME, GRAMS_PER_DECILITER_IN_MMOL_PER_LITER, "mmol/L", "mmol/l"),
-    *_rows(_FRACTION, "1", "%", "/100"),
-    *_rows(_FRACTION, "0.1", "[ppth]", "10*-3", "10^-3", "/1000"),
-    *_rows(_FRACTION, "100", "1", "{ratio}"),
-    *_rows(_MASS, "1", "kg"),
-    *_rows(_MASS, "0.001", "g"),
-    *_rows(_MASS, "0.45359237", "[lb_av]"),
-)
-# fmt: on
-"""What is UCUM, for reference; app/fhir/units.py reads what laboratories write instead."""
-
-
-_CELLS_OF_ONE_KIND: Final = (Decimal("0"), Decimal("100"))
-_PERCENT: Final = (Decimal("0"), Decimal("100"))
-
-PLAUSIBLE: Final[dict[Analyte, tuple[Decimal, Decimal]]] = {
-    _ANC: _CELLS_OF_ONE_KIND,
-    _SEGMENTED: _CELLS_OF_ONE_KIND,
-    _BANDS: _CELLS_OF_ONE_KIND,
-    _LEUKOCYTES: (Decimal("0.01"), Decimal("1000")),
-    _PLATELETS: (Decimal("1"), Decimal("3000")),
-    _RETICULOCYTES: (Decimal("0"), Decimal("1000")),
-    # Our own: a red cell count in a mislabelled unit must not become a reticulocyte count.
-    _ERYTHROCYTES: (Decimal("500"), Decimal("10000")),
-    _HEMOGLOBIN: (Decimal("2"), Decimal("25")),
-    _NEUTROPHIL_PERCENT: _PERCENT,
-    _SEGMENTED_PERCENT: _PERCENT,
-    _BAND_PERCENT: _PERCENT,
-    _RETICULOCYTE_PERCENT: _PERCENT,
-    _WEIGHT: (Decimal("0.5"), Decimal("500")),
-}
-"""In the analyte's unit, ends included. Outside, a wrong unit is likelier than the value."""
-
-MAY_BE_NONE: Final = frozenset({_PLATELETS})
-"""What may be 0, although less than the least that is plausible."""
-
-NORMAL_SOMEWHERE: Final[dict[Analyte, tuple[Decimal, Decimal]]] = {
-    _ANC: (Decimal("0.5"), Decimal("20")),
-    _LEUKOCYTES: (Decimal("1"), Decimal("40")),
-    _PLATELETS: (Decimal("50"), Decimal("1000")),
-    _RETICULOCYTES: (Decimal("2"), Decimal("400")),
-    _HEMOGLOBIN: (Decimal("6"), Decimal("22")),
-}
-"""In the analyte's unit: a range of normal that lies outside is not in the unit it says."""
-
-MOLAR_HEMOGLOBIN_FLOOR: Final = Decimal("3")
-"""In mmol/L. Below, the laboratory may have counted tetramers, a fourth of the monomers."""
-
-_LONGEST_LABEL: Final = 500
-
-# As `_folded` writes them: without accents, й as и.
-_COUNTED: Final = (
-    r"neutro(?:ph|f|v)i|notrofil|неитрофил|ουδετεροφιλ|好中球|中性粒|嗜中性|호중구",
-    r"platelet|plaquet|piastrin|thrombo[cz]yt|trombo[csz]i|trombocyt|trombosyyt|тромбоцит|αιμοπεταλι"
-    r"|blodplad|blodplatt|bloedplaat|desticky|verlemezke|p[lł]ytki krwi|tieu cau|血小板|혈소판",
-    r"h(?:ae?|e)moglobin|emoglobin|гемоглобин|αιμοσφαιριν|ヘモグロビン|血红蛋白|血色素|血紅素|혈색소"
-    r"|헤모글로빈",
-    r"reti[ck]ulo[cs]|retikulozyt|ретикулоцит|δικτυοερυθρο|網赤血球|网织红|網織紅|망상적혈구",
-    r"leu[ck]o[cz][iy]|leu[ck]osyyt|lokosit|леикоцит|λευκοκυτταρ|λευκα αιμοσφαιρια"
-    r"|白血球|白细胞|백혈구|white (?:blood )?(?:cell|count)|wei(?:ss|ß)e blut|globules blancs"
-    r"|globulos blancos|globuli bianchi|witte bloed|krwinki biale",
-    r"(?<![^\W_])(?:wbc|anc|plts?|hgb|hb|neuts?|retics?|leukos?|thrombos)(?![^\W_])",
-)
-
-# Ab and not Abs: analysers print "Neutrophils Abs" for an absolute count.
-_NOT_COUNTED: Final = (
-    r"l[yi]m(?:ph|f)o|linfo[cz]|лимфоц|リンパ|淋巴|림프|mono[cz][iy]|моноц|単球|单核|단핵"
-    r"|eosino(?:ph|f)|эозиноф|好酸|嗜酸|baso(?:ph|f)|базоф|好塩基|嗜碱|blast|бласт|芽球|nucleated",
-    r"a1c|gl[yi][ck]|glu[ck]osil|глик|糖化|당화|entitic|distribution|width|antibod|antigen"
-    r"|anti-?(?:platelet|plaquet|agreg|aggreg)|esterase|electrophores|oxyh|met-?h(?:ae?|e)mo|sulfhemo|aggregat|agregac|crit(?![^\W_])",
-    # The plasma that clotting is measured in is named by the platelets it lacks.
-    r"platelet.(?:rich|poor)|plattchenarm|coagul|koagul|prothrombin|thromboplast"
-    r"|(?<![^\W_])(?:inr|aptt|ptt)(?![^\W_])",
-    r"f(?:o?e|o)tal|f(?:a?e|a)cal|f(?:a?e|a)ces|stool|stuhl|cerebrospinal|spinal fl|body fl|marrow"
-    r"|semen|sperm|synovial|pleura|peritone|ascit|sputum|vagin|bronch|dialys|sediment|/area\]|hpf"
-    r"|high power field",
-    r"(?<![^\W_])urin|orina|(?<![^\W_])harn|(?<![^\W_])moc[zc]|моч|尿|소변|liquor|likvor|ликвор|脑脊液|髄液",
-    r"in (?:erythrocyte|red (?:blood )?cell|reticulocyte)|reticulocyte h(?:ae?|e)moglobin"
-    r"|h(?:ae?|e)moglobin (?:a2?|c|e|f|s|h|barts?)(?![^\W_])|corpus[ck]|平均|средн"
-    r"|(?<!/)volum|объем|(?<![^\W_])(?:medi[ao]|moyen(?:ne)?|mittler)",
-    r"(?<![^\W_])(?:mean|mchc?|mpv|pdw|csf|ab|ag|casts?|free)(?![^\W_])",
-)
-
-
-def _folded(text: str) -> str:
-    """Without case, and without the accents of Latin, Greek and Cyrillic letters."""
-    plain = re.sub("[\u0300-\u036f]", "", normalize("NFKD", text.lower()))
-    return normalize("NFC", plain)
-
-
-_LOOKS_LIKE_A_COUNT: Final = re.compile("|".join(_COUNTED))
-_NOT_A_COUNT: Final = re.compile("|".join(_NOT_COUNTED))
-
-
-def looks_like_a_count(text: str) -> bool:
-    """Whether the label of a code we do not know names one of the blood counts we judge."""
-    label = _folded(text[:_LONGEST_LABEL])
-    return bool(_LOOKS_LIKE_A_COUNT.search(label)) and not _NOT_A_COUNT.search(label)

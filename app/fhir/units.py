@@ -3,7 +3,7 @@
 
 A count is written `[x] magnitude [cells] / volume`. Its words are closed lists, and what has two
 readings has none here: a wrong factor is worse than a count that is set aside. UCUM is looked up
-in its table (app/fhir/codes.py) first. Every step is linear in a text of at most 100 characters.
+in its table (app/fhir/ucum.py) first. Every step is linear in a text of at most 100 characters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 from unicodedata import normalize
 
 from app.domain.counts import Analyte
-from app.fhir.codes import GRAMS_PER_DECILITER_IN_MMOL_PER_LITER, UNITS, Dimension, LoincRow
+from app.fhir.codes import Dimension, LoincRow
+from app.fhir.ucum import GRAMS_PER_DECILITER_IN_MMOL_PER_LITER, UNITS
 
 
 class Unit(NamedTuple):

@@ -23,7 +23,9 @@ from app.domain.transfusions import TransfusionDependent, TransfusionsNeeded
 from app.domain.window import CONFOUNDED_DAYS
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow
+from app.fhir.plausible import MAY_BE_NONE, MOLAR_HEMOGLOBIN_FLOOR, PLAUSIBLE
 from app.fhir.treatments import DRUG_NAMES, DRUGS, HCPCS_TRANSFUSIONS, TRANSFUSIONS
+from app.fhir.ucum import UNITS
 from app.papers import PUBLISHED
 
 COUNTS = "maa-counts"
@@ -307,7 +309,7 @@ def _tables() -> str:
 
 
 def _meaning(row: LoincRow) -> str:
-    least, most = codes.PLAUSIBLE[row.analyte]
+    least, most = PLAUSIBLE[row.analyte]
     molar = row.dimension is Dimension.MOLAR_CONCENTRATION
     factor = _factor(_UNIT[row.dimension])
     return _tuple(
@@ -315,10 +317,10 @@ def _meaning(row: LoincRow) -> str:
         analyte=_text(row.analyte.title),
         unit=_text(_UNIT[row.dimension]),
         factor=_number(factor),
-        floor=_number(codes.MOLAR_HEMOGLOBIN_FLOOR if molar else "0"),
+        floor=_number(MOLAR_HEMOGLOBIN_FLOOR if molar else "0"),
         least=_number(least),
         most=_number(most),
-        zero=str(row.analyte in codes.MAY_BE_NONE).lower(),
+        zero=str(row.analyte in MAY_BE_NONE).lower(),
         doubtful=str(row.doubtful is not None).lower(),
         manual=str(row.manual).lower(),
         corrected=str(row.corrected).lower(),
@@ -326,7 +328,7 @@ def _meaning(row: LoincRow) -> str:
 
 
 def _factor(unit: str) -> Decimal:
-    return next(row.factor for row in codes.UNITS if row.text == unit)
+    return next(row.factor for row in UNITS if row.text == unit)
 
 
 def _confounding() -> Iterator[str]:

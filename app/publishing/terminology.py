@@ -14,8 +14,9 @@ from app.domain.moments import ResponseVerdict
 from app.domain.rules import Truth, criteria_of
 from app.fhir import codes
 from app.fhir.codes import LOINC
-from app.fhir.maps import UCUM, UNIT_PROPERTY, CodeMap, MapRow, SourceMap
+from app.fhir.maps import UNIT_PROPERTY, CodeMap, MapRow, SourceMap
 from app.fhir.outcome import BASE, ISSUES
+from app.fhir.ucum import UCUM
 from app.papers import PUBLISHED, RESPONSES
 from app.writing.answers import Json
 from app.writing.response import RESPONSE_COMPONENTS

@@ -12,24 +12,26 @@ from msgspec import UNSET, Raw, UnsetType
 
 from app.domain.counts import Label, Remark, Severity
 from app.domain.effort import spend
-from app.fhir.outcome import Fault, RequestError
-from app.fhir.resources import (
+from app.fhir.bodies import (
     DECODE_BODY,
-    DECODE_IDENTIFIERS,
-    DECODE_LABELLED,
-    DECODE_META,
     DECODE_OUTCOME,
     DECODE_READ_BODY,
-    DECODE_RESOURCE,
     DECODE_TYPED,
     Body,
     Entries,
+    ReadBody,
+)
+from app.fhir.outcome import Fault, RequestError
+from app.fhir.resources import (
+    DECODE_IDENTIFIERS,
+    DECODE_LABELLED,
+    DECODE_META,
+    DECODE_RESOURCE,
     Identifier,
     Medicated,
     Observation,
     Procedure,
     Readable,
-    ReadBody,
     told_by,
 )
 from app.fhir.times import when

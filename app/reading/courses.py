@@ -7,16 +7,10 @@ from dataclasses import dataclass
 
 from app.domain.counts import Analyte, Course, Remark, Severity
 from app.domain.derivation import derived_counts
+from app.fhir.bodies import Entries
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.resources import (
-    Entries,
-    Medicated,
-    Observation,
-    PatientResource,
-    Procedure,
-    Reference,
-)
+from app.fhir.resources import Medicated, Observation, PatientResource, Procedure, Reference
 from app.reading.aside import SetAside
 from app.reading.bundles import Item, collect, each_once
 from app.reading.observations import Observations

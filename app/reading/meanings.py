@@ -9,6 +9,7 @@ from app.domain.counts import Analyte
 from app.fhir import codes
 from app.fhir.codes import LoincRow
 from app.fhir.kept import LONGEST, Kept
+from app.fhir.labels import looks_like_a_count
 from app.fhir.maps import CodeMap, Mapped
 from app.fhir.resources import DECODE_CONCEPT, Concept, Valued
 from app.reading.aside import Repairs, SetAside, read_element, short
@@ -163,7 +164,7 @@ def _like_a_count(concept: Concept) -> str:
                 f"'{short(coding.system) or 'missing'}': not used. Send {codes.LOINC}."
             )
     names = (concept.text, *(coding.display for coding in concept.coding))
-    if any(name and codes.looks_like_a_count(name) for name in names):
+    if any(name and looks_like_a_count(name) for name in names):
         return (
             "Looks like a blood count, but its code is not one of the LOINC codes known: not used."
         )

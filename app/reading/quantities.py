@@ -6,10 +6,12 @@ from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
 from app.domain.counts import EXACT, Interval
-from app.fhir import codes, units
+from app.fhir import units
 from app.fhir.codes import Dimension, LoincRow
 from app.fhir.kept import for_a_request
+from app.fhir.plausible import MAY_BE_NONE, MOLAR_HEMOGLOBIN_FLOOR, PLAUSIBLE
 from app.fhir.resources import Quantity
+from app.fhir.ucum import UCUM_SYSTEMS
 from app.fhir.units import Unit
 from app.reading.aside import Repairs, SetAside, short
 
@@ -30,7 +32,7 @@ def interval_of(quantity: Quantity, row: LoincRow, declared: str) -> tuple[Inter
     """
     value = decimal_of(bytes(quantity.value))
     factor, repairs = factor_of(quantity, row, declared)
-    if row.dimension is Dimension.MOLAR_CONCENTRATION and value < codes.MOLAR_HEMOGLOBIN_FLOOR:
+    if row.dimension is Dimension.MOLAR_CONCENTRATION and value < MOLAR_HEMOGLOBIN_FLOOR:
         raise SetAside(
             "implausible-value",
             "Below 3 mmol/L it may count hemoglobin tetramers: send g/dL or g/L.",
@@ -46,7 +48,7 @@ def interval_of(quantity: Quantity, row: LoincRow, declared: str) -> tuple[Inter
     if factor != 1:
         interval = interval.times(factor)
     if not (is_plausible(interval.low, row) and is_plausible(interval.high, row)):
-        least, most = codes.PLAUSIBLE[row.analyte]
+        least, most = PLAUSIBLE[row.analyte]
         raise SetAside(
             "implausible-value",
             f"Outside {least} to {most} {row.analyte.unit}: check the value and its unit.",
@@ -69,9 +71,9 @@ def factor_of(quantity: Quantity, row: LoincRow, declared: str) -> tuple[Decimal
 
 def is_plausible(end: Decimal | None, row: LoincRow) -> bool:
     """Whether an end of an interval can be of a patient; of what is open nothing is said."""
-    if end is None or (not end and row.analyte in codes.MAY_BE_NONE):
+    if end is None or (not end and row.analyte in MAY_BE_NONE):
         return True
-    least, most = codes.PLAUSIBLE[row.analyte]
+    least, most = PLAUSIBLE[row.analyte]
     return least <= end <= most
 
 
@@ -80,7 +82,7 @@ def _has_no_known_unit(quantity: Quantity) -> bool:
 
     A UCUM code that is not known here still means something else to everybody.
     """
-    if quantity.code and quantity.system in codes.UCUM_SYSTEMS:
+    if quantity.code and quantity.system in UCUM_SYSTEMS:
         return False
     return not any(text and units.readings(text) for text in (quantity.code, quantity.unit))
 
@@ -113,7 +115,7 @@ def _read_unit(
     system: str | None, code: str | None, text: str | None, row: LoincRow
 ) -> tuple[Decimal | None, str, str]:
     """The factor to the analyte's unit and the repair; or None, a remark's code and its text."""
-    if code and system in codes.UCUM_SYSTEMS and text in (None, code):
+    if code and system in UCUM_SYSTEMS and text in (None, code):
         unit = units.TABLE.get(code)
         if unit is not None and unit.fits(row):
             return unit.factor, "", ""
@@ -135,7 +137,7 @@ def _spelled(
         if not of_code:
             return None, "unit-conflict", "The unit's code and its text disagree."
     # A UCUM code we do not know may disagree with a text we do.
-    read = of_code or (() if code and system in codes.UCUM_SYSTEMS else of_text)
+    read = of_code or (() if code and system in UCUM_SYSTEMS else of_text)
     unit = next((unit for unit in read if unit.fits(row)), None)
     name = short(code or text)
     if unit is None and any(unit.dimension is not row.dimension for unit in read):
@@ -143,7 +145,7 @@ def _spelled(
         return None, "unit-conflict", why_not
     if unit is None:
         return None, "unit-unknown", f"The unit '{name}' is not known here."
-    repaired = not unit.ucum or (bool(code) and system not in codes.UCUM_SYSTEMS and bool(system))
+    repaired = not unit.ucum or (bool(code) and system not in UCUM_SYSTEMS and bool(system))
     repair = f"The unit '{name}' was read as {_factor_text(row, unit.factor)}."
     return unit.factor, repair if repaired else "", ""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 from app.domain.counts import EXACT, Interval, Sex
-from app.fhir import codes
 from app.fhir.codes import LoincRow
 from app.fhir.kept import LONGEST, Kept, digest, for_a_request
+from app.fhir.plausible import NORMAL_SOMEWHERE
 from app.fhir.resources import DECODE_QUANTITY, DECODE_RANGES, Quantity, ReferenceRange, Valued
 from app.reading.aside import SetAside, read_element
 from app.reading.quantities import decimal_of, factor_of, is_plausible
@@ -97,7 +97,7 @@ def _read_ranges(raw: bytes, row: LoincRow, declared: str, unit: UnitSent | None
         seen.append(Interval(low, high))
         if is_plausible(low, row) and is_plausible(high, row):
             found.append((given, seen[-1]))
-    least, most = codes.NORMAL_SOMEWHERE.get(row.analyte, (None, None))
+    least, most = NORMAL_SOMEWHERE.get(row.analyte, (None, None))
     why_not = ""
     if (
         least is not None

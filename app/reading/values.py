@@ -7,10 +7,11 @@ from operator import attrgetter
 from msgspec import Raw
 
 from app.domain.counts import Interval
-from app.fhir import codes, units
+from app.fhir import units
 from app.fhir.codes import LoincRow
 from app.fhir.kept import LONGEST, Kept
 from app.fhir.resources import DECODE_QUANTITY, Quantity, Valued
+from app.fhir.ucum import UCUM_SYSTEMS
 from app.reading.aside import Repairs, SetAside, read_element, short
 from app.reading.quantities import interval_of
 from app.reading.texts import from_text
@@ -67,7 +68,7 @@ def _counted(raw: bytes, row: LoincRow, declared: str) -> tuple[Interval, Repair
 def _is_number_and_unit(raw: bytes, quantity: Quantity) -> bool:
     """Whether a value is a number and a unit of UCUM as our table writes it, and no more."""
     code, text, system = quantity.code, quantity.unit, quantity.system
-    if code not in units.TABLE or text not in (None, code) or system not in codes.UCUM_SYSTEMS:
+    if code not in units.TABLE or text not in (None, code) or system not in UCUM_SYSTEMS:
         return False
     quotes = 10 + (4 if text is not None else 0) + (4 if quantity.comparator else 0)
     # Whatever else there may be has its name in quotation marks.

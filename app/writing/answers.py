@@ -33,11 +33,11 @@ from app.fhir import codes
 from app.fhir.codes import LOINC
 from app.fhir.outcome import BASE, operation_outcome
 from app.fhir.treatments import TRANSFUSIONS
+from app.fhir.ucum import UCUM
 from app.writing.narrative import AID, UNVERIFIED, missing, narrative, rule_text
 
 Json = dict[str, Any]
 
-UCUM = "http://unitsofmeasure.org"
 ASSESSMENT_SYSTEM = f"{BASE}/CodeSystem/assessment"
 VERDICT_SYSTEM = f"{BASE}/CodeSystem/verdict"
 CRITERION_SYSTEM = f"{BASE}/CodeSystem/criterion"

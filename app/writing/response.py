@@ -16,11 +16,11 @@ from app.domain.rules import (
     Truth,
     criteria_of,
 )
+from app.fhir.ucum import UCUM
 from app.writing.answers import (
     ASSESSMENT_SYSTEM,
     CRITERION_SYSTEM,
     TRUTH_SYSTEM,
-    UCUM,
     VERDICT_SYSTEM,
     Answer,
     Json,
