@@ -28,7 +28,7 @@ def require_modules(*modules: str) -> None:
     """Skips the test where a Python module is missing, as `require` does."""
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        _do_without(f"needs {', '.join(missing)}, not installed here")
+        do_without(f"needs {', '.join(missing)}, not installed here")
 
 
 def require_root() -> None:
