@@ -132,12 +132,12 @@ function placeOf(reference, view, act) {
 function issuesOf(issues, view, act) {
   return el("ul", { class: "issues" }, issues.map(issue => el("li", { class: issue.severity === "information" ? "said" : "warned" },
     el("span", { class: "level" }, issue.severity === "information" ? "note" : issue.severity), " ", readable(issue.diagnostics ?? issue.details?.text ?? ""), " ",
-    (issue.expression ?? []).slice(0, MOST_PLACES).map(expression => {
+    el("span", { class: "places" }, (issue.expression ?? []).slice(0, MOST_PLACES).map(expression => {
       const path = view.source.at(expression);
       const entry = path[0] === "entry" && view.source.entries[path[1]];
       return entry ? el("button", { type: "button", class: "link", onclick: () => act.reveal(path) }, headline(entry)) : el("code", {}, expression);
     }).flatMap((made, index) => index ? [", ", made] : [made]),
-    issue.expression?.length > MOST_PLACES && ` and ${issue.expression.length - MOST_PLACES} more, remarked below`)));
+    issue.expression?.length > MOST_PLACES && ` and ${issue.expression.length - MOST_PLACES} more, remarked below`))));
 }
 
 /** The other definitions of the same patient, side by side. */
