@@ -33,6 +33,8 @@ ALLOWED = (
     "PSF-2.0",
     "Zlib",
 )
+# What its metadata leave out, its licence file says.
+MIT_BY_ITS_TEXT = "resvg-py"
 _BIN = Path(sys.executable).parent
 
 
@@ -71,6 +73,9 @@ def test_what_is_shipped_is_under_licences_that_let_it_be_passed_on() -> None:
         except PackageNotFoundError:  # of another system or Python
             continue
     assert {"fastapi", "cryptography", "redis", "duckdb"} <= {name.lower() for name in installed}
+    (text,) = (f for f in distribution(MIT_BY_ITS_TEXT).files or () if f.name == "LICENSE")
+    assert "Permission is hereby granted, free of charge" in text.read_text()
+    installed.remove(distribution(MIT_BY_ITS_TEXT).metadata["Name"])
     command = [_BIN / "pip-licenses", "--from", "mixed", "--packages", *installed]
     allowed = ["--partial-match", "--allow-only", ";".join(ALLOWED)]
     done = subprocess.run([*command, *allowed], capture_output=True, text=True, check=False)
