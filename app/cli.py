@@ -20,6 +20,7 @@ from app import __version__, operations
 from app.asking import RED_CELL_POLICIES, TRANSFUSION_HISTORIES
 from app.domain.counts import Remark
 from app.domain.response import ResponseAssessment
+from app.fhir.json import encode
 from app.fhir.map_files import read_code_maps
 from app.fhir.maps import CodeMap, CodeMapError
 from app.fhir.outcome import RequestError
@@ -34,7 +35,6 @@ from app.files import (
 )
 from app.papers import PUBLISHED, RESPONSES
 from app.terminal import harmless, print_cohort, print_eligibility, print_responses
-from app.writing.answers import encode
 
 ANSWERED, ENDED = 0, 130
 _CODES = "exit codes: 0 answered; 1 the data cannot be assessed; 2 bad usage, or no such file"

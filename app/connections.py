@@ -9,9 +9,9 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.body import FHIR_JSON
+from app.fhir.json import encode
 from app.fhir.outcome import Fault, RequestError
 from app.settings import Settings, read_settings
-from app.writing.answers import encode
 
 # So long a client may go on with a body whose answer it has, before it is cut off.
 _READ_ON_SECONDS = 5

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from app.fhir.bodies import Typed
-from app.fhir.outcome import BASE
+from app.fhir.canonicals import BASE
 from app.fhir.resources import Concept
 
 UNUSABLE, BAD_USAGE = 1, 2

@@ -12,12 +12,15 @@ from app.domain.counts import Remark, When
 from app.domain.paper import Paper, ResponsePaper
 from app.domain.response import ResponseAssessment, assess_response
 from app.domain.tally import count
+from app.fhir.canonicals import BASE
+from app.fhir.json import Json
 from app.fhir.maps import CodeMap
-from app.fhir.outcome import BASE, Fault, RequestError
+from app.fhir.outcome import Fault, RequestError
 from app.papers import PUBLISHED, RESPONSES
 from app.reading.courses import Reading, read_courses
-from app.writing.answers import Answer, Json, canonical, eligibility_answer, write_answers
+from app.writing.answers import Answer, eligibility_answer, write_answers
 from app.writing.measure import measure_report
+from app.writing.observation import canonical
 from app.writing.response import response_answer
 
 Assessed = TypeVar("Assessed", Assessment, ResponseAssessment)

@@ -18,9 +18,9 @@ from app.domain.moments import ResponseVerdict
 from app.domain.response import ResponseAssessment
 from app.domain.rules import Truth
 from app.reading.courses import Reading
-from app.writing.answers import judgement_remarks
 from app.writing.measure import cohort_lines, named
 from app.writing.narrative import AID, UNVERIFIED, counts_of, headline, missing, text_of
+from app.writing.notes import judgement_remarks
 from app.writing.response import (
     lineage_text,
     missing_for_response,

@@ -20,8 +20,8 @@ from typing import Any
 
 import httpx
 
+from app.fhir.json import encode
 from app.operations import eligibility
-from app.writing.answers import encode
 from benchmarks import bulk, floor, idiomatic, load, servers, spark
 from benchmarks.cql_engines import AbsentError, CqlExecution, fhir4ds
 from benchmarks.generate import bundle

@@ -16,8 +16,9 @@ from fhirpathpy import evaluate
 from fhirpathpy.models import models
 
 from app.domain.rules import criteria_of
+from app.fhir.canonicals import BASE
 from app.fhir.codes import ANALYTE_LOINC, REJECTED_LOINC
-from app.fhir.outcome import BASE, ISSUES
+from app.fhir.outcome import ISSUES
 from app.papers import PUBLISHED, RESPONSES
 from app.publishing.definitions import DEFINITION_TYPES, definitions
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.fhir.json import encode
 from app.operations import eligibility
-from app.writing.answers import encode
 from tests.conformance import faults
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -23,13 +23,13 @@ from app.asking import read_request
 from app.bulk.judging import Question
 from app.cli import main
 from app.ehr.searches import tokens_of
+from app.fhir.json import encode
 from app.fhir.map_files import read_code_maps
 from app.fhir.maps import CodeMap, CodeMapError
 from app.fhir.outcome import RequestError
 from app.operations import eligibility
 from app.reading.courses import read_courses
 from app.settings import Settings
-from app.writing.answers import encode
 from tests.conftest import environment
 from tests.test_ehr import Asked, Client, Reply, calling, searchset, service, serving
 

@@ -37,10 +37,10 @@ from app.domain.limits import Limit
 from app.domain.paper import interpretation
 from app.domain.rules import Rule
 from app.fhir.codes import BY_LOINC, Dimension
+from app.fhir.json import encode
 from app.fhir.ucum import UNITS, UnitRow
 from app.fhir.units import fitting
 from app.papers import PUBLISHED
-from app.writing.answers import encode
 from tests.naive import Naive
 
 ANC = Analyte.ABSOLUTE_NEUTROPHIL_COUNT

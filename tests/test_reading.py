@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from app.fhir.codes import REJECTED_LOINC
+from app.fhir.json import encode
 from app.fhir.outcome import RequestError
 from app.operations import eligibility
-from app.writing.answers import encode
 
 Json = dict[str, Any]
 

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.cli import main
+from app.fhir.canonicals import SUPPORTING_INFO
+from app.fhir.json import encode
 from app.operations import response as assess_response
 from app.papers import RESPONSES
-from app.writing.answers import SUPPORTING_INFO, encode
 from tests.conformance import faults
 
 START = date(2001, 3, 1)

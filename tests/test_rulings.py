@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from app.domain.counts import Drug, Product
+from app.fhir.json import encode
 from app.fhir.resources import Coding, Concept
 from app.fhir.treatments import Transfused, drug_of, transfused
 from app.operations import response
-from app.writing.answers import encode
 from tests.test_reading import (
     ANC,
     DAY,

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 import pytest
 
+from app.fhir.json import encode
 from app.publishing.definitions import definitions
 from app.publishing.profiles import profile_of
-from app.writing.answers import encode
 from tests.tools import require
 
 ROOT = Path(__file__).parents[1]

@@ -17,9 +17,9 @@ from fhir.resources.R4B import get_fhir_model_class as r4_model
 from app.cds_hooks.prefetch import _Entry, _newest_first
 from app.cli import main
 from app.domain.counts import Course
+from app.fhir.json import encode
 from app.fhir.resources import R5_NAMES, Readable
 from app.operations import assess, eligibility, response
-from app.writing.answers import encode
 from tests.shapes import PLATELETS, bundle, result
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -16,7 +16,7 @@ from app.api.strict import asks_strict, check_strictly, require_checkable
 from app.asking import with_data
 from app.body import AT_ONCE_BYTES, Body, elsewhere_if_large
 from app.domain.effort import tell
-from app.writing.answers import Json, encode
+from app.fhir.json import Json, encode
 
 _ZIPPED_FROM_BYTES = 64 * 1024
 

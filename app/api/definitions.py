@@ -13,9 +13,9 @@ from starlette.responses import Response
 from app.api.fhir_json import cacheable, require_json_accepted
 from app.api.strict import asks_strict
 from app.body import FHIR_JSON
+from app.fhir.json import Json
 from app.fhir.outcome import Fault, RequestError
 from app.publishing.definitions import DEFINITION_TYPES, capability_statement, definitions, found_by
-from app.writing.answers import Json
 
 router = APIRouter(tags=["definitions"])
 

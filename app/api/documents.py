@@ -9,9 +9,9 @@ from typing import Any
 from app import operations
 from app.asking import RED_CELL_POLICIES, REPORT_TYPES, TRANSFUSION_HISTORIES
 from app.domain.paper import Paper, ResponsePaper
+from app.fhir.json import encode
 from app.papers import PUBLISHED, RESPONSES
 from app.plots import PLOTTED
-from app.writing.answers import encode
 from app.writing.sheet import DEFAULT_WIDTH, WIDTHS
 
 _ANC = "Neutrophils [#/volume] in Blood"

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from app.body import FHIR_JSON, JSON_TYPES, fhir_version
+from app.fhir.json import encode
 from app.fhir.outcome import Fault, RequestError
-from app.writing.answers import encode
 
 _WILDCARDS = {"*/*", "application/*", "text/*"}
 _ACCEPTED = JSON_TYPES | _WILDCARDS

@@ -29,9 +29,9 @@ from app.api.plots import plotted
 from app.asking import read_request, with_data
 from app.body import NO_BODY, Body, body_of, elsewhere_if_large
 from app.ehr.server import FhirServer
+from app.fhir.json import Json
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
-from app.writing.answers import Json
 
 
 class _Operation(APIRoute):

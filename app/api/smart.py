@@ -12,7 +12,7 @@ from starlette.responses import Response
 from app.access.callers import Callers
 from app.access.keys import UnreadableError
 from app.access.scopes import FETCHED
-from app.writing.answers import encode
+from app.fhir.json import encode
 
 router = APIRouter(tags=["definitions"])
 

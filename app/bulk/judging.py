@@ -26,11 +26,12 @@ from app.domain.needless import settled
 from app.domain.response import ResponseAssessment
 from app.domain.window import APART_DAYS
 from app.fhir.bodies import Entry
+from app.fhir.json import Json, encode
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError, operation_outcome
 from app.papers import PUBLISHED, RESPONSES
 from app.reading.courses import Reading
-from app.writing.answers import Answer, Json, eligibility_answer, encode
+from app.writing.answers import Answer, eligibility_answer
 from app.writing.response import response_answer
 
 _PLACE = "Bundle"

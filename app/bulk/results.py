@@ -18,10 +18,10 @@ from app import operations
 from app.bulk.judging import Answered, Question
 from app.bulk.table import table_lines
 from app.domain.response import ResponseAssessment
-from app.fhir.outcome import BASE
+from app.fhir.canonicals import BASE, DEFINITION, POPULATION_SYSTEM, SCREENING_ID, VERDICT_SYSTEM
+from app.fhir.json import Json, coded, encode
 from app.papers import PUBLISHED
-from app.writing.answers import VERDICT_SYSTEM, Json, canonical, coded, encode
-from app.writing.measure import DEFINITION, POPULATION_SYSTEM, SCREENING_ID
+from app.writing.observation import canonical
 
 ASSESSMENTS = "assessments.ndjson"
 SET_ASIDE = "set-aside.ndjson"

@@ -14,8 +14,9 @@ from app.domain.counts import Analyte, Count
 from app.domain.paper import LINEAGE_RESPONSES, interpretation
 from app.domain.response import ResponseAssessment
 from app.papers import PUBLISHED
-from app.writing.answers import Answer, day_of
+from app.writing.answers import Answer
 from app.writing.narrative import text_of
+from app.writing.observation import day_of
 
 Assessed = TypeVar("Assessed", Assessment, ResponseAssessment)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")

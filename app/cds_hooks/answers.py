@@ -13,10 +13,10 @@ from app.cds_hooks.prefetch import Gathered
 from app.domain.assessment import Assessment
 from app.domain.counts import Remark
 from app.domain.response import ResponseAssessment
+from app.fhir.json import Json
 from app.fhir.outcome import RequestError
 from app.reading.courses import Reading
 from app.settings import Settings
-from app.writing.answers import Json
 
 
 def answer(

@@ -19,11 +19,12 @@ from app.domain.moments import ResponseVerdict
 from app.domain.paper import Paper, ResponsePaper
 from app.domain.response import LineageReport, ResponseAssessment, change_between
 from app.domain.rules import Truth
+from app.fhir.canonicals import BASE
 from app.fhir.codes import LOINC, PREFERRED_LOINC
-from app.fhir.outcome import BASE
+from app.fhir.json import Json, encode
 from app.publishing.terminology import OVERRIDE_REASONS
-from app.writing.answers import Json, encode, judgement_remarks
 from app.writing.narrative import AID, TRUTH_TEXT, counts_of, missing, text_of
+from app.writing.notes import judgement_remarks
 from app.writing.response import (
     exposure_text,
     missing_for_response,

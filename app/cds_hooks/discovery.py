@@ -8,9 +8,9 @@ from types import MappingProxyType
 from urllib.parse import quote
 
 from app.ehr.searches import SEARCHES, Search, searches
+from app.fhir.json import Json
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
-from app.writing.answers import Json
 
 HOOK = "patient-view"
 # The version of the specification as CDS Hooks 3.0 has services tell it: STU2 is 2.0.

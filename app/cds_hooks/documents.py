@@ -10,8 +10,8 @@ from app.cds_hooks.answers import answer
 from app.cds_hooks.calls import read_call
 from app.cds_hooks.discovery import HOOK, SERVICES, discovery
 from app.cds_hooks.prefetch import Gathered, sent_along
+from app.fhir.json import Json, encode
 from app.settings import Settings
-from app.writing.answers import Json, encode
 
 _ADDRESS = "https://maa.example.org"
 _ID = "example"

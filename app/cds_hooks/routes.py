@@ -21,11 +21,11 @@ from app.cds_hooks.feedback import Feedback, FeedbackCounter, read_feedback
 from app.cds_hooks.prefetch import OpenServer, Sent, gather, sent_along
 from app.cds_hooks.remembered import Remembered
 from app.cds_hooks.trust import ClientTrust
+from app.fhir.json import Json, encode
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
 from app.logs import tell
 from app.settings import Settings
-from app.writing.answers import Json, encode
 
 router = APIRouter(tags=["cds-hooks"])
 

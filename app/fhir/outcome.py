@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from app.domain.counts import Remark
 from app.domain.effort import spend
+from app.fhir.canonicals import BASE
 
-BASE = "https://w3id.org/maa-assess"
 ISSUE_SYSTEM = f"{BASE}/CodeSystem/issue"
 
 _STEPS_OF_A_REMARK = 10

@@ -10,13 +10,13 @@ from app import __version__
 from app.domain.cohort import BY_LINEAGES, STRATIFIERS
 from app.domain.paper import LINEAGE_RESPONSES, Citation, Paper, ResponsePaper
 from app.domain.rules import Criterion, criteria_of
-from app.fhir.outcome import BASE, Fault, RequestError
+from app.fhir.canonicals import BASE, MEASURE_ID, POPULATION_SYSTEM, SCREENING_ID, STRATIFIER_SYSTEM
+from app.fhir.json import Json, coded
+from app.fhir.outcome import Fault, RequestError
 from app.papers import PUBLISHED, RESPONSES
 from app.publishing.cql import criterion_define, libraries
 from app.publishing.profiles import profiles
 from app.publishing.terminology import DATE, PUBLISHER, defined, terminology
-from app.writing.answers import Json, coded
-from app.writing.measure import MEASURE_ID, POPULATION_SYSTEM, SCREENING_ID, STRATIFIER_SYSTEM
 
 DEFINITION_TYPES = (
     "CodeSystem",

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from app.fhir.outcome import BASE
+from app.fhir.canonicals import (
+    ASSESSMENT_SYSTEM,
+    BASE,
+    CONFIDENCE_INTERVAL,
+    DECIDED_BY,
+    DEFINITION,
+    NOT_EVALUABLE,
+)
+from app.fhir.json import Json
 from app.publishing.terminology import defined
-from app.writing.answers import ASSESSMENT_SYSTEM, DECIDED_BY, Json
-from app.writing.measure import CONFIDENCE_INTERVAL, DEFINITION, NOT_EVALUABLE
 
 _HL7 = "http://hl7.org/fhir/StructureDefinition"
 

@@ -13,13 +13,14 @@ from app.domain.counts import Analyte
 from app.domain.moments import ResponseVerdict
 from app.domain.rules import Truth, criteria_of
 from app.fhir import codes
+from app.fhir.canonicals import BASE
 from app.fhir.codes import LOINC
+from app.fhir.components import RESPONSE_COMPONENTS
+from app.fhir.json import Json
 from app.fhir.maps import UNIT_PROPERTY, CodeMap, MapRow, SourceMap
-from app.fhir.outcome import BASE, ISSUES
+from app.fhir.outcome import ISSUES
 from app.fhir.ucum import UCUM
 from app.papers import PUBLISHED, RESPONSES
-from app.writing.answers import Json
-from app.writing.response import RESPONSE_COMPONENTS
 
 DATE = "2026-11-24"
 PUBLISHER = "maa-assess"

@@ -8,19 +8,23 @@ from decimal import Decimal
 from app.domain.cohort import STRATIFIERS, Cohort, clopper_pearson, strata
 from app.domain.counts import Patient, Remark, When
 from app.domain.response import ResponseAssessment
-from app.fhir.outcome import BASE, operation_outcome
-from app.writing.answers import Json, coded, standing_notes, subject_of
+from app.fhir.canonicals import (
+    BASE,
+    CONFIDENCE_INTERVAL,
+    DEFINITION,
+    MEASURE_ID,
+    MESSAGES,
+    NOT_EVALUABLE,
+    POPULATION_SYSTEM,
+    STRATIFIER_SYSTEM,
+)
+from app.fhir.json import Json, coded
+from app.fhir.outcome import operation_outcome
 from app.writing.narrative import xhtml_text
+from app.writing.notes import standing_notes
+from app.writing.observation import subject_of
 from app.writing.response import response_headline
 
-MEASURE_ID = "maa-hematologic-response"
-SCREENING_ID = "maa-screening"
-POPULATION_SYSTEM = "http://terminology.hl7.org/CodeSystem/measure-population"
-STRATIFIER_SYSTEM = f"{BASE}/CodeSystem/stratifier"
-CONFIDENCE_INTERVAL = f"{BASE}/StructureDefinition/confidence-interval"
-NOT_EVALUABLE = f"{BASE}/StructureDefinition/not-evaluable"
-MESSAGES = "http://hl7.org/fhir/StructureDefinition/cqf-messages"
-DEFINITION = f"{BASE}/StructureDefinition/response-definition"
 _TYPES = {"population": "summary", "subject": "individual", "subject-list": "subject-list"}
 
 

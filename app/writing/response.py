@@ -11,57 +11,16 @@ from app.domain.exposure import Exposure
 from app.domain.moments import INDEPENDENCE_WINDOWS, Moment, ResponseVerdict
 from app.domain.paper import LINEAGE_RESPONSES
 from app.domain.response import LineageReport, ResponseAssessment
-from app.domain.rules import (
-    Criterion,
-    Truth,
-    criteria_of,
-)
+from app.domain.rules import Criterion, Truth, criteria_of
+from app.fhir.canonicals import ASSESSMENT_SYSTEM, CRITERION_SYSTEM, TRUTH_SYSTEM, VERDICT_SYSTEM
+from app.fhir.components import RESPONSE_COMPONENTS, RESPONSE_COURSE, RESPONSE_MOMENTS
+from app.fhir.json import Json, coded
 from app.fhir.ucum import UCUM
-from app.writing.answers import (
-    ASSESSMENT_SYSTEM,
-    CRITERION_SYSTEM,
-    TRUTH_SYSTEM,
-    VERDICT_SYSTEM,
-    Answer,
-    Json,
-    assessment_observation,
-    canonical,
-    coded,
-    data_requirements,
-    day_of,
-    decided_by,
-    policy_note,
-    standing_notes,
-)
+from app.writing.answers import Answer, data_requirements
 from app.writing.narrative import rule_cells, text_of, xhtml_text
+from app.writing.notes import policy_note, standing_notes
+from app.writing.observation import assessment_observation, canonical, day_of, decided_by
 
-# Every response carries these codes; what a definition does not judge is not applicable.
-_TRUTHS = {
-    **LINEAGE_RESPONSES,
-    "transfusion-independence": "Transfusion independence gained",
-    "primary-end-point": "Primary end point",
-    "complete": "Complete response",
-    "kept-two-years": "Kept for two years",
-    "relapse": "Relapse",
-}
-_MOMENTS = {
-    "response-at-3-months": "Response at 3 months",
-    "response-at-6-months": "Response at 6 months",
-    "current-response": "Current response",
-    "best-response": "Best response",
-}
-_COURSE = {
-    "time-to-response": "Time to response",
-    "first-loss-date": "First loss of response, date",
-    "daclizumab-exposure": "Daclizumab as given",
-}
-RESPONSE_COMPONENTS = {
-    **_TRUTHS,
-    **_MOMENTS,
-    **{f"{code}-date": f"{title}, date" for code, title in _MOMENTS.items()},
-    **_COURSE,
-}
-"""Every criterion code of a response assessment, and its display."""
 _YES = {Truth.MET: "yes", Truth.NOT_MET: "no", Truth.UNKNOWN: "not known"}
 _HEADLINES = {
     ResponseVerdict.COMPLETE: "Complete response.",
@@ -252,7 +211,7 @@ def moments_of(found: ResponseAssessment) -> list[tuple[str, str, Moment | None]
     moments = (found.at_3_months, found.at_6_months, found.current, found.best)
     return [
         (code, title, moment)
-        for (code, title), moment in zip(_MOMENTS.items(), moments, strict=True)
+        for (code, title), moment in zip(RESPONSE_MOMENTS.items(), moments, strict=True)
     ]
 
 
@@ -268,14 +227,18 @@ def _course(found: ResponseAssessment) -> Iterator[Json]:
     if found.first_response:
         days = found.first_response.days_after
         yield {
-            "code": coded(CRITERION_SYSTEM, "time-to-response", _COURSE["time-to-response"]),
+            "code": coded(
+                CRITERION_SYSTEM, "time-to-response", RESPONSE_COURSE["time-to-response"]
+            ),
             "valueQuantity": {"value": days, "unit": "d", "system": UCUM, "code": "d"},
         }
     if found.first_loss:
         yield _dated("first-loss-date", found.first_loss)
     if found.exposure:
         yield {
-            "code": coded(CRITERION_SYSTEM, "daclizumab-exposure", _COURSE["daclizumab-exposure"]),
+            "code": coded(
+                CRITERION_SYSTEM, "daclizumab-exposure", RESPONSE_COURSE["daclizumab-exposure"]
+            ),
             "valueString": exposure_text(found.exposure),
         }
 
