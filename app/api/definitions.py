@@ -15,7 +15,8 @@ from app.api.strict import asks_strict
 from app.body import FHIR_JSON
 from app.fhir.json import Json
 from app.fhir.outcome import Fault, RequestError
-from app.publishing.definitions import DEFINITION_TYPES, capability_statement, definitions, found_by
+from app.publishing.capabilities import capability_statement
+from app.publishing.definitions import DEFINITION_TYPES, definitions, found_by
 
 router = APIRouter(tags=["definitions"])
 

@@ -24,6 +24,8 @@ from app.papers import PUBLISHED, RESPONSES
 
 DATE = "2026-11-24"
 PUBLISHER = "maa-assess"
+AID = "Research criteria: a decision aid, not a diagnosis."
+
 ANALYTE_SYSTEM = f"{BASE}/CodeSystem/analyte"
 _LOINC_COPYRIGHT = (
     "This material contains content from LOINC (http://loinc.org). LOINC is copyright (c) "

@@ -1,0 +1,77 @@
+"""The CapabilityStatement."""
+
+from __future__ import annotations
+
+from app import __version__
+from app.fhir.canonicals import BASE
+from app.fhir.json import Json
+from app.publishing.definitions import DEFINITION_TYPES, OPERATIONS
+from app.publishing.terminology import AID, DATE, PUBLISHER
+
+# https://hl7.org/fhir/smart-app-launch/conformance.html
+_SMART: Json = {
+    "service": [
+        {
+            "coding": [
+                {
+                    "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
+                    "code": "SMART-on-FHIR",
+                }
+            ]
+        }
+    ],
+    "description": "Operations ask for an access token (OAuth 2.0, SMART scopes): "
+    "/.well-known/smart-configuration says whose.",
+}
+
+
+def capability_statement(server: str, cors: bool = True, asks_for_tokens: bool = False) -> Json:
+    """The CapabilityStatement: exactly what answers at this server, to scripts, or to tokens."""
+    resources = [
+        {
+            "type": kind,
+            "interaction": [{"code": "read"}, {"code": "search-type"}],
+            "searchParam": _search_parameters(kind),
+        }
+        | ({"operation": [_offered("evaluate-measure")]} if kind == "Measure" else {})
+        for kind in DEFINITION_TYPES
+    ]
+    assessments = [_offered(name) for name in OPERATIONS[:2]]
+    resources.append({"type": "Patient", "operation": assessments})
+    return {
+        "resourceType": "CapabilityStatement",
+        "url": f"{BASE}/CapabilityStatement/maa-assess",
+        "version": __version__,
+        "name": "MaaAssess",
+        "title": "maa-assess",
+        "status": "active",
+        "experimental": False,
+        "date": DATE,
+        "publisher": PUBLISHER,
+        "description": f"Assesses blood counts against published definitions of aplastic anemia. "
+        f"{AID}",
+        "kind": "instance",
+        "software": {"name": "maa-assess", "version": __version__},
+        "implementation": {"description": "maa-assess", "url": f"{server}/fhir"},
+        "fhirVersion": "4.0.1",
+        "format": ["application/fhir+json", "json"],
+        "rest": [
+            {
+                "mode": "server",
+                "security": {"cors": cors} | (_SMART if asks_for_tokens else {}),
+                "resource": sorted(resources, key=lambda one: str(one["type"])),
+                "operation": [*assessments, _offered("plot")],
+            }
+        ],
+    }
+
+
+def _search_parameters(kind: str) -> list[Json]:
+    found = [{"name": "_id", "type": "token"}]
+    if kind != "ResearchStudy":  # it has neither in R4
+        found += ({"name": "url", "type": "uri"}, {"name": "name", "type": "string"})
+    return found
+
+
+def _offered(name: str) -> Json:
+    return {"name": name, "definition": f"{BASE}/OperationDefinition/{name}"}

@@ -1,0 +1,111 @@
+"""The cohort's end point, and an export's screening, as Measures."""
+
+from __future__ import annotations
+
+from app.domain.cohort import BY_LINEAGES, STRATIFIERS
+from app.domain.paper import LINEAGE_RESPONSES
+from app.fhir.canonicals import MEASURE_ID, POPULATION_SYSTEM, SCREENING_ID, STRATIFIER_SYSTEM
+from app.fhir.json import Json, coded
+from app.papers import PUBLISHED
+from app.publishing.plans import FHIRPATH, cited
+from app.publishing.terminology import AID, defined
+
+
+def end_point_measure() -> Json:
+    """The cohort's end point; each expression reads a treated patient's response assessment."""
+    responded = "value.coding.exists(code = 'complete-response' or code = 'response')"
+    populations = (
+        ("initial-population", "Initial Population", "code.coding.exists(code = 'response')"),
+        ("denominator", "Denominator", "code.coding.exists(code = 'response')"),
+        (
+            "denominator-exclusion",
+            "Denominator Exclusion",
+            "value.coding.exists(code = 'not-evaluable')",
+        ),
+        ("numerator", "Numerator", responded),
+    )
+    description = (
+        "The share of evaluable patients with a hematologic response in at least one affected "
+        "blood count, the primary end point of the NIH daclizumab pilot trial. Each expression is "
+        "evaluated on the response assessment (Observation) of a patient with a start of "
+        f"treatment. {AID}"
+    )
+    measure = defined("Measure", MEASURE_ID, "Hematologic response", description, "1.0.0")
+    return measure | {
+        "subjectCodeableConcept": coded("http://hl7.org/fhir/resource-types", "Patient"),
+        "relatedArtifact": [cited(PUBLISHED[0].citation)],
+        "scoring": coded(
+            "http://terminology.hl7.org/CodeSystem/measure-scoring", "proportion", "Proportion"
+        ),
+        "type": [coded("http://terminology.hl7.org/CodeSystem/measure-type", "outcome", "Outcome")],
+        "rateAggregation": "Clopper-Pearson exact 95% interval",
+        "improvementNotation": coded(
+            "http://terminology.hl7.org/CodeSystem/measure-improvement-notation", "increase"
+        ),
+        "group": [
+            {
+                "population": [
+                    {
+                        "code": coded(POPULATION_SYSTEM, code, title),
+                        "criteria": {"language": FHIRPATH, "expression": expression},
+                    }
+                    for code, title, expression in populations
+                ],
+                "stratifier": [
+                    {
+                        "code": coded(STRATIFIER_SYSTEM, code, title),
+                        "criteria": {"language": FHIRPATH, "expression": _stratum(code)},
+                    }
+                    for code, title, _ in STRATIFIERS
+                ],
+            }
+        ],
+    }
+
+
+def screening_measure() -> Json:
+    """How many patients of an export came to each verdict."""
+    description = (
+        "How many patients were screened, and how many of them came to each verdict. Each "
+        "expression is evaluated on the eligibility assessment (Observation) of a patient. "
+        f"{AID}"
+    )
+    measure = defined("Measure", SCREENING_ID, "Screening by blood counts", description, "1.0.0")
+    return measure | {
+        "subjectCodeableConcept": coded("http://hl7.org/fhir/resource-types", "Patient"),
+        "scoring": coded(
+            "http://terminology.hl7.org/CodeSystem/measure-scoring", "cohort", "Cohort"
+        ),
+        "group": [
+            {
+                "population": [
+                    {
+                        "code": coded(
+                            POPULATION_SYSTEM, "initial-population", "Initial Population"
+                        ),
+                        "criteria": {
+                            "language": FHIRPATH,
+                            "expression": "code.coding.exists(code = 'eligibility')",
+                        },
+                    }
+                ],
+                "stratifier": [
+                    {
+                        "code": {"text": "Verdict"},
+                        "criteria": {"language": FHIRPATH, "expression": "value.coding.code"},
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def _stratum(stratifier: str) -> str:
+    """The stratum of a response assessment, as FHIRPath."""
+    if stratifier != "depth":
+        return f"component.where(code.coding.code = '{stratifier}').value.coding.code"
+    single, multi, none = BY_LINEAGES
+    named = " or ".join(f"code.coding.code = '{lineage}'" for lineage in LINEAGE_RESPONSES)
+    met = f"component.where({named}).where(value.coding.code = 'met').count()"
+    split = f"iif({met} = 0, '{none}', iif({met} = 1, '{single}', '{multi}'))"
+    return f"iif(value.coding.code = 'response', {split}, value.coding.code)"

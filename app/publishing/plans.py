@@ -1,0 +1,140 @@
+"""The papers as PlanDefinitions, with their CQL as Libraries, and the trial as a ResearchStudy."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
+
+from app.domain.paper import Citation, Paper, ResponsePaper
+from app.domain.rules import Criterion, criteria_of
+from app.fhir.canonicals import BASE
+from app.fhir.json import Json, coded
+from app.papers import PUBLISHED, RESPONSES
+from app.publishing.cql import criterion_define, libraries
+from app.publishing.terminology import AID, defined
+
+FHIRPATH = "text/fhirpath"
+_MEETS = "Meets the definition"
+
+
+def plans() -> Iterator[Json]:
+    """A PlanDefinition for each paper."""
+    eligibility = {paper.id: paper for paper in PUBLISHED}
+    response = {paper.id: paper for paper in RESPONSES}
+    for name in dict.fromkeys([*eligibility, *response]):
+        yield _plan([p for p in (eligibility.get(name), response.get(name)) if p])
+
+
+def _plan(papers: Sequence[Paper | ResponsePaper]) -> Json:
+    """A definition's criteria as an eca-rule; one paper may define eligibility and response."""
+    paper = papers[0]
+    description = f"{'; '.join(one.title for one in papers)}. {AID}"
+    plan = defined("PlanDefinition", paper.id, paper.title, description, paper.version)
+    if not all(one.verified for one in papers):
+        plan |= {"status": "draft", "experimental": True}
+    if isinstance(paper, Paper):
+        plan["library"] = [f"{BASE}/Library/{paper.id}|{paper.version}"]
+    also = dict.fromkeys(text for one in papers for text in one.also_requires)
+    return plan | {
+        "type": coded("http://terminology.hl7.org/CodeSystem/plan-definition-type", "eca-rule"),
+        "subjectCodeableConcept": coded("http://hl7.org/fhir/resource-types", "Patient"),
+        "usage": "Also required or to be known, and not told by counts: " + "; ".join(also) + ".",
+        "relatedArtifact": [cited(paper.citation)],
+        "action": [_action(one) for one in papers],
+    }
+
+
+def cited(citation: Citation) -> Json:
+    """A publication, as a related artifact."""
+    return {"type": "citation", "citation": citation.text, "url": citation.url}
+
+
+def _action(paper: Paper | ResponsePaper) -> Json:
+    """What fires when a paper's rule holds, with its criteria and the paper's words."""
+    if isinstance(paper, Paper):
+        criteria: Iterable[Criterion] = criteria_of(paper.eligibility)
+        verdict = "eligible"
+    else:
+        ends = (paper.response, paper.complete, paper.relapse)
+        criteria = [*(line.responded for line in paper.lineages), *filter(None, ends)]
+        verdict = "response"
+    return {
+        "title": paper.title,
+        "code": [coded(f"{BASE}/CodeSystem/verdict", verdict)],
+        "trigger": [{"type": "named-event", "name": "patient-view"}],
+        "condition": [
+            _condition(paper, _MEETS if isinstance(paper, Paper) else "primary-end-point")
+        ],
+        "action": [_criterion(one, paper) for one in criteria],
+    }
+
+
+def _condition(paper: Paper | ResponsePaper, name: str) -> Json:
+    """Eligibility is a define of the paper's CQL; a response is read off our assessment of it."""
+    if isinstance(paper, Paper):
+        expression = {"language": "text/cql", "expression": f'"{name}"'}
+    else:
+        expression = {"language": FHIRPATH, "expression": _met(name)}
+    return {"kind": "applicability", "expression": expression}
+
+
+def _met(criterion: str) -> str:
+    """Whether a response assessment (Observation) says that the criterion is met, as FHIRPath."""
+    found = f"component.where(code.coding.exists(code = '{criterion}'))"
+    return f"{found}.value.coding.exists(code = 'met')"
+
+
+def _criterion(criterion: Criterion, paper: Paper | ResponsePaper) -> Json:
+    return {
+        "title": criterion.title,
+        "description": criterion.describe(),
+        "condition": [
+            _condition(
+                paper, criterion_define(criterion) if isinstance(paper, Paper) else criterion.code
+            )
+        ],
+        "code": [coded(f"{BASE}/CodeSystem/criterion", criterion.code)],
+        "documentation": [
+            {
+                "type": "citation",
+                "label": criterion.wording,
+                "citation": criterion.source,
+                "url": paper.citation.url,
+            }
+        ],
+    }
+
+
+def library_resources() -> Iterator[Json]:
+    """The papers' criteria of eligibility as CQL with its ELM, and what they all include."""
+    for one in libraries():
+        description = f"{one.title}, in Clinical Quality Language. {AID}"
+        contents = (("text/cql", one.cql), ("application/elm+json", one.elm))
+        yield defined("Library", one.id, one.title, description, one.version) | {
+            "name": one.name,
+            "type": coded("http://terminology.hl7.org/CodeSystem/library-type", "logic-library"),
+            "subjectCodeableConcept": coded("http://hl7.org/fhir/resource-types", "Patient"),
+            "content": [
+                {"contentType": kind, "data": b64encode(text.encode()).decode()}
+                for kind, text in contents
+            ],
+        }
+
+
+def study() -> Json:
+    """The trial the default definition comes from."""
+    return {
+        "resourceType": "ResearchStudy",
+        "id": "NCT00001962",
+        "identifier": [{"system": "https://clinicaltrials.gov", "value": "NCT00001962"}],
+        "title": "Recombinant humanized anti-IL-2 receptor antibody (daclizumab) in moderate "
+        "aplastic anemia",
+        "protocol": [{"reference": f"PlanDefinition/{PUBLISHED[0].id}"}],
+        "status": "completed",
+        "condition": [{"text": "Moderate aplastic anemia"}],
+        "relatedArtifact": [cited(PUBLISHED[0].citation)],
+        "description": "Pilot trial of the National Institutes of Health: 17 patients, 16 "
+        "evaluable, 6 responded. Published to document the definition's source: daclizumab is "
+        "withdrawn from the market.",
+        "arm": [{"name": "Daclizumab 1 mg/kg every 2 weeks for 3 months"}],
+    }
