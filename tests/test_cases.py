@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.domain import assessment, dependence, window
+from app.domain import assessment, confounding, dependence
 from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.counts import (
     Analyte,
@@ -243,10 +243,10 @@ def test_no_definition_counts_severe_disease_from_a_limit_nobody_published() -> 
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-@pytest.mark.parametrize("support", list(window.CONFOUNDED_DAYS), ids=lambda s: s.value)
+@pytest.mark.parametrize("support", list(confounding.CONFOUNDED_DAYS), ids=lambda s: s.value)
 def test_the_days_of_support_matter_to_some_case(
     monkeypatch: pytest.MonkeyPatch, support: Product | Drug, change: int
 ) -> None:
-    days = window.CONFOUNDED_DAYS[support] + change
-    monkeypatch.setitem(window.CONFOUNDED_DAYS, support, days)
+    days = confounding.CONFOUNDED_DAYS[support] + change
+    monkeypatch.setitem(confounding.CONFOUNDED_DAYS, support, days)
     assert not all(holds(NIH, case) for case in cases_of(NIH))

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from app.domain import moments, recovery, response, window
+from app.domain import confounding, moments, recovery, response
 from app.domain.counts import (
     Count,
     Course,
@@ -264,12 +264,12 @@ def test_the_published_transfusion_free_times_matter(
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-@pytest.mark.parametrize("support", list(window.CONFOUNDED_DAYS), ids=lambda s: s.value)
+@pytest.mark.parametrize("support", list(confounding.CONFOUNDED_DAYS), ids=lambda s: s.value)
 def test_the_days_of_support_matter(
     monkeypatch: pytest.MonkeyPatch, support: Product | Drug, change: int
 ) -> None:
-    days = window.CONFOUNDED_DAYS[support] + change
-    monkeypatch.setitem(window.CONFOUNDED_DAYS, support, days)
+    days = confounding.CONFOUNDED_DAYS[support] + change
+    monkeypatch.setitem(confounding.CONFOUNDED_DAYS, support, days)
     assert not no_case_notices()
 
 

@@ -21,10 +21,10 @@ from app.bulk.lines import head_of
 from app.bulk.patients import OBSERVATION
 from app.bulk.table import Assessed, cells_of, columns_of, table_lines
 from app.domain.assessment import Assessment
+from app.domain.choosing import APART_DAYS
 from app.domain.counts import Analyte, Patient, Remark, Severity
 from app.domain.needless import settled
 from app.domain.response import ResponseAssessment
-from app.domain.window import APART_DAYS
 from app.fhir.bodies import Entry
 from app.fhir.json import Json, encode
 from app.fhir.maps import CodeMap

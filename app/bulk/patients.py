@@ -26,8 +26,8 @@ from app.bulk.lines import (
     route,
     subject_of,
 )
+from app.domain.choosing import APART_DAYS
 from app.domain.needless import INFORMS, SHARES
-from app.domain.window import APART_DAYS
 from app.fhir.maps import CodeMap
 
 OBSERVATION = "Observation/"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.domain.assessment import Assessment
+from app.domain.choosing import APART_DAYS
 from app.domain.counts import Analyte, Kind
 from app.domain.derivation import PARTS, TOTALS
 from app.domain.paper import interpretation
-from app.domain.window import APART_DAYS
 
 _NEUTROPHILS, _RETICULOCYTES = Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Analyte.RETICULOCYTES
 _OF_RED_CELLS = {Analyte.ERYTHROCYTES, Analyte.RETICULOCYTE_PERCENT}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import date
 
+from app.domain.choosing import places
 from app.domain.counts import Count, Course, Kind, Remark, Severity, When
 from app.domain.derivation import NEVER_ALONE
 from app.domain.effort import spend
 from app.domain.rules import Known, OfOneAnalyte, Rule, Truth
-from app.domain.window import Window, placed, places
+from app.domain.window import Window, placed
 
 
 def contradictions(rule: Rule, known: Known, window: Window) -> Iterator[Remark]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from app.domain.choosing import places
 from app.domain.counts import Analyte, Count, Course, DrugGiven, Remark, Severity
 from app.domain.exposure import COURSE_GAP_DAYS
 from app.domain.moments import FollowUp, Moment, ResponseVerdict
@@ -18,7 +19,7 @@ from app.domain.severity import (
     with_severe_limit,
 )
 from app.domain.transfusions import TransfusionDependent
-from app.domain.window import Window, places
+from app.domain.window import Window
 
 # Counts older than that before the start are doubtful as a baseline (ruling 13).
 OLD_BASELINE_DAYS = 30

@@ -10,9 +10,11 @@ from itertools import accumulate
 from operator import attrgetter, itemgetter
 from typing import Generic, TypeVar
 
+from app.domain.choosing import APART_DAYS, TELLING
+from app.domain.confounding import CONFOUNDED_DAYS
 from app.domain.counts import Analyte, Count, Course, DrugGiven, Transfusion
 from app.domain.effort import spend
-from app.domain.window import APART_DAYS, CONFOUNDED_DAYS, TELLING, Window, take_window
+from app.domain.window import Window, take_window
 
 Support = TypeVar("Support", bound=Transfusion | DrugGiven)
 LAST_DAY = attrgetter("when.last")

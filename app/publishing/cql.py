@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import Enum
 from functools import cache
 from importlib.resources import files
 from textwrap import indent, wrap
 
-from app.domain.counts import Analyte, Drug, Product
+from app.domain.confounding import CONFOUNDED_BY, CONFOUNDED_DAYS
+from app.domain.counts import Analyte, Product
 from app.domain.dependence import DEPENDENCE_DAYS, DEPENDENCE_UNITS
 from app.domain.limits import Above, AtLeast, AtMost, Below, Limit
 from app.domain.paper import Paper, interpretation
 from app.domain.rules import AtLeastOf, Criterion, Not, OfOneProduct, Rule, criteria_of
 from app.domain.transfusions import TransfusionDependent, TransfusionsNeeded
-from app.domain.window import CONFOUNDED_DAYS
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow
 from app.fhir.plausible import MAY_BE_NONE, MOLAR_HEMOGLOBIN_FLOOR, PLAUSIBLE
@@ -336,18 +335,8 @@ def _confounding() -> Iterator[str]:
     for support, days in CONFOUNDED_DAYS.items():
         of_product = isinstance(support, Product)
         for name in (support.value, Product.UNKNOWN.value) if of_product else (support.value,):
-            analyte = _CONFOUNDED[support]
+            analyte = CONFOUNDED_BY[support]
             yield _tuple(analyte=_text(analyte.title), support=_text(name), lasting=str(days))
-
-
-_CONFOUNDED: Mapping[Enum, Analyte] = {
-    Product.PLATELETS: Analyte.PLATELETS,
-    Product.RED_CELLS: Analyte.HEMOGLOBIN,
-    Drug.FILGRASTIM: Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
-    Drug.LENOGRASTIM: Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
-    Drug.PEGFILGRASTIM: Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
-    Drug.LIPEGFILGRASTIM: Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
-}
 
 
 def _tuple(**elements: str) -> str:

@@ -37,8 +37,10 @@ class Observations:
     ) -> None:
         """Without `normal_ranges` the laboratories' own are only witnesses of the unit."""
         self._records = records
-        self._links = records.links
+        self._resolve = records.links.resolve
+        self._lending = records.links.lending
         self._keys = records.subjects.keys
+        self._of = records.of
         self._normal_ranges = normal_ranges
         self._code_map = code_map
         self._doubted = {
@@ -58,12 +60,12 @@ class Observations:
 
     def read(self, item: Item, observation: Observation) -> None:
         """Put a result, and those it is made of, into the patient's record."""
-        lending = self._links.lending(item)
+        lending = self._lending(item)
         subject = observation.subject
         key = self._keys.get((subject.reference or "", item.server)) if subject else None
         owner = (key, item) if key else self._records.patient(lending)
         if owner[0]:
-            self._records.of[owner[0]]  # a patient with nothing usable is still answered
+            self._of[owner[0]]  # a patient with nothing usable is still answered
         if observation.component or observation.hasMember:
             spend(4 * len(observation.component))
             for path, valued in _parts(observation):
@@ -145,7 +147,7 @@ class Observations:
                 row.corrected,
             ),
         )
-        record = self._records.of[key]
+        record = self._of[key]
         record.counts.append(count)
         record.observations.append(observation)
         if observation.status != "final":
@@ -170,7 +172,7 @@ class Observations:
             if one.note or one is not valued:
                 told = worst((told, doubt_told((one.note, one.interpretation))))
             if self._doubted and one.specimen:
-                specimen = self._links.resolve(one.specimen, lender)
+                specimen = self._resolve(one.specimen, lender)
                 told = worst((told, self._doubted.get(specimen.place) if specimen else None))
         return told
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from app.domain.choosing import places
 from app.domain.counts import Analyte, Count, Remark, Severity
 from app.domain.derivation import impossible_pairs
-from app.domain.window import places
 from app.fhir.resources import Observation
 from app.reading.bundles import identifiers_of
 from app.reading.records import Record

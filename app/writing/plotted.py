@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from app.domain.assessment import Assessment
+from app.domain.confounding import CONFOUNDED_DAYS, supports_of
 from app.domain.counts import (
     UNDATED,
     Analyte,
@@ -30,7 +31,6 @@ from app.domain.paper import Paper, ResponsePaper, interpretation
 from app.domain.response import ResponseAssessment
 from app.domain.rules import Known, Rule, under_policy
 from app.domain.timeline import Timeline
-from app.domain.window import CONFOUNDED_DAYS, supports_of
 from app.fhir.outcome import ISSUES
 from app.writing.limit_lines import LimitLine, limit_lines, normal_range
 from app.writing.narrative import AID, headline, missing
