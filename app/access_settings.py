@@ -68,6 +68,14 @@ class AccessSettings(BaseSettings):
     )
     """The proxies that are believed who called them (X-Forwarded-For, -Proto, and the header of
     certificates)."""
+    rate_limit: str | None = Field(
+        default=None,
+        pattern="^[1-9][0-9]{0,8}/(second|minute|hour|day)$",
+        title="a number of requests by second, minute, hour or day",
+        examples=["600/minute"],
+    )
+    """How often one caller may call operations and hooks, of each worker; more is 429. A caller is
+    who the token or the certificate names, else an address (of IPv6 a network of 64 bits)."""
     insecure: bool = Field(default=False, examples=["true"])
     """Whether to answer beyond loopback though nobody has to say who he is; said at each start.
     Without effect where callers are asked who they are."""

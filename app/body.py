@@ -97,21 +97,28 @@ async def body_of(request: Request) -> AsyncIterator[Body]:
         text = "Send the body with Content-Encoding gzip, or without one."
         raise RequestError(415, Fault("not-supported", text))
     settings = request.app.state.settings
-    held = _Held(request.app.state.room)
-    try:
+    with Held(request.app.state.room) as held:
         sent = await _read(request, settings.max_body_bytes, settings.body_seconds, held)
         check = request.scope.get("check_body")
         yield Body(sent, encoding != "identity", settings.max_body_bytes, check)
-    finally:
-        held.give_back()
 
 
-class _Held:
-    """The room that one body takes."""
+class Held:
+    """The room that one body takes, or what is fetched for one request."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self._size = 0
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+    def add(self, size: int) -> None:
+        """RequestError 503 where there is no room for so many bytes more."""
+        self.grow(self._size + size)
 
     def grow(self, size: int) -> None:
         """RequestError 503 where there is no room for so many bytes in all."""
@@ -124,11 +131,12 @@ class _Held:
         self._size = size
 
     def give_back(self) -> None:
+        """Give all of it back."""
         self._room.give(self._size, small=self._size <= AT_ONCE_BYTES)
         self._size = 0
 
 
-async def _read(request: Request, most_bytes: int, seconds: float, held: _Held) -> bytes:
+async def _read(request: Request, most_bytes: int, seconds: float, held: Held) -> bytes:
     declared = request.headers.get("content-length", "")
     length = int(declared[:20]) if declared.isascii() and declared.isdigit() else 0
     if length > most_bytes:

@@ -24,6 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.domain.tally import TALLY, Tally
 from app.fhir.outcome import Fault, RequestError
+from app.turns import FullError, Turns
 
 T = TypeVar("T")
 _RETRY_AFTER_SECONDS = 2
@@ -79,7 +80,7 @@ class Evaluator:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._turns = anyio.CapacityLimiter(bounds.at_once)
+        self._turns = Turns(bounds.at_once, bounds.waiting)
         self._threads = anyio.CapacityLimiter(2 * bounds.at_once)
         self._processes: set[_Process] = set()
         self._closed = False
@@ -92,7 +93,8 @@ class Evaluator:
         RequestError 413 where it takes too many steps or too much memory, 503 where it takes too
         long or too many wait already; ClientDisconnect as soon as the caller is gone.
         """
-        working = asyncio.ensure_future(self._in_turn(call))
+        caller = request.scope.get("turn_of")
+        working = asyncio.ensure_future(self._in_turn(call, caller))
         leaving = asyncio.ensure_future(_gone(request))
         try:
             await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,16 +117,12 @@ class Evaluator:
         self._closed = True
         _end_all(self._processes)
 
-    async def _in_turn(self, call: Callable[[], T]) -> T:
-        turns = self._turns.statistics()
-        if (
-            turns.borrowed_tokens == turns.total_tokens
-            and turns.tasks_waiting >= self._bounds.waiting
-        ):
-            raise _busy("Too many evaluations wait already.")
+    async def _in_turn(self, call: Callable[[], T], caller: str | None) -> T:
         try:
             with anyio.fail_after(self._bounds.seconds):
-                await self._turns.acquire()
+                await self._turns.acquire(caller)
+        except FullError:
+            raise _busy("Too many evaluations wait already.") from None
         except TimeoutError:
             raise _busy("Other evaluations took all the time there was to wait.") from None
         try:
@@ -135,7 +133,7 @@ class Evaluator:
             if done.starved and again:
                 done = await self._by(self._idle(fresh=True), call)
         finally:
-            self._turns.release()
+            self._turns.release(caller)
         if (tally := TALLY.get()) and done.tally:
             tally.take(done.tally)
         if done.error:

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from app import __version__
 from app.access.callers import Callers
+from app.access.rates import Rates
 from app.api import definitions, routes, smart
 from app.api.fhir_json import disconnected, http_exception, request_error
 from app.api.guard import Guard, LoopbackOnly, Proxied
@@ -261,7 +262,14 @@ def _application(settings: Settings) -> FastAPI:
 
 def _guard(app: FastAPI, settings: Settings) -> None:
     """Ask who calls, or answer this machine alone, unless that is not wanted."""
+    if settings.authenticates or settings.rate_limit:
+        app.add_middleware(
+            Guard,
+            callers=app.state.callers,
+            rates=Rates(settings.rate_limit) if settings.rate_limit else None,
+            hooks_ask=settings.cds_require_jwt,
+        )
     if settings.authenticates:
-        app.add_middleware(Guard, callers=app.state.callers, hooks_ask=settings.cds_require_jwt)
-    elif not settings.insecure:
+        return
+    if not settings.insecure:
         app.add_middleware(LoopbackOnly, hooks_ask=settings.cds_require_jwt)

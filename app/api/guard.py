@@ -12,7 +12,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.access.callers import Callers, shown
 from app.access.confined import require_named, require_only
-from app.access.scopes import confinement, refused
+from app.access.rates import Rates, name_of
+from app.access.scopes import Caller, confinement, refused
 from app.api.fhir_json import request_error
 from app.fhir.outcome import Fault, RequestError
 from app.publishing.definitions import DEFINITION_TYPES
@@ -107,22 +108,24 @@ class LoopbackOnly:
 
 
 class Guard:
-    """Asks who calls an operation, and what he may ask.
+    """Asks who calls an operation, what he may ask, and how often.
 
-    Leaves in the scope `caller`, as the log may name him, and `check_body`, which holds what he
-    sends to the one patient he may ask about. Hooks that ask for tokens of their own are left to
-    do so.
+    Leaves in the scope `caller`, as the log may name him, `check_body`, which holds what he sends
+    to the one patient he may ask about, and `turn_of`, which of all callers he is. Hooks that ask
+    for tokens of their own are left to do so.
     """
 
-    def __init__(self, app: ASGIApp, callers: Callers, hooks_ask: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, callers: Callers | None, rates: Rates | None, hooks_ask: bool
+    ) -> None:
+        """Without `callers` nobody is asked who he is, and each address is a caller."""
         self._app = app
         self._callers = callers
+        self._rates = rates
         self._hooks_ask = hooks_ask
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = _path(scope)
-        is_asked = not is_open(scope["method"], path) if scope["type"] == "http" else False
-        if is_asked and not (self._hooks_ask and path.startswith(_HOOKS)):
+        if scope["type"] == "http" and not is_open(scope["method"], path := _path(scope)):
             try:
                 await self._admit(scope, path)
             except RequestError as error:
@@ -131,8 +134,25 @@ class Guard:
         await self._app(scope, receive, send)
 
     async def _admit(self, scope: Scope, path: str) -> None:
-        """RequestError 401, 403 or 503 unless the caller may ask."""
-        caller = await self._callers.caller(scope["headers"], scope.get("by_proxy", False))
+        """RequestError 401, 403, 429 or 503 unless the caller may ask."""
+        caller = None
+        address = name_of((scope.get("client") or ("",))[0])
+        try:
+            if self._callers and not (self._hooks_ask and path.startswith(_HOOKS)):
+                caller = await self._callers.caller(scope["headers"], scope.get("by_proxy", False))
+        except RequestError:
+            # Whoever tries tokens tries no more of them than he may ask.
+            if self._rates:
+                await self._rates.take(address)
+            raise
+        scope["turn_of"] = f"{caller.client}\n{caller.user}" if caller else address
+        if self._rates:
+            await self._rates.take(scope["turn_of"])
+        if caller:
+            self._confine(scope, path, caller)
+
+    def _confine(self, scope: Scope, path: str, caller: Caller) -> None:
+        """RequestError 403 unless the caller's scopes do."""
         scope["caller"] = shown(caller)
         of_patient = _OF_PATIENT.fullmatch(path)
         patient = confinement(caller, of_patient[1] if of_patient else None)

@@ -27,7 +27,7 @@ from app.api.fhir_json import has_body, require_json_accepted
 from app.api.metrics import Metrics
 from app.api.plots import plotted
 from app.asking import read_request, with_data
-from app.body import NO_BODY, Body, body_of, elsewhere_if_large
+from app.body import NO_BODY, Body, Held, body_of, elsewhere_if_large
 from app.ehr.server import FhirServer
 from app.fhir.json import Json
 from app.fhir.maps import CodeMap
@@ -147,8 +147,10 @@ async def _answer_of_patient(
     async with body_of(request) if has_body(request) else nullcontext(NO_BODY) as body:
         # A wrong parameter is told before the FHIR server is troubled.
         read = partial(_code_map_asked, body, query, state.code_map)
-        data = await server.patient_data(patient_id, await elsewhere_if_large(request, read, body))
-        return await answered(request, _judge(request, operation, query), body, data)
+        maps = await elsewhere_if_large(request, read, body)
+        with Held(state.room) as held:
+            data = await server.patient_data(patient_id, maps, held.add)
+            return await answered(request, _judge(request, operation, query), body, data)
 
 
 def _code_map_asked(

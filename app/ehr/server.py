@@ -147,9 +147,12 @@ class _Budget:
     bytes: int
     ends: float
     slots: asyncio.Semaphore
+    holds: Callable[[int], None] = lambda _size: None
+    """Hears of every byte that is held; RequestError where there is no room for it."""
 
     def spend(self, size: int) -> None:
         """RequestError when more has been read than may be."""
+        self.holds(size)
         self.bytes -= size
         if self.bytes < 0:
             _failed("It sent more than is read for one patient (MAA_FHIR_MAX_BYTES).")
@@ -222,15 +225,21 @@ class FhirServer:
             asks = self._asks(kind, parse_qsl(parameters, keep_blank_values=True))
             return _bundle(await self._searches(asks, budget))
 
-    async def patient_data(self, patient_id: str, code_map: CodeMap | None = None) -> bytes:
+    async def patient_data(
+        self,
+        patient_id: str,
+        code_map: CodeMap | None = None,
+        holds: Callable[[int], None] = lambda _size: None,
+    ) -> bytes:
         """Everything an assessment reads of one patient, as one Bundle; errors as in `fetch`.
 
-        `code_map` has a hospital's own codes: they are searched for as well. RequestError 400 for
+        `code_map` has a hospital's own codes: they are searched for as well. `holds` hears of the
+        bytes as they come, and may raise a RequestError. RequestError 400 for
         what is no FHIR id, before anything is asked.
         """
         if not _ID.fullmatch(patient_id):
             raise RequestError(400, Fault("invalid", "The patient's id is not a FHIR id."))
-        async with self._call() as budget:
+        async with self._call(holds) as budget:
             found = [await self._read("Patient", patient_id, budget)]
             try:
                 async with asyncio.TaskGroup() as group:
@@ -243,7 +252,9 @@ class FhirServer:
         return _bundle([*found, *(entry for task in tasks for entry in task.result())])
 
     @asynccontextmanager
-    async def _call(self) -> AsyncIterator[_Budget]:
+    async def _call(
+        self, holds: Callable[[int], None] = lambda _size: None
+    ) -> AsyncIterator[_Budget]:
         """Around all that one call of ours asks, as one success or failure to the breaker.
 
         A single request is none: its siblings succeed, or are cancelled, beside one that fails.
@@ -254,7 +265,7 @@ class FhirServer:
         try:
             async with asyncio.timeout(self._limits.deadline_seconds) as deadline:
                 ends = deadline.when() or math.inf
-                yield _Budget(self._limits.bytes, ends, asyncio.Semaphore(_AT_ONCE))
+                yield _Budget(self._limits.bytes, ends, asyncio.Semaphore(_AT_ONCE), holds)
         except TimeoutError:
             self._count_failure()
             text = "It did not answer within the time given (MAA_FHIR_DEADLINE_SECONDS)."
