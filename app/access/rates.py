@@ -6,10 +6,6 @@ import ipaddress
 import math
 import time
 
-from limits import parse
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
-
 from app.fhir.outcome import Fault, RequestError
 
 
@@ -18,6 +14,10 @@ class Rates:
 
     def __init__(self, limit: str) -> None:
         """`limit` is such as `600/minute`."""
+        from limits import parse  # noqa: PLC0415 slow to import
+        from limits.aio.storage import MemoryStorage  # noqa: PLC0415
+        from limits.aio.strategies import SlidingWindowCounterRateLimiter  # noqa: PLC0415
+
         self._limit = parse(limit)
         self._said = limit
         self._counter = SlidingWindowCounterRateLimiter(MemoryStorage())
