@@ -46,6 +46,21 @@ class Paper:
     """Whoever is known to be younger was not meant."""
 
 
+_CELLS = {
+    Analyte.ABSOLUTE_NEUTROPHIL_COUNT: "neutrophils",
+    Analyte.PLATELETS: "platelets",
+    Analyte.HEMOGLOBIN: "hemoglobin",
+    Analyte.RETICULOCYTES: "reticulocytes",
+}
+
+
+def depressed(rule: Rule, wording: str, source: str) -> Criterion:
+    """That the one count a rule asks for is so low, under the code that all papers have for it."""
+    (cells,) = {_CELLS[leaf.analyte] for leaf in rule.leaves() if isinstance(leaf, Limit)}
+    title = f"{cells.capitalize()} depressed"
+    return Criterion(f"{cells}-depressed", title, rule, wording, source)
+
+
 @dataclass(frozen=True, slots=True)
 class Lineage:
     """One blood count of a definition: when it was affected, and when it responded."""

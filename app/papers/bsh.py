@@ -4,8 +4,8 @@ from decimal import Decimal
 
 from app.domain.counts import Analyte
 from app.domain.limits import Below
-from app.domain.paper import Citation, Paper
-from app.domain.rules import Criterion, at_least
+from app.domain.paper import Citation, Paper, depressed
+from app.domain.rules import at_least
 
 _SOURCE = "British Society for Haematology guideline, definition of aplastic anaemia"
 
@@ -21,26 +21,12 @@ PAPER = Paper(
     ),
     eligibility=at_least(
         2,
-        Criterion(
-            code="hemoglobin-depressed",
-            title="Hemoglobin depressed",
-            rule=Below(Analyte.HEMOGLOBIN, Decimal("10")),
-            wording="hemoglobin < 100 g/L",
-            source=_SOURCE,
-        ),
-        Criterion(
-            code="platelets-depressed",
-            title="Platelets depressed",
-            rule=Below(Analyte.PLATELETS, Decimal("50")),
-            wording="platelets < 50 x 10^9/L",
-            source=_SOURCE,
-        ),
-        Criterion(
-            code="neutrophils-depressed",
-            title="Neutrophils depressed",
-            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
-            wording="neutrophils < 1.5 x 10^9/L",
-            source=_SOURCE,
+        depressed(Below(Analyte.HEMOGLOBIN, Decimal("10")), "hemoglobin < 100 g/L", _SOURCE),
+        depressed(Below(Analyte.PLATELETS, Decimal("50")), "platelets < 50 x 10^9/L", _SOURCE),
+        depressed(
+            Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
+            "neutrophils < 1.5 x 10^9/L",
+            _SOURCE,
         ),
     ),
     also_requires=(

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from app.domain.counts import Analyte
 from app.domain.limits import Below
-from app.domain.paper import Citation, Paper
+from app.domain.paper import Citation, Paper, depressed
 from app.domain.rules import Criterion, all_of, at_least
 
 _CITATION = Citation(
@@ -14,26 +14,14 @@ _CITATION = Citation(
 )
 _SOURCE = "Camitta 1976, as restated by the British Society for Haematology guideline"
 
-NEUTROPHILS = Criterion(
-    code="neutrophils-depressed",
-    title="Neutrophils depressed",
-    rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("0.5")),
-    wording="neutrophils < 0.5 x 10^9/L",
-    source=_SOURCE,
+NEUTROPHILS = depressed(
+    Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("0.5")), "neutrophils < 0.5 x 10^9/L", _SOURCE
 )
-PLATELETS = Criterion(
-    code="platelets-depressed",
-    title="Platelets depressed",
-    rule=Below(Analyte.PLATELETS, Decimal("20")),
-    wording="platelets < 20 x 10^9/L",
-    source=_SOURCE,
-)
-RETICULOCYTES = Criterion(
-    code="reticulocytes-depressed",
-    title="Reticulocytes depressed",
-    rule=Below(Analyte.RETICULOCYTES, Decimal("60"), manual=Decimal("20"), disputed=True),
-    wording="reticulocytes < 20 x 10^9/L counted by hand, < 60 x 10^9/L automated",
-    source=_SOURCE,
+PLATELETS = depressed(Below(Analyte.PLATELETS, Decimal("20")), "platelets < 20 x 10^9/L", _SOURCE)
+RETICULOCYTES = depressed(
+    Below(Analyte.RETICULOCYTES, Decimal("60"), manual=Decimal("20"), disputed=True),
+    "reticulocytes < 20 x 10^9/L counted by hand, < 60 x 10^9/L automated",
+    _SOURCE,
 )
 SEVERE_BY_COUNTS = at_least(2, NEUTROPHILS, PLATELETS, RETICULOCYTES)
 

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 from app.domain.counts import Analyte
 from app.domain.limits import Below
-from app.domain.paper import Citation, Paper
-from app.domain.rules import Criterion, at_least
+from app.domain.paper import Citation, Paper, depressed
+from app.domain.rules import at_least
 
 _SOURCE = "CIBMTR Forms Instruction Manual, 2402 Q320-321, severity of aplastic anemia"
 
@@ -21,26 +21,16 @@ PAPER = Paper(
     ),
     eligibility=at_least(
         2,
-        Criterion(
-            code="neutrophils-depressed",
-            title="Neutrophils depressed",
-            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("0.5")),
-            wording="absolute neutrophil count < 500/uL",
-            source=_SOURCE,
+        depressed(
+            Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("0.5")),
+            "absolute neutrophil count < 500/uL",
+            _SOURCE,
         ),
-        Criterion(
-            code="platelets-depressed",
-            title="Platelets depressed",
-            rule=Below(Analyte.PLATELETS, Decimal("20")),
-            wording="platelet count < 20 000/uL",
-            source=_SOURCE,
-        ),
-        Criterion(
-            code="reticulocytes-depressed",
-            title="Reticulocytes depressed",
-            rule=Below(Analyte.RETICULOCYTES, Decimal("20"), disputed=True),
-            wording="reticulocyte count < 20 000/uL, by hand or automated (no method is named)",
-            source=_SOURCE,
+        depressed(Below(Analyte.PLATELETS, Decimal("20")), "platelet count < 20 000/uL", _SOURCE),
+        depressed(
+            Below(Analyte.RETICULOCYTES, Decimal("20"), disputed=True),
+            "reticulocyte count < 20 000/uL, by hand or automated (no method is named)",
+            _SOURCE,
         ),
     ),
     also_requires=(

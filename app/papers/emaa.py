@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from app.domain.counts import Analyte
 from app.domain.limits import Above, Below
-from app.domain.paper import Citation, Paper
+from app.domain.paper import Citation, Paper, depressed
 from app.domain.rules import Criterion, Not, all_of, at_least
 
 _SOURCE = "ClinicalTrials.gov NCT02773225, inclusion criteria"
@@ -23,28 +23,16 @@ PAPER = Paper(
     eligibility=all_of(
         at_least(
             2,
-            Criterion(
-                code="neutrophils-depressed",
-                title="Neutrophils depressed",
-                rule=all_of(
-                    Below(_NEUTROPHILS, Decimal("1.2")), Above(_NEUTROPHILS, Decimal("0.5"))
-                ),
-                wording="absolute neutrophil count < 1.2 G/L and > 0.5 G/L",
-                source=_SOURCE,
+            depressed(
+                all_of(Below(_NEUTROPHILS, Decimal("1.2")), Above(_NEUTROPHILS, Decimal("0.5"))),
+                "absolute neutrophil count < 1.2 G/L and > 0.5 G/L",
+                _SOURCE,
             ),
-            Criterion(
-                code="platelets-depressed",
-                title="Platelets depressed",
-                rule=Below(Analyte.PLATELETS, Decimal("70")),
-                wording="platelet count < 70 G/L",
-                source=_SOURCE,
-            ),
-            Criterion(
-                code="reticulocytes-depressed",
-                title="Reticulocytes depressed",
-                rule=Below(Analyte.RETICULOCYTES, Decimal("60")),
-                wording="absolute reticulocyte count < 60 G/L",
-                source=_SOURCE,
+            depressed(Below(Analyte.PLATELETS, Decimal("70")), "platelet count < 70 G/L", _SOURCE),
+            depressed(
+                Below(Analyte.RETICULOCYTES, Decimal("60")),
+                "absolute reticulocyte count < 60 G/L",
+                _SOURCE,
             ),
         ),
         Criterion(

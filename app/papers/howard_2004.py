@@ -4,8 +4,8 @@ from decimal import Decimal
 
 from app.domain.counts import Analyte
 from app.domain.limits import Below
-from app.domain.paper import Citation, Paper
-from app.domain.rules import Criterion, at_least
+from app.domain.paper import Citation, Paper, depressed
+from app.domain.rules import at_least
 
 _SOURCE = "Pediatr Blood Cancer 2004;43:545, definition of moderate aplastic anemia"
 
@@ -21,27 +21,17 @@ PAPER = Paper(
     ),
     eligibility=at_least(
         2,
-        Criterion(
-            code="neutrophils-depressed",
-            title="Neutrophils depressed",
-            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
-            wording="absolute neutrophil count < 1.5 x 10^9/L",
-            source=_SOURCE,
+        depressed(
+            Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
+            "absolute neutrophil count < 1.5 x 10^9/L",
+            _SOURCE,
         ),
-        Criterion(
-            code="reticulocytes-depressed",
-            title="Reticulocytes depressed",
-            rule=Below(Analyte.RETICULOCYTES, Decimal("40")),
-            wording="absolute reticulocyte count < 40 x 10^9/L",
-            source=_SOURCE,
+        depressed(
+            Below(Analyte.RETICULOCYTES, Decimal("40")),
+            "absolute reticulocyte count < 40 x 10^9/L",
+            _SOURCE,
         ),
-        Criterion(
-            code="platelets-depressed",
-            title="Platelets depressed",
-            rule=Below(Analyte.PLATELETS, Decimal("100")),
-            wording="platelets < 100 x 10^9/L",
-            source=_SOURCE,
-        ),
+        depressed(Below(Analyte.PLATELETS, Decimal("100")), "platelets < 100 x 10^9/L", _SOURCE),
     ),
     also_requires=(
         "marrow cellularity below 50%",

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 from app.domain.counts import Analyte
 from app.domain.limits import Below
-from app.domain.paper import Citation, Paper
-from app.domain.rules import Criterion, at_least
+from app.domain.paper import Citation, Paper, depressed
+from app.domain.rules import at_least
 
 _SOURCE = "Ministry of Health, Labour and Welfare of Japan, diagnostic criteria (revised 2010), A"
 
@@ -21,27 +21,15 @@ PAPER = Paper(
     ),
     eligibility=at_least(
         2,
-        Criterion(
-            code="hemoglobin-depressed",
-            title="Hemoglobin depressed",
-            rule=Below(Analyte.HEMOGLOBIN, Decimal("10.0")),
-            wording="hemoglobin below 10.0 g/dL",
-            source=_SOURCE,
+        depressed(
+            Below(Analyte.HEMOGLOBIN, Decimal("10.0")), "hemoglobin below 10.0 g/dL", _SOURCE
         ),
-        Criterion(
-            code="neutrophils-depressed",
-            title="Neutrophils depressed",
-            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
-            wording="neutrophils below 1500/uL",
-            source=_SOURCE,
+        depressed(
+            Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
+            "neutrophils below 1500/uL",
+            _SOURCE,
         ),
-        Criterion(
-            code="platelets-depressed",
-            title="Platelets depressed",
-            rule=Below(Analyte.PLATELETS, Decimal("100")),
-            wording="platelets below 100 000/uL",
-            source=_SOURCE,
-        ),
+        depressed(Below(Analyte.PLATELETS, Decimal("100")), "platelets below 100 000/uL", _SOURCE),
     ),
     also_requires=(
         "marrow findings: fewer nucleated cells (or fewer megakaryocytes and more lymphocytes) "

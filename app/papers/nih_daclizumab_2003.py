@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from app.domain.counts import Analyte, Product
 from app.domain.limits import AtMost
-from app.domain.paper import Citation, Lineage, Paper, ResponsePaper
+from app.domain.paper import Citation, Lineage, Paper, ResponsePaper, depressed
 from app.domain.recovery import Normal, Recovered
 from app.domain.rules import AtBaseline, Criterion, Not, all_of, any_of, at_least
 from app.domain.transfusions import TransfusionDependent
@@ -13,19 +13,13 @@ from app.papers.camitta_severe import SEVERE_BY_COUNTS
 _ABSTRACT = "Blood 2003;102(10):3584, abstract, definition of moderate aplastic anemia"
 _RESPONSE = "Blood 2003;102(10):3584, abstract, primary end point and results"
 
-NEUTROPHILS = Criterion(
-    code="neutrophils-depressed",
-    title="Neutrophils depressed",
-    rule=AtMost(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.2")),
-    wording="absolute neutrophil count <= 1200/mm3",
-    source=_ABSTRACT,
+NEUTROPHILS = depressed(
+    AtMost(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.2")),
+    "absolute neutrophil count <= 1200/mm3",
+    _ABSTRACT,
 )
-PLATELETS = Criterion(
-    code="platelets-depressed",
-    title="Platelets depressed",
-    rule=AtMost(Analyte.PLATELETS, Decimal("70")),
-    wording="platelet count <= 70 000/mm3",
-    source=_ABSTRACT,
+PLATELETS = depressed(
+    AtMost(Analyte.PLATELETS, Decimal("70")), "platelet count <= 70 000/mm3", _ABSTRACT
 )
 
 _HEMOGLOBIN = AtMost(Analyte.HEMOGLOBIN, Decimal("8.5"))

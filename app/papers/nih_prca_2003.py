@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from app.domain.counts import Analyte, Product
 from app.domain.limits import AtMost
-from app.domain.paper import Citation, Paper
+from app.domain.paper import Citation, Paper, depressed
 from app.domain.rules import Criterion, all_of
 from app.domain.transfusions import TransfusionsNeeded
 
@@ -21,12 +21,10 @@ PAPER = Paper(
         url="https://clinicaltrials.gov/study/NCT00001962",
     ),
     eligibility=all_of(
-        Criterion(
-            code="reticulocytes-depressed",
-            title="Reticulocytes depressed",
-            rule=AtMost(Analyte.RETICULOCYTES, Decimal("50")),
-            wording="reticulocyte count <= 50 000/mm3",
-            source=_SOURCE,
+        depressed(
+            AtMost(Analyte.RETICULOCYTES, Decimal("50")),
+            "reticulocyte count <= 50 000/mm3",
+            _SOURCE,
         ),
         Criterion(
             code="red-cells-needed",

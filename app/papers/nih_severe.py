@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from app.domain.counts import Analyte
 from app.domain.limits import AtLeast, Below
-from app.domain.paper import Citation, Paper, ResponsePaper
+from app.domain.paper import Citation, Paper, ResponsePaper, depressed
 from app.domain.rules import Criterion, Not, all_of, at_least
 
 _SOURCE = "N Engl J Med 2017;376:1540, Methods, patients (PMC5548296)"
@@ -21,26 +21,16 @@ PAPER = Paper(
     ),
     eligibility=at_least(
         2,
-        Criterion(
-            code="neutrophils-depressed",
-            title="Neutrophils depressed",
-            rule=Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("0.5")),
-            wording="absolute neutrophil count < 500/uL",
-            source=_SOURCE,
+        depressed(
+            Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("0.5")),
+            "absolute neutrophil count < 500/uL",
+            _SOURCE,
         ),
-        Criterion(
-            code="platelets-depressed",
-            title="Platelets depressed",
-            rule=Below(Analyte.PLATELETS, Decimal("20")),
-            wording="platelet count < 20 000/uL",
-            source=_SOURCE,
-        ),
-        Criterion(
-            code="reticulocytes-depressed",
-            title="Reticulocytes depressed",
-            rule=Below(Analyte.RETICULOCYTES, Decimal("60"), disputed=True),
-            wording="absolute reticulocyte count < 60 000/uL",
-            source=_SOURCE,
+        depressed(Below(Analyte.PLATELETS, Decimal("20")), "platelet count < 20 000/uL", _SOURCE),
+        depressed(
+            Below(Analyte.RETICULOCYTES, Decimal("60"), disputed=True),
+            "absolute reticulocyte count < 60 000/uL",
+            _SOURCE,
         ),
     ),
     also_requires=("marrow cellularity below 30%",),
