@@ -33,6 +33,7 @@ from app.domain.paper import Paper
 from app.domain.recovery import Doubled, Recovered, Rise
 from app.domain.rules import AtBaseline, AtLeastOf, Criterion, Not, Rule, Truth
 from app.domain.severity import SEVERE_RETICULOCYTES
+from app.domain.sustained import Sustained, sustained
 from app.domain.transfusions import FewerUnits
 from app.papers import PUBLISHED
 
@@ -72,18 +73,24 @@ def interval(text: str) -> Interval:
     return Interval.exactly(Decimal(text))
 
 
+def counts_of(case: Case, days_before: int = 0) -> Iterator[Count]:
+    for key, analyte in COUNTS.items():
+        if key in case:
+            yield Count(
+                analyte,
+                interval(case[key]),
+                on(days_before),
+                (Source(f"Observation/{key}-{days_before}", f"{key}-{days_before}"),),
+                manual=key == "reticulocytes_by_hand",
+            )
+
+
 def course(case: Case) -> Course:
-    counts = tuple(
-        Count(
-            analyte,
-            interval(case[key]),
-            on(0),
-            (Source(f"Observation/{key}", key),),
-            manual=key == "reticulocytes_by_hand",
-        )
-        for key, analyte in COUNTS.items()
-        if key in case
-    )
+    """`and_before`: the same counts so many days before, too; `before`: others, each day's."""
+    earlier = [(case, days) for days in case.get("and_before", [])]
+    earlier += ((day, day["days"]) for day in case.get("before", []))
+    told = [(case, 0), *earlier]
+    counts = tuple(count for some, days in told for count in counts_of(some, days))
     return Course(
         Patient("Patient/case"),
         counts=counts,
@@ -166,6 +173,8 @@ def changed(rule: Rule) -> Iterator[tuple[str, Rule]]:
             yield f"{rule.describe()} -> {other.describe()}", other
     elif isinstance(rule, Doubled):
         yield f"{rule.describe()} -> any rise", Rise(rule.analyte, Decimal(0), more_than=True)
+    elif isinstance(rule, AtLeastOf) and (criterion := sustained_in(rule)):
+        yield from changed_sustained(criterion)
     elif isinstance(rule, AtLeastOf):
         yield from changed_list(rule)
     elif isinstance(rule, Not | AtBaseline):
@@ -174,6 +183,22 @@ def changed(rule: Rule) -> Iterator[tuple[str, Rule]]:
         yield from ((w, replace(rule, depressed=other)) for w, other in changed(rule.depressed))
     elif isinstance(rule, Criterion):
         yield from changed_criterion(rule)
+
+
+def sustained_in(rule: AtLeastOf) -> Criterion | None:
+    """The criterion of a rule that must be sustained: the rule stands in it once more."""
+    last = rule.rules[-1]
+    return last if isinstance(last, Criterion) and isinstance(last.rule, Sustained) else None
+
+
+def changed_sustained(criterion: Criterion) -> Iterator[tuple[str, Rule]]:
+    rule = criterion.rule
+    assert isinstance(rule, Sustained)
+    words = criterion.wording, criterion.source
+    for what, other in changed(rule.rule):
+        yield what, sustained(other, rule.days, *words)
+    for days in (rule.days - 1, rule.days + 1):
+        yield f"sustained for {days} days", sustained(rule.rule, days, *words)
 
 
 def changed_list(rule: AtLeastOf) -> Iterator[tuple[str, Rule]]:

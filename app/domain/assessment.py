@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from enum import Enum
-from functools import cache
-from typing import NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from app.domain.counts import Analyte, Count, Course, Kind, Patient, Remark, Source, When
+from app.domain.dependence import DEPENDENCE_DAYS, days_before
 from app.domain.limits import Limit
 from app.domain.needs import counted_by_hand, counts_needed
-from app.domain.paper import Paper, interpretation
+from app.domain.paper import (
+    PAPERS_KEPT,
+    Interpretation,
+    Paper,
+    default_policy,
+    interpretation,
+)
 from app.domain.recovery import Normal
 from app.domain.remarks import contradictions, left_out, of_the_person, stale
 from app.domain.rules import Criterion, Known, OfOneProduct, Rule, Truth, criteria_of
 from app.domain.severity import SEVERE_RETICULOCYTES, in_dispute, with_severe_limit
-from app.domain.window import take_window
+from app.domain.sustained import Record, Sustained
+from app.domain.timeline import Timeline
+from app.domain.window import Window, take_window
+
+if TYPE_CHECKING:
+    from app.domain.life import Life
+
+_JUDGEMENTS_KEPT = 20_000
 
 
 class Verdict(Enum):
@@ -62,6 +77,8 @@ class Judgement:
     needs: tuple[Analyte, ...]
     """The counts that would settle an open verdict."""
     needs_transfusion_history: bool
+    needs_days_apart: int
+    """So far apart must be counts that would settle whether it is sustained; 0: none are asked."""
     other_policies: tuple[tuple[str, Verdict], ...]
     """Policies under which the verdict would be another."""
     severe_limits: tuple[SevereLimit, ...]
@@ -87,6 +104,10 @@ class Assessment(NamedTuple):
     known: Known
     """What the rule was checked against: the counts, those under support as upper bounds."""
     remarks: tuple[Remark, ...]
+    beside: tuple[Count, ...] = ()
+    """Counts of other days that it rests on too."""
+    life: Life | None = None
+    """Where a whole life was asked for."""
 
     @property
     def paper(self) -> Paper:
@@ -131,50 +152,111 @@ def assess_eligibility(
     Counts later than `as_of` are left out (default: nothing is later). The newest count of each
     analyte is judged, none older than `window_days` before the newest of them all.
     """
-    if policy is None and paper.red_cell_policies:
-        policy = paper.red_cell_policies[0]
+    policy = policy or default_policy(paper)
     asked = interpretation(paper, policy)
-    everything = (*course.counts, *course.derived)
-    until: Sequence[Count] = everything
-    later: Sequence[Count] = ()
-    if as_of:
-        later = [c for c in everything if c.when.after(as_of)]
-        until = [c for c in everything if not c.when.after(as_of)]
+    until, later = known_by(course, as_of)
     window = take_window(course, until, asked.analytes, window_days, as_of)
-    judgement = _judgement(paper, policy, window.known)
-    supporting = window.confounders + (window.dependence_sources if asked.transfusions else ())
+    known = window.known
+    earlier: list[Window] = []
+    if asked.sustained and window.counts:
+        timeline = timeline_of(course, until, asked, window_days)
+        held_before, earlier = _earlier(paper, timeline, window.last_day)
+        known = known._replace(held_before=held_before)
+    beside = counts_beside(earlier, window)
+    judged = (*window.counts, *beside)
     return Assessment(
-        judgement=judgement,
+        judgement=judgement_of(paper, policy, known),
         patient=course.patient,
         as_of=as_of or window.day,
         counts=window.counts,
-        supporting=tuple(dict.fromkeys(supporting)),
-        known=window.known,
+        supporting=supporting_of([window, *earlier], asked),
+        known=known,
         remarks=(
-            *window.remarks,
-            *left_out(window.counts, window.first_day, until, later, as_of, window_days),
-            *contradictions(asked.rule, window.known, window),
+            *(remark for one in [window, *earlier] for remark in one.remarks),
+            *left_out(judged, window.first_day, until, later, as_of, window_days),
+            *contradictions(asked.rule, known, window),
             *stale(window, as_of, window_days),
             *of_the_person(course, window.day, paper.least_age_years, window.counts),
         ),
+        beside=beside,
     )
+
+
+def known_by(course: Course, as_of: When | None) -> tuple[Sequence[Count], Sequence[Count]]:
+    """The counts up to a day, and those later than it."""
+    everything = (*course.counts, *course.derived)
+    if as_of is None:
+        return everything, ()
+    later = [c for c in everything if c.when.after(as_of)]
+    return [c for c in everything if not c.when.after(as_of)], later
+
+
+def timeline_of(
+    course: Course, counts: Sequence[Count], asked: Interpretation, window_days: int
+) -> Timeline:
+    """The course day by day, for what is asked."""
+    days = DEPENDENCE_DAYS
+    return Timeline(course, counts, asked.analytes, window_days, days, days)
+
+
+def supporting_of(windows: Sequence[Window], asked: Interpretation) -> tuple[Source, ...]:
+    """Transfusions, drugs and statements that bear on what is asked of the windows' counts."""
+    sources: list[Source] = []
+    for window in windows:
+        sources += window.confounders
+        sources += window.dependence_sources if asked.transfusions else ()
+    return tuple(dict.fromkeys(sources))
+
+
+def counts_beside(windows: Sequence[Window], own: Window) -> tuple[Count, ...]:
+    """The counts judged in other windows, each once."""
+    if not windows:
+        return ()
+    found = {count: None for window in windows for count in window.counts}
+    for count in own.counts:
+        found.pop(count, None)
+    return tuple(found)
+
+
+def _earlier(paper: Paper, timeline: Timeline, day: date) -> tuple[dict[Rule, Truth], list[Window]]:
+    """What the assessments before a day told of the rules that must be sustained, and these."""
+    rules = sustained_rules(paper)
+    since = days_before(day, max(rule.days for rule in rules))
+    found = []
+    for earlier in reversed(timeline.days()):
+        if earlier < day and (window := timeline.judged_on(earlier)):
+            found.append(window)
+            if earlier <= since:
+                break
+    record = Record(rules)
+    for window in reversed(found):
+        record.add(window.last_day, window.known)
+    return record.held_before(day), found
 
 
 _judgements: dict[object, Judgement] = {}
 
 
-def _judgement(paper: Paper, policy: str | None, known: Known) -> Judgement:
+def judgement_of(paper: Paper, policy: str | None, known: Known) -> Judgement:
     """Depends on what the counts say of each limit only: few are worked out anew."""
     truths = tuple([leaf.check(known) for leaf in _leaves(paper)])
     by_hand = counted_by_hand(known)
-    key = (paper, policy, truths, by_hand)
+    key = (paper, policy, truths, by_hand, *known.held_before.values())
     found = _judgements.get(key)
     if found is None:
+        if len(_judgements) >= _JUDGEMENTS_KEPT:
+            _judgements.clear()
         found = _judgements[key] = _worked_out(paper, policy, known)
     return found
 
 
-@cache
+@lru_cache(maxsize=PAPERS_KEPT)
+def sustained_rules(paper: Paper) -> tuple[Sustained, ...]:
+    """What must be sustained, under whatever policy and published limit."""
+    return tuple(leaf for leaf in _leaves(paper) if isinstance(leaf, Sustained))
+
+
+@lru_cache(maxsize=PAPERS_KEPT)
 def _leaves(paper: Paper) -> tuple[Rule, ...]:
     """Every limit of the paper, under whatever policy, and the published ones in their place."""
     policies = paper.red_cell_policies or (None,)
@@ -194,13 +276,18 @@ def _worked_out(paper: Paper, policy: str | None, known: Known) -> Judgement:
     rule = asked.rule
     truth = rule.check(known)
     undecided = tuple(rule.undecided(known)) if truth is Truth.UNKNOWN else ()
+    days_apart = next((leaf.days for leaf in undecided if isinstance(leaf, Sustained)), 0)
+    needs = counts_needed(rule, known) if undecided else ()
+    if days_apart:
+        needs = tuple(analyte for analyte in Analyte if analyte in asked.analytes)
     return Judgement(
         paper=paper,
         policy=policy if policy in paper.red_cell_policies else None,
         verdict=_VERDICTS[truth],
         findings=tuple(Finding(one, one.check(known)) for one in asked.criteria),
-        needs=counts_needed(rule, known) if undecided else (),
+        needs=needs,
         needs_transfusion_history=any(isinstance(leaf, OfOneProduct) for leaf in undecided),
+        needs_days_apart=days_apart,
         other_policies=_other_policies(paper, policy, truth, known),
         severe_limits=_severe_limits(paper, policy, known),
     )

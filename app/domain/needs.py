@@ -11,6 +11,7 @@ from itertools import pairwise, product
 from app.domain.counts import Analyte, Count, Interval, Source, When
 from app.domain.limits import Limit
 from app.domain.rules import Known, OfOneProduct, Rule, Truth, negation
+from app.domain.sustained import Sustained
 from app.domain.transfusions import TransfusionDependent, TransfusionsNeeded
 
 _SOME_DAY = When(date.min, date.min, None, "")
@@ -51,6 +52,8 @@ def _needed(
         x.product: negation(t) for x, t in of_products if isinstance(x, TransfusionsNeeded)
     }
     limits = [(x, t) for x, t in zip(leaves, truths, strict=True) if isinstance(x, Limit)]
+    # What earlier days leave open, no count of this day settles.
+    held: dict[Rule, Truth] = {x: Truth.MET for x in leaves if isinstance(x, Sustained)}
     known_of = {
         leaf.analyte: all(t is not Truth.UNKNOWN for x, t in limits if x.analyte is leaf.analyte)
         for leaf, _ in limits
@@ -70,7 +73,12 @@ def _needed(
         others = tuple(other for other in needed if other is not analyte)
         if all(
             rule.check(
-                Known(fixed | dict(zip(others, values, strict=True)), dependent, independent)
+                Known(
+                    fixed | dict(zip(others, values, strict=True)),
+                    dependent,
+                    independent,
+                    held_before=held,
+                )
             )
             is not Truth.UNKNOWN
             for values in product(*([(count,) for count in telling[other]] for other in others))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from app.domain.counts import Analyte
 from app.domain.dependence import DEPENDENCE_DAYS
 from app.domain.limits import Limit
 from app.domain.rules import Criterion, OfOneProduct, Rule, criteria_of, under_policy
+from app.domain.sustained import Sustained
+
+# Callers may ask for times of their own: what is worked out for these is not kept for ever.
+PAPERS_KEPT = 1024
 
 # Our own reading of "3 months" and "6 months", in days after the start of treatment.
 ABOUT_3_MONTHS = (60, 90, 120)
@@ -117,9 +121,11 @@ class Interpretation(NamedTuple):
     analytes: frozenset[Analyte]
     transfusions: bool
     """Whether it asks for transfusions."""
+    sustained: bool
+    """Whether it asks what earlier assessments told."""
 
 
-@cache
+@lru_cache(maxsize=PAPERS_KEPT)
 def interpretation(paper: Paper, policy: str | None) -> Interpretation:
     """The paper's rule and its criteria under a red-cell policy it knows."""
     if policy in paper.red_cell_policies:
@@ -127,10 +133,16 @@ def interpretation(paper: Paper, policy: str | None) -> Interpretation:
     else:
         rule = paper.eligibility
     transfusions = any(isinstance(leaf, OfOneProduct) for leaf in rule.leaves())
-    return Interpretation(rule, criteria_of(rule), analytes_of(rule), transfusions)
+    sustained = any(isinstance(leaf, Sustained) for leaf in rule.leaves())
+    return Interpretation(rule, criteria_of(rule), analytes_of(rule), transfusions, sustained)
 
 
-@cache
+def default_policy(paper: Paper | ResponsePaper) -> str | None:
+    """The red-cell policy in the paper's own words; None where it needs none."""
+    return paper.red_cell_policies[0] if paper.red_cell_policies else None
+
+
+@lru_cache(maxsize=PAPERS_KEPT)
 def analytes_of(rule: Rule) -> frozenset[Analyte]:
     """The analytes a rule asks for."""
     return frozenset(leaf.analyte for leaf in rule.leaves() if isinstance(leaf, Limit))

@@ -45,6 +45,8 @@ class Known(NamedTuple):
     child: bool = False
     baseline: Known | None = None
     """What was known before treatment, where a response is judged."""
+    held_before: Mapping[Rule, Truth] = {}
+    """Of each rule that must be sustained, whether it held so long up to the assessment before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from itertools import accumulate
 from operator import attrgetter, itemgetter
@@ -13,15 +13,15 @@ from typing import Generic, TypeVar
 from app.domain.choosing import APART_DAYS, TELLING
 from app.domain.confounding import CONFOUNDED_DAYS
 from app.domain.counts import Analyte, Count, Course, DrugGiven, Transfusion
+from app.domain.dependence import days_before
 from app.domain.effort import spend
 from app.domain.window import Window, take_window
 
 Support = TypeVar("Support", bound=Transfusion | DrugGiven)
 LAST_DAY = attrgetter("when.last")
-_APART = timedelta(days=APART_DAYS)
-_CONFOUNDED = timedelta(days=max(CONFOUNDED_DAYS.values()))
+_CONFOUNDED_DAYS = max(CONFOUNDED_DAYS.values())
 # What was given over a longer time is looked at for every day.
-_LONG = timedelta(days=60)
+_LONG_DAYS = 60
 
 
 class Timeline:
@@ -39,8 +39,8 @@ class Timeline:
         """Transfusions bear on a day that they precede by `reach_days` or less."""
         self._course = course
         self._analytes = analytes
-        self._window = timedelta(days=window_days)
-        self._reach = timedelta(days=reach_days)
+        self._window_days = window_days
+        self._reach_days = reach_days
         self._independence_days = independence_days
         of_analyte: dict[Analyte, list[Count]] = {}
         for count in counts:
@@ -56,13 +56,14 @@ class Timeline:
 
     def at(self, day: date) -> Window:
         """The counts of the window that ends on the day."""
-        counts = [c for s in self._series for c in s.contenders(day - self._window, day)]
+        start = days_before(day, self._window_days)
+        counts = [c for s in self._series for c in s.contenders(start, day)]
         earliest = min([count.when.first for count in counts], default=day)
         return take_window(
             self.between(earliest, day),
             counts,
             self._analytes,
-            self._window.days,
+            self._window_days,
             independence_days=self._independence_days,
         )
 
@@ -77,7 +78,7 @@ class Timeline:
 
     def between(self, first: date, last: date) -> Course:
         """The course with only the transfusions and drugs that bear on counts of these days."""
-        since = min(first - _CONFOUNDED, last - self._reach)
+        since = min(days_before(first, _CONFOUNDED_DAYS), days_before(last, self._reach_days))
         return self._course._replace(
             transfusions=self._transfusions.between(since, last),
             drugs=self._drugs.between(since, last),
@@ -89,14 +90,14 @@ class _Given(Generic[Support]):
 
     def __init__(self, given: Sequence[Support]) -> None:
         numbered: list[tuple[int, Support]] = list(enumerate(given))
-        self._long = [one for one in numbered if _span(one[1]) > _LONG]
-        short = [one for one in numbered if _span(one[1]) <= _LONG]
+        self._long = [one for one in numbered if _span_days(one[1]) > _LONG_DAYS]
+        short = [one for one in numbered if _span_days(one[1]) <= _LONG_DAYS]
         self._short = sorted(short, key=lambda one: one[1].when.first)
         self._first_days = [one.when.first for _, one in self._short]
 
     def between(self, since: date, until: date) -> tuple[Support, ...]:
         """What may have been given in these days, both included, in the order of the data."""
-        first = bisect_left(self._first_days, since - _LONG)
+        first = bisect_left(self._first_days, days_before(since, _LONG_DAYS))
         near = self._short[first : bisect_right(self._first_days, until)]
         spend(len(near) + len(self._long))
         found = [
@@ -111,8 +112,8 @@ def _of_a_day(tells: Callable[[Count], bool], count: Count) -> bool:
     return count.when.precise and tells(count)
 
 
-def _span(given: Transfusion | DrugGiven) -> timedelta:
-    return given.when.last - given.when.first
+def _span_days(given: Transfusion | DrugGiven) -> int:
+    return (given.when.last - given.when.first).days
 
 
 class _Series:
@@ -135,7 +136,7 @@ class _Series:
             of_a_day[end - 1] for told, of_a_day in self._newest if told[end - 1] >= first
         )
         if newest >= first:
-            first = max(first, bisect_left(self.days, self.days[newest] - _APART))
+            first = max(first, bisect_left(self.days, days_before(self.days[newest], APART_DAYS)))
         return self._counts[first:end]
 
 

@@ -1,4 +1,4 @@
-"""The codes that every response assessment has components under, and their displays."""
+"""The codes that assessments have components under besides criteria, and their displays."""
 
 from __future__ import annotations
 
@@ -31,3 +31,12 @@ RESPONSE_COMPONENTS = {
     **RESPONSE_COURSE,
 }
 """Every criterion code of a response assessment, and its display."""
+LIFE_COMPONENTS = {
+    "first-met": "First day met",
+    "last-met": "Last day met",
+    "episodes": "Episodes met",
+    "longest-time-met": "Longest time met",
+}
+"""What is said of eligibility over a life."""
+ABSENCES = {"none": "On no day judged", "unknown": "Not known: it may have been on a day left open"}
+"""Why there is no day on which a definition was met."""

@@ -33,6 +33,7 @@ ISSUES: Final[dict[str, tuple[str, str]]] = {
         "A reported count and one worked out stand on either side of a limit.",
     ),
     "doubtful-method": ("informational", "A method or specimen of lesser standing."),
+    "earlier-day-open": ("incomplete", "Before the first day met, a day is open that may be it."),
     "growth-factor-window": ("business-rule", "Too soon after a growth factor to show recovery."),
     "implausible-value": ("value", "Outside what is possible: a wrong unit is likelier."),
     "imprecise-date": ("incomplete", "A date too coarse to place the result."),

@@ -6,6 +6,7 @@ from app.domain.counts import Analyte
 from app.domain.limits import Below
 from app.domain.paper import Citation, Paper, depressed
 from app.domain.rules import at_least
+from app.domain.sustained import sustained
 
 _SOURCE = "Pediatr Blood Cancer 2004;43:545, definition of moderate aplastic anemia"
 
@@ -19,23 +20,29 @@ PAPER = Paper(
         "children. Pediatr Blood Cancer 2004;43:545-51.",
         url="https://doi.org/10.1002/pbc.20131",
     ),
-    eligibility=at_least(
-        2,
-        depressed(
-            Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
-            "absolute neutrophil count < 1.5 x 10^9/L",
-            _SOURCE,
+    eligibility=sustained(
+        at_least(
+            2,
+            depressed(
+                Below(Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Decimal("1.5")),
+                "absolute neutrophil count < 1.5 x 10^9/L",
+                _SOURCE,
+            ),
+            depressed(
+                Below(Analyte.RETICULOCYTES, Decimal("40")),
+                "absolute reticulocyte count < 40 x 10^9/L",
+                _SOURCE,
+            ),
+            depressed(
+                Below(Analyte.PLATELETS, Decimal("100")), "platelets < 100 x 10^9/L", _SOURCE
+            ),
         ),
-        depressed(
-            Below(Analyte.RETICULOCYTES, Decimal("40")),
-            "absolute reticulocyte count < 40 x 10^9/L",
-            _SOURCE,
-        ),
-        depressed(Below(Analyte.PLATELETS, Decimal("100")), "platelets < 100 x 10^9/L", _SOURCE),
+        days=6 * 7,
+        wording="for at least 6 weeks",
+        source=_SOURCE,
     ),
     also_requires=(
         "marrow cellularity below 50%",
-        "counts that stay so for at least 6 weeks (this assessment judges one moment)",
         "a patient in childhood",
     ),
 )

@@ -13,12 +13,14 @@ from functools import cache
 from importlib.resources import files
 from textwrap import indent, wrap
 
+from app.domain.assessment import sustained_rules
 from app.domain.confounding import CONFOUNDED_BY, CONFOUNDED_DAYS
 from app.domain.counts import Analyte, Product
 from app.domain.dependence import DEPENDENCE_DAYS, DEPENDENCE_UNITS
 from app.domain.limits import Above, AtLeast, AtMost, Below, Limit
 from app.domain.paper import Paper, interpretation
 from app.domain.rules import AtLeastOf, Criterion, Not, OfOneProduct, Rule, criteria_of
+from app.domain.sustained import Sustained, time_of
 from app.domain.transfusions import TransfusionDependent, TransfusionsNeeded
 from app.fhir import codes
 from app.fhir.codes import Dimension, LoincRow
@@ -107,6 +109,11 @@ parameter "Red cell policy" String default '{first}'
 _HISTORY = """// Whether the data hold every transfusion, so that none recorded is none given.
 parameter "Transfusion history complete" Boolean default false
 """
+_HELD = """// Whether what must be sustained was met at every assessment over the {time} before the
+// day judged: false where one of that time did not meet it; null where none lies so long before,
+// or one is not known. This library judges one day: what earlier ones told, the caller gives.
+parameter "Held before" Boolean default null
+"""
 _JUDGED = """
 context Patient
 
@@ -148,6 +155,8 @@ def _paper(paper: Paper) -> str:
         parts.append(_POLICY.format(policies=policies, first=paper.red_cell_policies[0]))
     if any(isinstance(leaf, OfOneProduct) for body in bodies for leaf in body.leaves()):
         parts.append(_HISTORY)
+    if rules := sustained_rules(paper):
+        parts.append(_HELD.format(time=time_of(rules[0].days)))
     parts.append(_JUDGED.format(analytes=indent(_analytes(paper), "  ")))
     parts += (_define(criterion) for criterion in criteria)
     rule = indent(_expression(paper.eligibility, named=True), "  ")
@@ -199,6 +208,8 @@ def _expression(rule: Rule, named: bool = False) -> str:
             return f"not ({_expression(rule.rule, named)})"
         case AtLeastOf():
             return _of_several(rule, named)
+        case Sustained():
+            return f'{_expression(rule.rule, named=True)}\nand "Held before"'
         case Limit():
             return _limit(rule)
         case TransfusionDependent() | TransfusionsNeeded():

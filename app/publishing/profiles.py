@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from app.fhir.canonicals import (
     ASSESSMENT_SYSTEM,
@@ -11,6 +11,7 @@ from app.fhir.canonicals import (
     DECIDED_BY,
     DEFINITION,
     NOT_EVALUABLE,
+    PERIOD,
 )
 from app.fhir.json import Json
 from app.publishing.terminology import defined
@@ -33,6 +34,22 @@ def profiles() -> Iterator[Json]:
         "A source Observation that decided the criterion, or that gave the count.",
         "Observation.component",
         "Reference",
+    )
+    yield _complex_extension(
+        PERIOD,
+        "Eligibility period",
+        "Assessments one after another that come to one verdict: the first and the last day "
+        "judged so, how many days were, and the criteria and results that decided the first. What "
+        "lies between two assessments is not known.",
+        "Observation",
+        (
+            ("verdict", "Coding"),
+            ("period", "Period"),
+            ("assessments", "integer"),
+            ("criterion", "Coding"),
+            ("source", "Reference"),
+        ),
+        repeated={"criterion", "source"},
     )
     yield _extension(
         DEFINITION,
@@ -125,8 +142,14 @@ def _value(place: str, type_: str) -> Json:
 
 
 def _complex_extension(
-    url: str, title: str, description: str, context: str, parts: Sequence[tuple[str, str]]
+    url: str,
+    title: str,
+    description: str,
+    context: str,
+    parts: Sequence[tuple[str, str]],
+    repeated: Collection[str] = (),
 ) -> Json:
+    """Of its parts those that are `repeated` may be there any number of times, or not at all."""
     structure = _extension(url, title, description, context, "string")
     root, _, own_url, _ = structure["differential"]["element"]
     elements: list[Json] = [root]
@@ -137,8 +160,8 @@ def _complex_extension(
                 "id": place,
                 "path": "Extension.extension",
                 "sliceName": name,
-                "min": 1,
-                "max": "1",
+                "min": 0 if name in repeated else 1,
+                "max": "*" if name in repeated else "1",
             },
             {"id": f"{place}.extension", "path": "Extension.extension.extension", "max": "0"},
             {"id": f"{place}.url", "path": "Extension.extension.url", "fixedUri": name},

@@ -15,7 +15,7 @@ from app.domain.rules import Truth, criteria_of
 from app.fhir import codes
 from app.fhir.canonicals import BASE
 from app.fhir.codes import LOINC
-from app.fhir.components import RESPONSE_COMPONENTS
+from app.fhir.components import ABSENCES, LIFE_COMPONENTS, RESPONSE_COMPONENTS
 from app.fhir.json import Json
 from app.fhir.maps import UNIT_PROPERTY, CodeMap, MapRow, SourceMap
 from app.fhir.outcome import ISSUES
@@ -82,6 +82,7 @@ def terminology() -> Iterator[Json]:
     yield _code_system("verdict", "Verdicts", _ELIGIBILITY_VERDICTS | _RESPONSE_VERDICTS)
     yield _code_system("criterion", "Criteria and further findings", _criteria())
     yield _code_system("truth", "Whether a criterion is met", _TRUTHS)
+    yield _code_system("absence", "Why no day is known to have met a definition", ABSENCES)
     yield _code_system("stratifier", "What responders are counted by", _stratifiers())
     meanings = {code: meaning for code, (_, meaning) in ISSUES.items()}
     yield _code_system("issue", "Why something was set aside, repaired or doubted", meanings)
@@ -98,7 +99,7 @@ def _criteria() -> dict[str, str]:
     eligibility = (c for paper in PUBLISHED for c in criteria_of(paper.eligibility))
     affected = (line.affected for paper in RESPONSES for line in paper.lineages)
     named = {c.code: c.title for rule in affected if rule for c in criteria_of(rule)}
-    return named | {c.code: c.title for c in eligibility} | RESPONSE_COMPONENTS
+    return named | {c.code: c.title for c in eligibility} | LIFE_COMPONENTS | RESPONSE_COMPONENTS
 
 
 def _stratifiers() -> dict[str, str]:

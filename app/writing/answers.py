@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
-from app.domain.assessment import Assessment, Judgement, Verdict
+from app.domain.assessment import Assessment, Judgement, Verdict, sustained_rules
 from app.domain.counts import Analyte, Patient, Product, Remark
 from app.domain.effort import spend, tell
 from app.domain.paper import analytes_of
@@ -27,7 +27,8 @@ from app.fhir.codes import LOINC
 from app.fhir.json import Json, coded, encode
 from app.fhir.outcome import operation_outcome
 from app.fhir.treatments import TRANSFUSIONS
-from app.writing.narrative import missing, narrative, rule_text
+from app.writing.life import life_components, life_extensions, life_text, with_life
+from app.writing.narrative import BETWEEN, missing, narrative, rule_text
 from app.writing.notes import judgement_remarks, policy_note, standing_notes
 from app.writing.observation import (
     assessment_observation,
@@ -61,6 +62,8 @@ class Answer(NamedTuple):
     requirements: list[Json]
     remarks: tuple[Remark, ...]
     enrolment: str
+    changes: tuple[Json, ...] = ()
+    """The Observations of further days, where a whole life was asked for."""
 
 
 class _Words(NamedTuple):
@@ -105,6 +108,8 @@ def _notes(judgement: Judgement, remarks: Iterable[Remark]) -> tuple[str, ...]:
     notes.append("Also required, and not told by counts: " + "; ".join(paper.also_requires) + ".")
     if judgement.policy:
         notes.append(policy_note(judgement.policy))
+    if sustained_rules(paper):
+        notes.append(BETWEEN)
     return (*notes, *(remark.text for remark in remarks))
 
 
@@ -121,17 +126,26 @@ def eligibility_answer(assessment: Assessment, remarks: Sequence[Remark]) -> Ans
     judgement = assessment.judgement
     words = _words(judgement)
     told = [(count.analyte, source) for count in assessment.counts for source in count.sources]
+    components = [
+        decided_by(component, [source for analyte, source in told if analyte in asked])
+        for asked, component in words.criteria
+    ]
+    div, notes = narrative(assessment, words.notes), words.notes
+    extensions: Iterable[Json] = ()
+    if life := assessment.life:
+        div, notes = with_life(div, life), (*notes, life_text(life))
+        components += life_components(life)
+        extensions = life_extensions(life)
     return Answer(
         assessment_observation(
             assessment,
             words.code,
             words.value,
-            narrative(assessment, words.notes),
-            words.notes,
-            [
-                decided_by(component, [source for analyte, source in told if analyte in asked])
-                for asked, component in words.criteria
-            ],
+            div,
+            notes,
+            components,
+            assessment.beside,
+            extensions,
         ),
         words.canonical,
         assessment.patient,
@@ -142,6 +156,9 @@ def eligibility_answer(assessment: Assessment, remarks: Sequence[Remark]) -> Ans
         words.requirements,
         (*remarks, *assessment.remarks, *words.remarks),
         words.enrolment,
+        tuple(eligibility_answer(one, ()).observation for one in life.changes or ())
+        if life
+        else (),
     )
 
 
@@ -168,6 +185,8 @@ def write_answers(
         if study:
             beside.append(_entry_of(_research_subject(answer, study), seed))
         entries += (observation, _entry_of(_guidance(answer, name, messages)), *beside)
+        spend(_STEPS_OF_AN_ANSWER * len(answer.changes))
+        entries += (_entry_of(change) for change in answer.changes)
     if orphan:
         entries.append(orphan)
     return {"resourceType": "Bundle", "type": "collection", "entry": entries}

@@ -11,9 +11,11 @@ from app.domain.assessment import Assessment, Finding, Judgement, Verdict
 from app.domain.counts import Analyte, Count, Interval, Kind
 from app.domain.paper import analytes_of
 from app.domain.rules import Criterion, Truth
+from app.domain.sustained import time_of
 
 AID = "Research criteria, applied to blood counts: a decision aid, not a diagnosis."
 UNVERIFIED = "Unverified: the wording of this definition was not seen in its source."
+BETWEEN = "What lies between two assessments is not known."
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _HOW = {
     Kind.MEASURED: "",
@@ -62,6 +64,8 @@ def missing(judgement: Judgement) -> str:
     needs = [analyte.title for analyte in judgement.needs]
     if judgement.needs_transfusion_history:
         needs.append("the transfusions of the last 8 weeks")
+    if judgement.needs_days_apart:
+        needs[-1] += f", on days at least {time_of(judgement.needs_days_apart)} apart"
     return f"To settle it: {', '.join(needs)}." if needs else ""
 
 

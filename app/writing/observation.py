@@ -38,15 +38,21 @@ def assessment_observation(
     div: str,
     notes: Iterable[str],
     components: Iterable[Json],
+    beside: tuple[Count, ...] = (),
+    extensions: Iterable[Json] = (),
 ) -> Json:
-    """The Observation every assessment is: its verdict, evidence, components, then its counts."""
-    spend(20 * len(assessment.counts))
+    """The Observation every assessment is: its verdict, evidence, components, then its counts.
+
+    `beside` are counts of other days that it rests on too.
+    """
+    evidence = (*assessment.counts, *beside)
+    spend(20 * len(evidence))
     paper = assessment.paper
     observation: Json = {"resourceType": "Observation"}
-    if labels := _labels_of(assessment.counts, assessment.supporting):
+    if labels := _labels_of(evidence, assessment.supporting):
         observation["meta"] = {"security": labels}
     observation["text"] = {"status": "generated", "div": div}
-    extensions = _supporting_of(assessment.counts, assessment.supporting)
+    extensions = [*_supporting_of(evidence, assessment.supporting), *extensions]
     if extensions:
         observation["extension"] = extensions
     observation["status"] = "final"
@@ -57,7 +63,7 @@ def assessment_observation(
     observation["valueCodeableConcept"] = verdict
     observation["note"] = [{"text": note} for note in notes]
     observation["method"] = _method(paper)
-    sources = _derived_from(assessment.counts)
+    sources = _derived_from(evidence)
     if sources:
         observation["derivedFrom"] = sources
     counts = [_count_component(count) for count in _shown_counts(assessment.counts)]
