@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from app.domain.assessment import Assessment
 from app.domain.counts import Patient
 from app.domain.rules import criteria_of
 from app.fhir import units
@@ -147,7 +148,7 @@ def charts(path: Path) -> list[Chart]:
         elif parameter["name"] == "transfusionHistory":
             parameters["Transfusion history complete"] = parameter["valueCode"] == "complete"
         else:
-            assert parameter["name"] in {"criteria", "study", "codeMap"}
+            assert parameter["name"] in {"criteria", "study", "sustained", "when"}
     of_patient: dict[str, list[Json]] = defaultdict(list)
     people: dict[str, Json] = {}
     urls = {id(entry["resource"]): entry.get("fullUrl", "") for entry in data["entry"]}
@@ -186,6 +187,7 @@ NOT_STATED = {
     "hospital-codes": "a map of a hospital's own codes",
     "transfusion-in-words": "a transfusion that has no code",
     "filgrastim-running": "a course that runs on",
+    "sustained-asked": "a time that is asked for",
     "leukocytes-of-today": "a newer bound against an older count",
     "two-time-zones": "the newest by the instant",
     "contradiction-under-transfusion": "contradictions before support",
@@ -232,7 +234,12 @@ def run(asked: list[Chart]) -> Results:
     elm = {library.name: json.loads(library.elm) for library in libraries()}
     main = [elm[library_name(paper.id)] for paper in PUBLISHED]
     given = [
-        {"id": chart.id, "bundle": chart.bundle, "parameters": chart.parameters} for chart in asked
+        {
+            "id": chart.id,
+            "bundle": chart.bundle,
+            "parameters": chart.parameters | held_before(chart),
+        }
+        for chart in asked
     ]
     said = engine("run", {"libraries": list(elm.values()), "main": main, "charts": given})
     lines = [json.loads(line) for line in said.splitlines()]
@@ -250,21 +257,39 @@ def name_of(patient: Patient) -> str:
 
 
 @cache
-def ours(story: str, policy: str = "both") -> Results:
-    """What we say, in the same words, of a story as it was sent."""
+def assessments(story: str, policy: str = "both") -> list[Assessment]:
+    """What we come to of a story as it was sent, by every paper, for the newest counts."""
     path = next(path for path in STORIES if path.parent.name == story)
     request = json.loads(path.read_bytes())
     if "parameter" in request:
-        request["parameter"] = [p for p in request["parameter"] if p["name"] != "criteria"]
+        left = {"criteria", "when"}
+        request["parameter"] = [p for p in request["parameter"] if p["name"] not in left]
     query = [("criteria", paper.id) for paper in PUBLISHED] + [("redCellPolicy", policy)]
-    _, _, assessments = assess(json.dumps(request).encode(), query)
+    _, _, found = assess(json.dumps(request).encode(), query)
+    return found
+
+
+def ours(story: str, policy: str = "both") -> Results:
+    """What we say of a story, in the same words."""
     return {
         (f"{story} {name_of(found.patient)}", library_name(found.paper.id)): {
             "Verdict": found.verdict.value,
             **{criterion_define(one.criterion): one.truth.value for one in found.findings},
         }
-        for found in assessments
+        for found in assessments(story, policy)
     }
+
+
+def held_before(chart: Chart) -> Json:
+    """What earlier days told: the libraries judge one day, and are given it."""
+    truths = [
+        truth
+        for found in assessments(chart.story)
+        if f"{chart.story} {name_of(found.patient)}" == chart.id
+        for truth in found.known.held_before.values()
+    ]
+    by_word = {word: value for value, word in TRUTHS.items()}
+    return {"Held before": by_word[truths[0].value]} if truths else {}
 
 
 def in_our_words(said: Json, ours: Json) -> Json:

@@ -34,14 +34,17 @@ def settled(found: Assessment, passed: Mapping[Analyte, int], window_days: int) 
 
     `passed` has for each count the last day (as an ordinal) of what was passed over of it, or of
     what it is worked out from. They could not where an exact newer count was judged, or where all
-    of them lie before the window. Else the newest did not stand, or told a bound only.
+    of them lie before the window. Else the newest did not stand, or told a bound only. What must be
+    sustained rests on all of them.
     """
-    asked = interpretation(found.paper, found.judgement.policy).analytes
+    asked = interpretation(found.paper, found.judgement.policy)
+    if asked.sustained:
+        return not passed
     newest = max([count.when.last.toordinal() for count in found.counts], default=0)
     return all(
         last < newest - window_days - APART_DAYS or _judged_after(found, analyte, last)
         for analyte, last in passed.items()
-        if analyte in asked
+        if analyte in asked.analytes
     )
 
 
