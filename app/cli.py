@@ -10,14 +10,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import shtab
 from rich.console import Console
 from rich.progress import track
 
 from app import __version__, operations
-from app.asking import RED_CELL_POLICIES, TRANSFUSION_HISTORIES
+from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE, PARAMETERS, parameters_of
 from app.domain.counts import Remark
 from app.domain.response import ResponseAssessment
 from app.fhir.json import encode
@@ -33,24 +33,13 @@ from app.files import (
     data_of,
     refuse_no_export,
 )
-from app.papers import PUBLISHED, RESPONSES
 from app.terminal import harmless, print_cohort, print_eligibility, print_responses
 
 ANSWERED, ENDED = 0, 130
 _CODES = "exit codes: 0 answered; 1 the data cannot be assessed; 2 bad usage, or no such file"
 _STOPPED = "; 3 stopped, and the same command goes on"
 # The operations name a parameter where the shell has an option.
-_OPTIONS = {
-    "criteria": "--criteria",
-    "asOf": "--as-of",
-    "subject": "--subject",
-    "window": "--window",
-    "redCellPolicy": "--red-cell-policy",
-    "transfusionHistory": "--transfusion-history",
-    "treatmentStart": "--treatment-start",
-    "independenceWindow": "--independence-window",
-    "codeMap": "--code-map",
-}
+_OPTIONS = {one.name: one.option for one in PARAMETERS if one.metavar}
 _PARAMETER = re.compile(r"Parameters\.parameter\.where\(name='(\w+)'\)")
 _NAMED = re.compile(rf"(?:the parameter )?'({'|'.join(_OPTIONS)})'")
 
@@ -104,16 +93,16 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     eligibility = add("eligibility", "assess the patients of the Bundle in a file")
-    eligibility.set_defaults(run=_assess, operation=operations.eligibility, show=_show_eligibility)
+    eligibility.set_defaults(run=_assess, show=print_eligibility)
     response = add(
         "response",
         "tell whether the treated patients in a file responded, with --out those of an export",
     )
-    response.set_defaults(run=_response, operation=operations.response, show=_show_responses)
+    response.set_defaults(run=_response, show=print_responses)
     cohort = add("cohort", "count who responded in a file, or in all files (*.json) of a directory")
     cohort.set_defaults(run=_cohort)
     screen = add("screen", "assess every patient of a FHIR Bulk Data export", f"{_CODES}{_STOPPED}")
-    screen.set_defaults(run=_screen)
+    screen.set_defaults(run=_bulk)
     response.epilog = f"{_CODES}{_STOPPED} (with --out)."
     for command, metavar, text in (
         (eligibility, "FILE", "a Bundle, or Parameters with one; '-' is standard input"),
@@ -125,14 +114,14 @@ def _parser() -> argparse.ArgumentParser:
         if command in {screen, response}:
             others = "exports of other servers" + ("" if command is screen else ", with --out")
             _complete(command.add_argument("more", metavar="EXPORT", nargs="*", help=others))
-        judges = command in {response, cohort}
-        _add_parameters(command, [p.id for p in (RESPONSES if judges else PUBLISHED)])
-        if judges:
-            _add_response_parameters(command)
+        of_response = command in {response, cohort}
+        operation = ASSESS_RESPONSE if of_response else ASSESS_ELIGIBILITY
+        command.set_defaults(operation=operation)
+        _add_parameters(command, operation, exports_only=command is screen)
         if command in {screen, response}:
             _add_bulk_options(command, required=command is screen)
         if command is not screen:
-            _add_file_options(command)
+            command.add_argument("--json", action="store_true", help="print the FHIR answer")
     _add_service_commands(add)
     return parser
 
@@ -142,74 +131,26 @@ def _complete(argument: argparse.Action) -> None:
     argument.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
-def _add_parameters(command: argparse.ArgumentParser, papers: Sequence[str]) -> None:
-    command.add_argument(
-        "--criteria",
-        action="append",
-        default=[],
-        metavar="ID",
-        help=f"definition, may be repeated: {', '.join(papers)} ({papers[0]})",
-    )
-    command.add_argument(
-        "--as-of",
-        dest="asOf",
-        metavar="DATE",
-        help="judge as known on that day, such as 2024-03-05 (that of the newest result)",
-    )
-    command.add_argument(
-        "--window",
-        metavar="DAYS",
-        help="days before the newest count within which counts are combined: 1 to 36500 (30)",
-    )
-    command.add_argument(
-        "--red-cell-policy",
-        dest="redCellPolicy",
-        choices=RED_CELL_POLICIES,
-        metavar="POLICY",
-        help=f"how red cells are judged: {', '.join(RED_CELL_POLICIES)} ({RED_CELL_POLICIES[0]})",
-    )
-    command.add_argument(
-        "--transfusion-history",
-        dest="transfusionHistory",
-        choices=TRANSFUSION_HISTORIES,
-        metavar="KNOWN",
-        help="complete: no transfusion recorded is none given; unknown (the default)",
-    )
-    _complete(
-        command.add_argument(
-            "--code-map",
-            dest="code_maps",
-            action="append",
-            default=[],
-            type=Path,
-            metavar="FILE",
-            help="the hospital's own codes to LOINC: a ConceptMap or a CSV; may be repeated",
+def _add_parameters(command: argparse.ArgumentParser, operation: str, exports_only: bool) -> None:
+    """An option for each parameter of an operation that has one."""
+    for one in parameters_of(operation):
+        if not one.metavar or (exports_only and not one.of_exports):
+            continue
+        text = one.told(operation) + (" May be repeated." if one.repeats else "")
+        more: dict[str, Any] = {"choices": one.choices} if one.choices else {}
+        if one.repeats:
+            more |= {"action": "append", "default": []}
+        if one.is_resource:
+            more |= {"type": Path}
+        argument = command.add_argument(
+            one.option,
+            dest=one.name,
+            metavar=one.metavar,
+            help=f"{text[0].lower()}{text[1:].rstrip('.')}",
+            **more,
         )
-    )
-
-
-def _add_response_parameters(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--treatment-start",
-        dest="treatmentStart",
-        metavar="DATE",
-        help="when treatment began, such as 2024-03-05 (the earliest daclizumab given)",
-    )
-    command.add_argument(
-        "--independence-window",
-        dest="independenceWindow",
-        metavar="DURATION",
-        help="transfusion-free time that makes independent, in d, wk, mo or a: '12 wk' (8 wk)",
-    )
-
-
-def _add_file_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--subject",
-        metavar="REFERENCE",
-        help="only this patient, such as Patient/123; also the patient of results that name none",
-    )
-    command.add_argument("--json", action="store_true", help="print the FHIR answer")
+        if one.is_resource:
+            _complete(argument)
 
 
 def _add_bulk_options(command: argparse.ArgumentParser, required: bool) -> None:
@@ -290,15 +231,19 @@ def _port(text: str) -> int:
 
 
 def _query(options: argparse.Namespace) -> list[tuple[str, str]]:
-    query = [("criteria", name) for name in options.criteria]
-    others = (name for name in _OPTIONS if name not in {"criteria", "codeMap"})
-    return query + [(n, given) for n in others if (given := getattr(options, n, None)) is not None]
+    """What the options ask, as a query holds it."""
+    query = []
+    for one in PARAMETERS:
+        given = getattr(options, one.name, None)
+        if one.metavar and not one.is_resource and given is not None:
+            query += [(one.name, text) for text in (given if one.repeats else [given])]
+    return query
 
 
 def _code_map(options: argparse.Namespace) -> CodeMap | None:
     """The hospital's own codes: from the files named, or else from those of the settings."""
-    if options.code_maps or "MAA_CODE_MAPS" not in os.environ:
-        return read_code_maps(options.code_maps)
+    if options.codeMap or "MAA_CODE_MAPS" not in os.environ:
+        return read_code_maps(options.codeMap)
     from app.settings import SettingsError, read_settings  # noqa: PLC0415 slow to import
 
     try:
@@ -311,42 +256,27 @@ def _assess(options: argparse.Namespace) -> int:
     query, code_map = _query(options), _code_map(options)
     body = data_of(options.file)
     try:
+        judged = operations.assessed(options.operation, body, query, code_map=code_map)
         if options.json:
-            sys.stdout.write(
-                encode(options.operation(body, query, code_map=code_map)).decode() + "\n"
-            )
+            sys.stdout.write(encode(operations.written(judged)).decode() + "\n")
         else:
-            options.show(body, query, code_map)
+            options.show(judged.reading, judged.assessments)
     except RequestError as error:
         return _print_faults(error)
     return ANSWERED
-
-
-def _show_eligibility(body: bytes, query: list[tuple[str, str]], code_map: CodeMap | None) -> None:
-    _, reading, assessments = operations.assess(body, query, code_map=code_map)
-    print_eligibility(reading, assessments)
-
-
-def _show_responses(body: bytes, query: list[tuple[str, str]], code_map: CodeMap | None) -> None:
-    _, reading, assessments = operations.assess_responses(body, query, code_map=code_map)
-    print_responses(reading, assessments)
 
 
 def _response(options: argparse.Namespace) -> int:
     if options.out:
         if options.subject or options.json:
             return _bad_usage("--subject and --json are for a file, not an export")
-        return _bulk(options, "response")
+        return _bulk(options)
     if options.more:
         return _bad_usage("several exports need --out")
     return _assess(options)
 
 
-def _screen(options: argparse.Namespace) -> int:
-    return _bulk(options, "eligibility")
-
-
-def _bulk(options: argparse.Namespace, operation: str) -> int:
+def _bulk(options: argparse.Namespace) -> int:
     # Workers load this module too.
     from app.settings import SettingsError  # noqa: PLC0415
 
@@ -357,11 +287,11 @@ def _bulk(options: argparse.Namespace, operation: str) -> int:
     query, code_map = tuple(_query(options)), _code_map(options)
     exports = [Path(name) for name in (options.file, *options.more)]
     for export in exports:
-        refuse_no_export(export, operation)
+        refuse_no_export(export, operations.OPERATIONS[options.operation].name)
     try:
         return assess_exports(
             exports,
-            operation,
+            options.operation,
             query,
             Path(options.out),
             options.workers,
@@ -403,9 +333,7 @@ def _cohort(options: argparse.Namespace) -> int:
     code = ANSWERED
     for file in _tracked(_cohort_files(options.file)):
         try:
-            _, reading, assessments = operations.assess_responses(
-                data_of(file), query, code_map=code_map
-            )
+            judged = operations.assessed(ASSESS_RESPONSE, data_of(file), query, code_map=code_map)
         except OursError as error:
             _say(ANSWERED, f"{error} Passed over.")
             continue
@@ -419,7 +347,8 @@ def _cohort(options: argparse.Namespace) -> int:
             if code == BAD_USAGE:
                 return code
             continue
-        found += assessments
+        found += judged.assessments
+        reading = judged.reading
         remarks += (*reading.remarks, *(r for c in reading.courses for r in c.remarks))
     if not found:
         return _say(UNUSABLE, "nobody to assess")

@@ -1,91 +1,204 @@
-"""The operations as functions: bytes and parameters in, FHIR out. Every front door calls these."""
+"""The two operations as values, and the one way to a verdict. Every front door calls these."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
 
-from app.asking import Request, read_request
+from app.asking import (
+    ASSESS_ELIGIBILITY,
+    ASSESS_RESPONSE,
+    EVALUATE_MEASURE,
+    WINDOW_DAYS,
+    Data,
+    Question,
+    read_request,
+)
 from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.cohort import Cohort
-from app.domain.counts import Remark, When
-from app.domain.paper import Paper, ResponsePaper
+from app.domain.counts import Course, Patient, Remark, When
+from app.domain.paper import Paper, ResponsePaper, interpretation
 from app.domain.response import ResponseAssessment, assess_response
 from app.domain.tally import count
-from app.fhir.canonicals import BASE
+from app.fhir.components import RESPONSE_TABLE
 from app.fhir.json import Json
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
-from app.papers import PUBLISHED, RESPONSES
 from app.reading.courses import Reading, read_courses
 from app.writing.answers import Answer, eligibility_answer, write_answers
 from app.writing.measure import measure_report
 from app.writing.observation import canonical
 from app.writing.response import response_answer
 
-Assessed = TypeVar("Assessed", Assessment, ResponseAssessment)
-Published = TypeVar("Published", Paper, ResponsePaper)
+AnyAssessment = Assessment | ResponseAssessment
 
 
-def eligibility(
-    body: bytes,
-    query: Iterable[tuple[str, str]] = (),
-    default_window_days: int = 30,
-    code_map: CodeMap | None = None,
-) -> Json:
-    """`$assess-eligibility`: a Bundle or Parameters in, a Bundle of assessments out.
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What is judged of a patient, how, and how it is written."""
 
-    Raises RequestError with the HTTP status and its faults.
-    """
-    assessed = assess(body, query, default_window_days, code_map=code_map)
-    return _written(assessed, eligibility_answer)
-
-
-def response(
-    body: bytes,
-    query: Iterable[tuple[str, str]] = (),
-    default_window_days: int = 30,
-    code_map: CodeMap | None = None,
-) -> Json:
-    """`$assess-response`: a Bundle or Parameters in, a Bundle of response assessments out.
-
-    Raises RequestError with the HTTP status and its faults.
-    """
-    assessed = assess_responses(body, query, default_window_days, code_map=code_map)
-    return _written(assessed, response_answer)
+    name: str
+    """As metrics and the command line name it."""
+    judge: Callable[[Question, Any, Course], Any]
+    """By one definition, of one course."""
+    answer: Callable[[Any, Sequence[Remark]], Answer]
+    whole_course: bool
+    """Whether the counts of a whole course are judged, and by their laboratory's own range."""
+    criteria: Callable[[Question], Iterable[str]]
+    """The codes of what an answer says beside the verdict and the counts."""
+    truths: Callable[[Any], Mapping[str, str]] | None = None
+    """The answer to each criterion; None where it is read off what is written."""
+    in_cohort: Callable[[Any], bool] | None = None
+    """Whether an assessment counts in a cohort's report; None where there is no such report."""
 
 
-def _written(
-    assessed: tuple[Request, Reading, list[Assessed]],
-    answer: Callable[[Assessed, Sequence[Remark]], Answer],
-) -> Json:
-    request, reading, assessments = assessed
-    remarks = {course.patient: course.remarks for course in reading.courses}
-    # One by one: of a large cohort's answers each is encoded while it is at hand.
-    answers = (answer(found, remarks[found.patient]) for found in assessments)
-    return write_answers(answers, reading.remarks, request.study)
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a question comes to: what was read, and the assessments of it."""
+
+    question: Question
+    reading: Reading
+    assessments: Sequence[Any]
+    """For each patient one by each definition: `Assessment`, or of response the other kind."""
+
+    @property
+    def operation(self) -> Operation:
+        return OPERATIONS[self.question.operation]
+
+    def remarks(self, patient: Patient) -> Sequence[Remark]:
+        """What was remarked in reading a patient's data."""
+        return next((c.remarks for c in self.reading.courses if c.patient == patient), ())
 
 
-def evaluate_measure(
-    body: bytes,
-    query: Iterable[tuple[str, str]] = (),
-    default_window_days: int = 30,
-    code_map: CodeMap | None = None,
-) -> Json:
-    """`$evaluate-measure`: a cohort's data in `additionalData` in, its MeasureReport out.
-
-    Raises RequestError with the HTTP status and its faults.
-    """
-    request, reading, assessments = assess_responses(
-        body, query, default_window_days, measure=True, code_map=code_map
+def _eligibility(question: Question, paper: Paper, course: Course) -> Assessment:
+    return assess_eligibility(
+        paper, course, question.as_of, question.window_days, question.red_cell_policy
     )
-    report_type = request.report_type or ("subject" if request.subject else "population")
-    if report_type == "subject" and len(assessments) != 1:
+
+
+def _response(question: Question, paper: ResponsePaper, course: Course) -> ResponseAssessment:
+    return assess_response(
+        paper,
+        course,
+        question.treatment_start,
+        question.as_of,
+        question.window_days,
+        question.red_cell_policy,
+        question.independence_days,
+    )
+
+
+def _criteria_asked(question: Question) -> Iterable[str]:
+    return dict.fromkeys(
+        criterion.code
+        for paper in question.papers
+        for criterion in interpretation(paper, question.red_cell_policy).criteria
+    )
+
+
+ELIGIBILITY = Operation(
+    name="eligibility",
+    judge=_eligibility,
+    answer=eligibility_answer,
+    whole_course=False,
+    criteria=_criteria_asked,
+    truths=lambda found: {one.criterion.code: one.truth.value for one in found.findings},
+)
+RESPONSE = Operation(
+    name="response",
+    judge=_response,
+    answer=response_answer,
+    whole_course=True,
+    criteria=lambda _question: RESPONSE_TABLE,
+    in_cohort=lambda found: found.start is not None,
+)
+OPERATIONS = MappingProxyType(
+    {ASSESS_ELIGIBILITY: ELIGIBILITY, ASSESS_RESPONSE: RESPONSE, EVALUATE_MEASURE: RESPONSE}
+)
+"""By the codes of their OperationDefinitions; a measure is a cohort's responses."""
+
+
+def judged(
+    question: Question, data: Data, normal_ranges: bool = False, of_one_patient: bool = False
+) -> Judged:
+    """The question, asked of the data; RequestError 422 where there is nothing to assess.
+
+    With `normal_ranges` the counts carry their laboratory's own range, whatever is asked. Data
+    `of_one_patient` may hold nothing of another than the subject: OthersDataError.
+    """
+    operation = OPERATIONS[question.operation]
+    reading = read_courses(
+        data.entries,
+        data.place,
+        question.subject,
+        question.transfusion_history == "complete",
+        normal_ranges or operation.whole_course,
+        question.code_map,
+        of_one_patient,
+    )
+    found = [
+        operation.judge(question, paper, course)
+        for course in reading.courses
+        for paper in question.papers
+    ]
+    count(operation.name, reading.remarks, reading.courses, found)
+    return Judged(question, reading, found)
+
+
+def assessed(
+    operation: str,
+    body: bytes,
+    query: Iterable[tuple[str, str]] = (),
+    window_days: int = WINDOW_DAYS,
+    code_map: CodeMap | None = None,
+    normal_ranges: bool = False,
+) -> Judged:
+    """A whole request, judged; RequestError with the HTTP status and its faults."""
+    question, data = read_request(body, query, operation, window_days, code_map)
+    return judged(question, data, normal_ranges)
+
+
+def written(found: Judged) -> Json:
+    """What was judged, as FHIR: a Bundle of assessments, or a cohort's MeasureReport."""
+    if found.question.operation == EVALUATE_MEASURE:
+        return _report(found)
+    answer = found.operation.answer
+    remarks = {course.patient: course.remarks for course in found.reading.courses}
+    # One by one: of a large cohort's answers each is encoded while it is at hand.
+    answers = (answer(one, remarks[one.patient]) for one in found.assessments)
+    return write_answers(answers, found.reading.remarks, found.question.study)
+
+
+def answered(
+    operation: str,
+    body: bytes,
+    query: Iterable[tuple[str, str]] = (),
+    window_days: int = WINDOW_DAYS,
+    code_map: CodeMap | None = None,
+) -> Json:
+    """A whole request, answered; errors as of `assessed`."""
+    return written(assessed(operation, body, query, window_days, code_map))
+
+
+eligibility = partial(answered, ASSESS_ELIGIBILITY)
+response = partial(answered, ASSESS_RESPONSE)
+evaluate_measure = partial(answered, EVALUATE_MEASURE)
+
+
+def _report(found: Judged) -> Json:
+    question, reading = found.question, found.reading
+    if question.report_type == "subject" and len(found.assessments) != 1:
         text = "One patient and one definition are reported: name the patient with 'subject'."
         raise RequestError(422, Fault("required", text))
     remarks = [remark for course in reading.courses for remark in course.remarks]
     return cohort_report(
-        assessments, [*reading.remarks, *remarks], report_type, request.period_start
+        found.assessments,
+        [*reading.remarks, *remarks],
+        question.report_type,
+        question.period_start,
     )
 
 
@@ -101,110 +214,3 @@ def cohort_report(
     return measure_report(
         Cohort(tuple(assessments)), canonical(assessments[0].paper), report_type, remarks, since
     )
-
-
-def assess_responses(
-    body: bytes,
-    query: Iterable[tuple[str, str]] = (),
-    default_window_days: int = 30,
-    measure: bool = False,
-    code_map: CodeMap | None = None,
-) -> tuple[Request, Reading, list[ResponseAssessment]]:
-    """The response assessments as values: for each patient one by each definition."""
-    request = read_request(body, query, measure, code_map)
-    return request, *judge_responses(request, default_window_days)
-
-
-def judge_responses(
-    request: Request, default_window_days: int = 30
-) -> tuple[Reading, list[ResponseAssessment]]:
-    """What a request that has been read comes to; RequestError where nothing is to be assessed."""
-    papers, reading, window = _asked(request, RESPONSES, default_window_days, normal_ranges=True)
-    found = [
-        assess_response(
-            paper,
-            course,
-            request.treatment_start,
-            request.as_of,
-            window,
-            request.red_cell_policy,
-            request.independence_days,
-        )
-        for course in reading.courses
-        for paper in papers
-    ]
-    count("response", reading.remarks, reading.courses, found)
-    return reading, found
-
-
-def assess(
-    body: bytes,
-    query: Iterable[tuple[str, str]] = (),
-    default_window_days: int = 30,
-    normal_ranges: bool = False,
-    code_map: CodeMap | None = None,
-) -> tuple[Request, Reading, list[Assessment]]:
-    """The eligibility assessments as values: for each patient one by each definition.
-
-    With `normal_ranges` the counts carry their laboratory's own range.
-    """
-    request = read_request(body, query, code_map=code_map)
-    return request, *judge_eligibility(request, default_window_days, normal_ranges)
-
-
-def judge_eligibility(
-    request: Request, default_window_days: int = 30, normal_ranges: bool = False
-) -> tuple[Reading, list[Assessment]]:
-    """What a request that has been read comes to; RequestError where nothing is to be assessed."""
-    if request.independence_days:
-        name = "independenceWindow"
-        place = f"Parameters.parameter.where(name='{name}')"
-        text = f"'{name}' is asked of a response, not of eligibility."
-        raise RequestError(400, Fault("not-supported", text, place))
-    papers, reading, window = _asked(request, PUBLISHED, default_window_days, normal_ranges)
-    found = [
-        assess_eligibility(paper, course, request.as_of, window, request.red_cell_policy)
-        for course in reading.courses
-        for paper in papers
-    ]
-    count("eligibility", reading.remarks, reading.courses, found)
-    return reading, found
-
-
-def _asked(
-    request: Request,
-    published: Sequence[Published],
-    default_window_days: int,
-    normal_ranges: bool,
-) -> tuple[list[Published], Reading, int]:
-    """The definitions and the window asked for, and the patients' courses."""
-    papers = papers_named(request.criteria, published)
-    reading = read_courses(
-        request.entries,
-        request.place,
-        request.subject,
-        request.transfusion_history_complete,
-        normal_ranges,
-        request.code_map,
-    )
-    return papers, reading, request.window_days or default_window_days
-
-
-def papers_named(names: Iterable[str], published: Sequence[Published]) -> list[Published]:
-    """The definitions asked for by id or canonical; 422 for one that is not published here."""
-    known = {paper.id: paper for paper in published}
-    papers: dict[str, Published] = {}
-    for name in names:
-        url, _, version = name.partition("|")
-        paper = known.get(url.removeprefix(f"{BASE}/PlanDefinition/"))
-        if paper is None or version not in {"", paper.version}:
-            raise RequestError(
-                422,
-                Fault(
-                    "not-found",
-                    f"No definition '{name[:100]}' for this operation. Known: {', '.join(known)}.",
-                    "Parameters.parameter.where(name='criteria')",
-                ),
-            )
-        papers[paper.id] = paper
-    return list(papers.values()) or [published[0]]

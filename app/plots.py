@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib import resources
 from importlib.util import find_spec
+from types import MappingProxyType
 
-from app.asking import Request, read_request
+from app.asking import (
+    ASSESS_ELIGIBILITY,
+    ASSESS_RESPONSE,
+    EVALUATE_MEASURE,
+    PLOT,
+    WINDOW_DAYS,
+    read_request,
+)
 from app.domain.effort import tell
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
-from app.operations import judge_eligibility, judge_responses
+from app.operations import Judged, judged
 from app.writing.picture import draw
-from app.writing.plotted import eligibility_plot, response_plot
-from app.writing.sheet import DEFAULT_WIDTH, WIDTHS
+from app.writing.plotted import Plot, eligibility_plot, response_plot
 from app.writing.swimmers import MOST_PATIENTS, draw_cohort
 
-PLOTTED = ("eligibility", "response", "measure")
-"""What can be drawn: of one patient the first two, of a cohort the third."""
 _FONTS = "fontpkg_open_sans"
 # A screen of many pixels shows what a printer would.
 _ZOOM = 2
@@ -26,7 +32,7 @@ _ZOOM = 2
 def plot(
     body: bytes,
     query: Iterable[tuple[str, str]] = (),
-    default_window_days: int = 30,
+    window_days: int = WINDOW_DAYS,
     code_map: CodeMap | None = None,
 ) -> str:
     """`$plot`: a Bundle or Parameters in, one patient's counts against one definition as SVG out.
@@ -35,35 +41,25 @@ def plot(
     eligibility. A `measure` is the course of every patient after treatment. Raises RequestError
     with the HTTP status and its faults.
     """
-    query = list(query)
-    own = {name: text for name, text in query if name in {"operation", "width"}}
-    rest = [(name, text) for name, text in query if name not in own]
-    width = _width(own.get("width"))
-    operation = own.get("operation")
-    if operation not in {None, *PLOTTED}:
-        place = "Parameters.parameter.where(name='operation')"
-        text = f"'operation' is one of {', '.join(PLOTTED)}."
-        raise RequestError(400, Fault("value", text, place))
-    request = read_request(body, rest, code_map=code_map)
-    if operation == "measure":
-        return _cohort(request, default_window_days, width)
-    started = request.treatment_start is not None
-    if operation == "response" or (operation is None and started):
-        reading, responses = judge_responses(request, default_window_days)
-        _one_picture(len(responses))
-        course = reading.courses[0]
-        remarks = [*reading.remarks, *course.remarks]
-        return draw(response_plot(responses[0], course, remarks, request.as_of), width)
-    reading, assessments = judge_eligibility(request, default_window_days, normal_ranges=True)
-    _one_picture(len(assessments))
-    course = reading.courses[0]
-    remarks = [*reading.remarks, *course.remarks]
-    return draw(eligibility_plot(assessments[0], course, remarks, request.as_of), width)
+    question, data = read_request(body, query, PLOT, window_days, code_map)
+    return _DRAWN[question.operation](judged(question, data, normal_ranges=True))
 
 
-def _cohort(request: Request, default_window_days: int, width: int) -> str:
-    reading, responses = judge_responses(request, default_window_days)
-    if len({found.paper for found in responses}) > 1:
+def _one(plotted: Callable[..., Plot], found: Judged) -> str:
+    if len(found.assessments) != 1:
+        text = (
+            "One patient by one definition is drawn: name the patient with 'subject', and one "
+            "definition with 'criteria'."
+        )
+        raise RequestError(422, Fault("required", text))
+    question, course = found.question, found.reading.courses[0]
+    remarks = [*found.reading.remarks, *course.remarks]
+    return draw(plotted(found.assessments[0], course, remarks, question.as_of), question.width)
+
+
+def _cohort(found: Judged) -> str:
+    responses = found.assessments
+    if len({one.paper for one in responses}) > 1:
         text = "A cohort is drawn by one definition: 'criteria'."
         raise RequestError(422, Fault("required", text))
     if len(responses) > MOST_PATIENTS:
@@ -72,29 +68,18 @@ def _cohort(request: Request, default_window_days: int, width: int) -> str:
             "$evaluate-measure for the numbers."
         )
         raise RequestError(422, Fault("too-costly", text))
-    courses = {course.patient: course for course in reading.courses}
-    swimmers = [(found, courses[found.patient]) for found in responses]
-    return draw_cohort(swimmers, request.as_of, width)
+    courses = {course.patient: course for course in found.reading.courses}
+    swimmers = [(one, courses[one.patient]) for one in responses]
+    return draw_cohort(swimmers, found.question.as_of, found.question.width)
 
 
-def _width(text: str | None) -> int:
-    least, most = WIDTHS
-    if text is None:
-        return DEFAULT_WIDTH
-    if text.isascii() and text.isdigit() and len(text) < 6 and least <= int(text) <= most:
-        return int(text)
-    place = "Parameters.parameter.where(name='width')"
-    told = f"'width' is a number of pixels from {least} to {most}."
-    raise RequestError(400, Fault("value", told, place))
-
-
-def _one_picture(assessments: int) -> None:
-    if assessments != 1:
-        text = (
-            "One patient by one definition is drawn: name the patient with 'subject', and one "
-            "definition with 'criteria'."
-        )
-        raise RequestError(422, Fault("required", text))
+_DRAWN: Mapping[str, Callable[[Judged], str]] = MappingProxyType(
+    {
+        ASSESS_ELIGIBILITY: partial(_one, eligibility_plot),
+        ASSESS_RESPONSE: partial(_one, response_plot),
+        EVALUATE_MEASURE: _cohort,
+    }
+)
 
 
 def can_write_png() -> bool:

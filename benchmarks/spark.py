@@ -79,10 +79,11 @@ def _export(observations: int) -> Path:
 
 
 def _ours(spark: Any, source: Path, out: Path) -> None:
-    from app.bulk.judging import Question  # noqa: PLC0415 may be absent
+    from app.asking import ASSESS_ELIGIBILITY  # noqa: PLC0415
+    from app.bulk.judging import Order  # noqa: PLC0415 may be absent
     from app.bulk.spark import assess  # noqa: PLC0415 needs pyspark
 
-    assess(spark, [source], Question("eligibility", (), 30), out)
+    assess(spark, [source], Order(ASSESS_ELIGIBILITY, (), 30), out)
 
 
 def _spark_sql(spark: Any, source: Path, out: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from app import operations
+from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE
 from app.writing.picture import draw
 from app.writing.plotted import eligibility_plot, response_plot
 from app.writing.sheet import DEFAULT_WIDTH
@@ -25,7 +26,8 @@ Element = ElementTree.Element
 def of_story(story: str, width: int = DEFAULT_WIDTH) -> list[str]:
     """A story's pictures: for each patient one by each definition."""
     body = (FIXTURES / story / "request.json").read_bytes()
-    request, reading, found = operations.assess(body, normal_ranges=True)
+    judged = operations.assessed(ASSESS_ELIGIBILITY, body, normal_ranges=True)
+    reading = judged.reading
     courses = {course.patient: course for course in reading.courses}
     return [
         draw(
@@ -33,17 +35,18 @@ def of_story(story: str, width: int = DEFAULT_WIDTH) -> list[str]:
                 one,
                 courses[one.patient],
                 [*reading.remarks, *courses[one.patient].remarks],
-                request.as_of,
+                judged.question.as_of,
             ),
             width,
         )
-        for one in found
+        for one in judged.assessments
     ]
 
 
 def of_cohort(width: int = DEFAULT_WIDTH, criteria: str = "nih-daclizumab-2003") -> list[str]:
     """The pictures of the patients of the trial's fixture, treated."""
-    request, reading, found = operations.assess_responses(COHORT, [("criteria", criteria)])
+    judged = operations.assessed(ASSESS_RESPONSE, COHORT, [("criteria", criteria)])
+    reading = judged.reading
     courses = {course.patient: course for course in reading.courses}
     return [
         draw(
@@ -51,11 +54,11 @@ def of_cohort(width: int = DEFAULT_WIDTH, criteria: str = "nih-daclizumab-2003")
                 one,
                 courses[one.patient],
                 [*reading.remarks, *courses[one.patient].remarks],
-                request.as_of,
+                judged.question.as_of,
             ),
             width,
         )
-        for one in found
+        for one in judged.assessments
     ]
 
 

@@ -30,10 +30,14 @@ from fhir.resources.R4B.observation import Observation
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from pyarrow import parquet
 
+from app import operations
+from app.asking import ASSESS_RESPONSE
 from app.bulk import exports, files, judging, machine, patients, results, table
 from app.bulk import parts as parts_of
 from app.cli import main
 from app.main import create_app
+from app.operations import RESPONSE
+from app.papers import RESPONSES
 from app.publishing.definitions import definitions
 from app.settings import Settings
 from benchmarks.exports import export
@@ -307,16 +311,15 @@ def test_the_table_has_every_answer_and_count_of_the_assessments(results_of_mess
 
 
 def test_every_column_of_a_response_is_in_the_table() -> None:
-    columns = judging.Question("response", (), 30).columns()
+    columns = judging.Order(ASSESS_RESPONSE, (), 30).columns()
     assert len(set(columns)) == len(columns)
     path = ROOT / "fixtures" / "daclizumab-2003" / "bundle.json"
-    for paper in judging.RESPONSES:
-        _, _, found = judging.operations.assess_responses(
-            path.read_bytes(), [("criteria", paper.id)]
-        )
-        for one in found:
-            written = judging.response_answer(one, ())
-            told = {n for n in table.cells_of(one, written) if not n.startswith("body")}
+    for paper in RESPONSES:
+        asked = [("criteria", paper.id)]
+        judged = operations.assessed(ASSESS_RESPONSE, path.read_bytes(), asked)
+        for one in judged.assessments:
+            cells = table.cells_of(RESPONSE, one, RESPONSE.answer(one, ()))
+            told = {n for n in cells if not n.startswith("body")}
             assert told <= set(columns)
 
 
@@ -498,14 +501,14 @@ def test_a_patient_without_a_result_is_answered(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_ours_costs_one_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = judging.operations.judge_eligibility
+    judge = operations.judged
 
-    def faulty(request: Any, window: int) -> Any:
-        if any(b"Patient/q" in bytes(entry.resource) for entry in request.entries):
+    def faulty(question: Any, data: Any) -> Any:
+        if any(b"Patient/q" in bytes(entry.resource) for entry in data.entries):
             raise ZeroDivisionError
-        return judge(request, window)
+        return judge(question, data)
 
-    monkeypatch.setattr(judging.operations, "judge_eligibility", faulty)
+    monkeypatch.setattr(operations, "judged", faulty)
     out = screened(written(tmp_path / "in", counts("p") + counts("q")), tmp_path / "out")
     assert verdicts(out) == {"Patient/p": "eligible"}
     assert len([text for text in errors(out) if "fault of this program" in text]) == 4

@@ -19,11 +19,12 @@ from typing import Any
 
 import pytest
 
+from app.asking import ASSESS_ELIGIBILITY
 from app.domain.assessment import Assessment
 from app.domain.counts import Patient
 from app.domain.rules import criteria_of
 from app.fhir import units
-from app.operations import assess
+from app.operations import assessed
 from app.papers import PUBLISHED
 from app.publishing.cql import (
     COUNTS,
@@ -265,8 +266,8 @@ def assessments(story: str, policy: str = "both") -> list[Assessment]:
         left = {"criteria", "when"}
         request["parameter"] = [p for p in request["parameter"] if p["name"] not in left]
     query = [("criteria", paper.id) for paper in PUBLISHED] + [("redCellPolicy", policy)]
-    _, _, found = assess(json.dumps(request).encode(), query)
-    return found
+    body = json.dumps(request).encode()
+    return list(assessed(ASSESS_ELIGIBILITY, body, query).assessments)
 
 
 def ours(story: str, policy: str = "both") -> Results:

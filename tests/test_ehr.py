@@ -30,6 +30,7 @@ from pydantic import ValidationError
 from app.ehr.authorization import Bearer
 from app.ehr.searches import SEARCHES
 from app.ehr.server import FhirServer, Limits, connections
+from app.fhir.bodies import Entries
 from app.fhir.outcome import RequestError
 from app.main import create_app
 from app.settings import Settings
@@ -580,30 +581,25 @@ def test_a_weak_or_unfit_key_is_refused_at_the_start(key: Any, tmp_path: Path) -
         create_app(settings)
 
 
-def fetched(stub: Stub, query: str, **more: Any) -> dict[str, Any]:
-    """What a server of its own brings for one query, as for one call of CDS Hooks."""
+def fetched(stub: Stub, query: str, **more: Any) -> list[dict[str, Any]]:
+    """The resources that a server of its own brings for one query, as for one call of CDS Hooks."""
 
-    async def fetch() -> bytes:
+    async def fetch() -> Entries:
         server = FhirServer(stub.base, **more)
         try:
             return await server.fetch(query)
         finally:
             await server.aclose()
 
-    bundle: dict[str, Any] = json.loads(asyncio.run(fetch()))
-    return bundle
+    return [json.loads(bytes(entry.resource)) for entry in asyncio.run(fetch())]
 
 
-def test_a_read_and_a_search_come_as_one_searchset() -> None:
+def test_a_read_and_a_search_bring_resources() -> None:
     with serving(ordinary) as stub:
         read = fetched(stub, "Patient/1", authorization=Bearer("theirs"))
         found = fetched(stub, "Observation?patient=1&code=http://loinc.org|751-8")
-    assert read == {
-        "resourceType": "Bundle",
-        "type": "searchset",
-        "entry": [{"resource": json.loads(PATIENT)}],
-    }
-    assert [entry["resource"]["id"] for entry in found["entry"]] == ["anc"]
+    assert read == [json.loads(PATIENT)]
+    assert [resource["id"] for resource in found] == ["anc"]
     assert stub.asked[0].headers["authorization"] == "Bearer theirs"
     assert "authorization" not in stub.asked[1].headers
 
@@ -768,7 +764,7 @@ def test_a_connection_that_breaks_off_is_tried_again() -> None:
         return ordinary(asked)
 
     with serving(reply) as stub:
-        assert fetched(stub, "Patient/1")["entry"]
+        assert fetched(stub, "Patient/1")
     assert len(stub.asked) == 2
 
 
@@ -778,7 +774,7 @@ def test_a_zipped_answer_is_read_and_a_bomb_is_never_unpacked() -> None:
         return status, {**headers, "content-encoding": "gzip"}, gzip.compress(content)
 
     with serving(zipped) as stub:
-        assert fetched(stub, "Patient/1")["entry"][0]["resource"] == json.loads(PATIENT)
+        assert fetched(stub, "Patient/1") == [json.loads(PATIENT)]
     assert stub.asked[0].headers["accept-encoding"] == "gzip"
     with serving(lambda _: (200, {"content-encoding": "gzip"}, BOMB)) as stub:
         tracemalloc.start()

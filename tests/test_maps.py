@@ -19,8 +19,8 @@ import pytest
 from conformance import faults
 from fhir.resources.R4B.conceptmap import ConceptMap
 
-from app.asking import read_request
-from app.bulk.judging import Question
+from app.asking import ASSESS_ELIGIBILITY, read_request
+from app.bulk.judging import Order
 from app.cli import main
 from app.ehr.searches import tokens_of
 from app.fhir.json import encode
@@ -602,7 +602,7 @@ def test_a_shipped_map_reads_what_a_laboratory_there_sends(
     code_map = read_code_maps([EXAMPLES / name])
     assert code_map is not None
     valued = result((system, code), value=value, unit={"unit": unit} if unit else None)
-    entries = read_request(encode(bundle(valued))).entries
+    entries = read_request(encode(bundle(valued)))[1].entries
     (course,) = read_courses(entries, "Bundle", code_map=code_map).courses
     (count,) = course.counts
     assert (count.analyte.short, count.value.exact) == (analyte, Decimal(amount))
@@ -849,10 +849,10 @@ def test_an_export_is_screened_by_the_map_and_an_older_count_is_passed_over(
 
 def test_a_run_that_is_resumed_with_another_map_starts_anew(tmp_path: Path) -> None:
     """The map is part of the question, and the question of the plan that is resumed."""
-    one = Question("eligibility", (), 30, csv_map(tmp_path, f"{LAB},A,777-3,"))
-    two = Question("eligibility", (), 30, csv_map(tmp_path, f"{LAB},A,751-8,"))
+    one = Order(ASSESS_ELIGIBILITY, (), 30, csv_map(tmp_path, f"{LAB},A,777-3,"))
+    two = Order(ASSESS_ELIGIBILITY, (), 30, csv_map(tmp_path, f"{LAB},A,751-8,"))
     assert one != two
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(one), type=Question) == one
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(one), type=Order) == one
     assert one.code_map is not None
     assert one.code_map.mapped(LAB, "A")
     assert pickle.loads(pickle.dumps(one)) == one

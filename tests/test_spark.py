@@ -18,10 +18,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from app import cli
+from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE
 from app.bulk import files, results
 from app.bulk import spark as bulk
-from app.bulk.judging import Question
-from app.fhir.map_files import read_code_maps
+from app.bulk.judging import Order
+from app.fhir.maps import read_code_maps
 from app.fhir.outcome import RequestError
 from benchmarks.exports import export
 from tests.conftest import free_port
@@ -78,9 +79,9 @@ def on_one_machine(source: Path, out: Path, *options: str, operation: str = "scr
     return out
 
 
-def on_spark(spark: Any, source: Path, out: Path, operation: str = "eligibility") -> Path:
+def on_spark(spark: Any, source: Path, out: Path, operation: str = ASSESS_ELIGIBILITY) -> Path:
     """The results of the same in Spark."""
-    bulk.assess(spark, [source], Question(operation, (), 30), out, single_files=True)
+    bulk.assess(spark, [source], Order(operation, (), 30), out, single_files=True)
     return out
 
 
@@ -93,7 +94,7 @@ def test_screening_comes_to_the_same_files(spark: Any, messy: Path, tmp_path: Pa
 def test_responses_come_to_the_same_files(spark: Any, messy: Path, tmp_path: Path) -> None:
     expected = on_one_machine(messy, tmp_path / "one", operation="response")
     assert (expected / "measure-report.json").exists()
-    same_results(expected, on_spark(spark, messy, tmp_path / "spark", "response"))
+    same_results(expected, on_spark(spark, messy, tmp_path / "spark", ASSESS_RESPONSE))
 
 
 def test_broken_lines_and_files_stop_nothing(spark: Any, tmp_path: Path) -> None:
@@ -125,8 +126,8 @@ def test_executors_write_parts_that_together_are_the_files(
     spark: Any, messy: Path, tmp_path: Path
 ) -> None:
     expected, out = on_one_machine(messy, tmp_path / "one"), tmp_path / "spark"
-    for operation in ("response", "eligibility"):  # the second in place of the first
-        bulk.assess(spark, [messy], Question(operation, (), 30), out)
+    for operation in (ASSESS_RESPONSE, ASSESS_ELIGIBILITY):  # the second in place of the first
+        bulk.assess(spark, [messy], Order(operation, (), 30), out)
     assert {path.name for path in out.iterdir()} == {
         *results.PARTED,
         "errors.ndjson",
@@ -180,7 +181,7 @@ def test_a_second_run_into_the_same_directory_is_refused(spark: Any, tmp_path: P
 
 
 def test_a_fault_of_the_caller_is_said_before_anything_is_read(spark: Any, tmp_path: Path) -> None:
-    question = Question("eligibility", (("criteria", "unknown"),), 30)
+    question = Order(ASSESS_ELIGIBILITY, (("criteria", "unknown"),), 30)
     with pytest.raises(RequestError):
         bulk.assess(spark, [tmp_path], question, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -312,6 +313,6 @@ def test_an_export_under_a_hospitals_own_codes_comes_to_the_same_files(
     map_file.write_text(f"system,code,loinc\n{lab},PLT,777-3\n")
     expected = on_one_machine(source, tmp_path / "one", "--code-map", str(map_file))
     assert "code-mapped" in (expected / "set-aside.ndjson").read_text()
-    question = Question("eligibility", (), 30, read_code_maps([map_file]))
+    question = Order(ASSESS_ELIGIBILITY, (), 30, read_code_maps([map_file]))
     bulk.assess(spark, [source], question, tmp_path / "spark", single_files=True)
     same_results(expected, tmp_path / "spark")

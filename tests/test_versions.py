@@ -14,12 +14,14 @@ import pytest
 from fhir.resources import get_fhir_model_class as r5_model
 from fhir.resources.R4B import get_fhir_model_class as r4_model
 
-from app.cds_hooks.prefetch import _Entry, _newest_first
+from app.asking import ASSESS_ELIGIBILITY
+from app.cds_hooks.prefetch import _newest_first
 from app.cli import main
 from app.domain.counts import Course
+from app.fhir.bodies import Entry
 from app.fhir.json import encode
 from app.fhir.resources import R5_NAMES, Readable
-from app.operations import assess, eligibility, response
+from app.operations import assessed, eligibility, response
 from tests.shapes import PLATELETS, bundle, result
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -83,7 +85,8 @@ def filgrastim(kind: str = "MedicationStatement", **elements: Any) -> Json:
 
 def read(*resources: Json) -> tuple[Course, set[str]]:
     """The patient's course, and the codes of what was said of the data."""
-    _, reading, _ = assess(bundle(result(PLATELETS, 30), *resources), [])
+    body = bundle(result(PLATELETS, 30), *resources)
+    reading = assessed(ASSESS_ELIGIBILITY, body).reading
     (course,) = reading.courses
     return course, {remark.code for remark in (*reading.remarks, *course.remarks)}
 
@@ -241,6 +244,6 @@ def test_r5_is_read_and_not_checked_strictly(http: httpx.Client) -> None:
     ],
 )
 def test_a_prefetched_page_in_r5_is_seen_to_be_the_newest(page: list[Json]) -> None:
-    entries = [_Entry(None, msgspec.Raw(msgspec.json.encode(one))) for one in page]
+    entries = [Entry(None, msgspec.Raw(msgspec.json.encode(one))) for one in page]
     assert _newest_first(entries)
     assert not _newest_first(entries[::-1])

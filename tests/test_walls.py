@@ -28,6 +28,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from app import operations
 from app.api.strict import check_strictly
+from app.asking import ASSESS_ELIGIBILITY
 from app.body import Room, body_of
 from app.domain.counts import Analyte, Count, Interval, When
 from app.domain.effort import limited
@@ -35,6 +36,7 @@ from app.domain.recovery import Doubled, OverBaseline, Rise
 from app.domain.rules import Known, Truth
 from app.ehr.server import FhirServer, Limits
 from app.evaluation import STARVED, Bounds, BugError, Evaluator
+from app.fhir.bodies import Entries
 from app.fhir.outcome import RequestError
 from app.main import create_app
 from app.reading import subjects
@@ -169,20 +171,23 @@ def test_an_identifier_of_two_patients_names_neither() -> None:
     alone = shapes.result(shapes.PLATELETS, 20, subject={"identifier": _SHARED})
     by_reference = shapes.result(shapes.PLATELETS, 20, subject={"reference": "Patient/one"})
     body = shapes.bundle(*_TWINS, alone, by_reference)
-    _, reading, assessed = operations.assess(body)
+    judged = operations.assessed(ASSESS_ELIGIBILITY, body)
+    reading, assessed = judged.reading, judged.assessments
     counted = {one.patient.reference: len(one.counts) for one in assessed}
     assert counted == {"Patient/one": 1, "Patient/two": 0}
     (said,) = [remark for remark in reading.remarks if remark.code == "ambiguous-subject"]
     assert said.places == ("Bundle.entry[2].resource",)
     with pytest.raises(RequestError) as refused:
-        operations.assess(body, [("subject", "Patient?identifier=urn:mrn|1")])
+        operations.assessed(ASSESS_ELIGIBILITY, body, [("subject", "Patient?identifier=urn:mrn|1")])
     assert refused.value.status == 422
 
 
 def test_an_identifier_of_a_patient_and_whom_he_replaces_names_him() -> None:
     old = _TWINS[0] | {"link": [{"type": "replaced-by", "other": {"reference": "Patient/two"}}]}
     alone = shapes.result(shapes.PLATELETS, 20, subject={"identifier": _SHARED})
-    _, _, assessed = operations.assess(shapes.bundle(old, _TWINS[1], alone))
+    assessed = operations.assessed(
+        ASSESS_ELIGIBILITY, shapes.bundle(old, _TWINS[1], alone)
+    ).assessments
     assert [(one.patient.reference, len(one.counts)) for one in assessed] == [("Patient/two", 1)]
 
 
@@ -621,7 +626,7 @@ def _server(slow: asyncio.Event, limits: Limits) -> tuple[FhirServer, list[str]]
 
 
 def test_slow_patients_keep_no_other_waiting() -> None:
-    async def beside() -> bytes:
+    async def beside() -> Entries:
         released = asyncio.Event()
         server, _ = _server(released, Limits())
         slow = [asyncio.ensure_future(server.patient_data(f"slow-{i}")) for i in range(7)]
@@ -632,7 +637,7 @@ def test_slow_patients_keep_no_other_waiting() -> None:
         await asyncio.gather(*slow)
         return found
 
-    assert b"healthy" in asyncio.run(beside())
+    assert any(b"healthy" in bytes(entry.resource) for entry in asyncio.run(beside()))
 
 
 def test_who_would_wait_long_for_a_busy_fhir_server_is_asked_to_come_again() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from app import operations
-from app.asking import RED_CELL_POLICIES, REPORT_TYPES, TRANSFUSION_HISTORIES
-from app.domain.paper import Paper, ResponsePaper
+from app.asking import (
+    ASSESS_ELIGIBILITY,
+    ASSESS_RESPONSE,
+    EVALUATE_MEASURE,
+    PLOT,
+    Parameter,
+    parameters_of,
+)
 from app.fhir.json import encode
-from app.papers import PUBLISHED, RESPONSES
-from app.plots import PLOTTED
-from app.writing.sheet import DEFAULT_WIDTH, WIDTHS
 
 _ANC = "Neutrophils [#/volume] in Blood"
 _PLATELETS = "Platelets [#/volume] in Blood"
@@ -78,12 +80,32 @@ MEASURE_EXAMPLE: dict[str, Any] = {
 }
 
 
-def _answered(operation: Callable[[bytes], Any], request: dict[str, Any]) -> Any:
-    return json.loads(encode(operation(json.dumps(request).encode())))
+def _answered(operation: str, request: dict[str, Any]) -> Any:
+    return json.loads(encode(operations.answered(operation, json.dumps(request).encode())))
 
 
-def _parameter(name: str, text: str, **schema: Any) -> dict[str, Any]:
-    return {"name": name, "in": "query", "description": text, "schema": {"type": "string"} | schema}
+_SCHEMAS: dict[str, dict[str, Any]] = {
+    "positiveInt": {"type": "integer"},
+    "date": {"type": "string", "minLength": 1},
+    "dateTime": {"type": "string", "minLength": 1},
+}
+
+
+def _parameters(operation: str) -> list[dict[str, Any]]:
+    """The parameters that a query may hold."""
+    return [_parameter(one, operation) for one in parameters_of(operation) if not one.is_resource]
+
+
+def _parameter(one: Parameter, operation: str) -> dict[str, Any]:
+    schema: dict[str, Any] = dict(_SCHEMAS.get(one.type, {"type": "string"}))
+    if one.limits:
+        schema["minimum"], schema["maximum"] = one.limits
+    if one.choices:
+        schema["enum"] = list(one.choices)
+    if one.default:
+        schema["default"] = int(one.default) if schema["type"] == "integer" else one.default
+    text = one.told(operation) + (" May be repeated." if one.repeats else "")
+    return {"name": one.name, "in": "query", "description": text, "schema": schema}
 
 
 _OUTCOME: dict[str, Any] = {"application/fhir+json": {"schema": {"type": "object"}}}
@@ -94,29 +116,31 @@ _BODY = (
     "('additionalData' for the measure), and as 'codeMap', which may be repeated, ConceptMaps of "
     "the sender's own codes to LOINC, for this request alone"
 )
+_ERRORS = {
+    status: {"description": f"OperationOutcome: {why}", "content": _OUTCOME}
+    for status, why in {
+        400: "not JSON, not FHIR, or a bad parameter",
+        406: "no JSON accepted",
+        408: "the body did not come in time",
+        413: "the body is over the limit, or would take too much to assess",
+        415: "the body is not JSON",
+        422: "nothing to assess, or an unknown definition",
+        500: "a fault of the service",
+        503: "too many are assessed already, or it took too long: come again (Retry-After)",
+    }.items()
+}
+_ASSESSMENTS = (
+    "Bundle (collection): for each patient and definition an Observation, a GuidanceResponse, an "
+    "OperationOutcome where something was set aside, and a ResearchSubject where a study was named."
+)
 
 
 def _document(
-    papers: Sequence[Paper] | Sequence[ResponsePaper],
-    example: dict[str, Any],
-    operation: Callable[[bytes], Any],
-    *more: dict[str, Any],
-    answer: str = "Bundle (collection): for each patient and definition an Observation, a "
-    "GuidanceResponse, an OperationOutcome where something was set aside, and a ResearchSubject "
-    "where a study was named.",
+    operation: str, example: dict[str, Any], answer: str = _ASSESSMENTS
 ) -> dict[str, Any]:
     return {
         "openapi_extra": {
-            "parameters": [
-                _parameter(
-                    "criteria",
-                    "Published definition, by id or canonical; may be repeated. Known: "
-                    + ", ".join(paper.id for paper in papers),
-                    default=papers[0].id,
-                ),
-                *more,
-                *_PARAMETERS,
-            ],
+            "parameters": _parameters(operation),
             "requestBody": {
                 "required": True,
                 "content": {
@@ -142,94 +166,17 @@ def _document(
     }
 
 
-_PARAMETERS = (
-    _parameter("asOf", "Judge as known on that day; later results are left out.", minLength=1),
-    _parameter("subject", "Only this patient; also the patient of results without one."),
-    _parameter(
-        "window",
-        "Days before the newest count judged within which counts are combined.",
-        type="integer",
-        minimum=1,
-        default=30,
-    ),
-    _parameter(
-        "redCellPolicy",
-        "How the red-cell criterion is read.",
-        enum=list(RED_CELL_POLICIES),
-        default=RED_CELL_POLICIES[0],
-    ),
-    _parameter(
-        "transfusionHistory",
-        "'complete': no transfusion recorded is none given.",
-        enum=list(TRANSFUSION_HISTORIES),
-        default="unknown",
-    ),
-    _parameter("study", "Reference of a ResearchStudy: adds a ResearchSubject."),
-)
-_ERRORS = {
-    status: {"description": f"OperationOutcome: {why}", "content": _OUTCOME}
-    for status, why in {
-        400: "not JSON, not FHIR, or a bad parameter",
-        406: "no JSON accepted",
-        408: "the body did not come in time",
-        413: "the body is over the limit, or would take too much to assess",
-        415: "the body is not JSON",
-        422: "nothing to assess, or an unknown definition",
-        500: "a fault of the service",
-        503: "too many are assessed already, or it took too long: come again (Retry-After)",
-    }.items()
-}
-ELIGIBILITY_DOCUMENT = _document(PUBLISHED, EXAMPLE_REQUEST, operations.eligibility)
-_TREATMENT_START = _parameter(
-    "treatmentStart",
-    "Start of treatment. Default: the earliest administration of daclizumab in the data.",
-)
-_INDEPENDENCE = _parameter(
-    "independenceWindow",
-    "Transfusion-free time that makes independent, such as '12 wk' (d, wk, mo, a; up to 2 a). "
-    "Default: the definition's, 8 weeks.",
-)
-RESPONSE_DOCUMENT = _document(
-    RESPONSES, RESPONSE_EXAMPLE, operations.response, _TREATMENT_START, _INDEPENDENCE
-)
+ELIGIBILITY_DOCUMENT = _document(ASSESS_ELIGIBILITY, EXAMPLE_REQUEST)
+RESPONSE_DOCUMENT = _document(ASSESS_RESPONSE, RESPONSE_EXAMPLE)
 MEASURE_DOCUMENT = _document(
-    RESPONSES,
+    EVALUATE_MEASURE,
     MEASURE_EXAMPLE,
-    operations.evaluate_measure,
-    _parameter(
-        "reportType",
-        "The whole cohort, one patient, or the cohort with its patients by name.",
-        enum=list(REPORT_TYPES),
-        default=REPORT_TYPES[0],
-    ),
-    _TREATMENT_START,
-    _INDEPENDENCE,
-    answer="MeasureReport: who was treated, evaluable, and responded, with the exact 95% interval.",
+    "MeasureReport: who was treated, evaluable, and responded, with the exact 95% interval.",
 )
 
 PLOT_DOCUMENT: dict[str, Any] = {
     "openapi_extra": {
-        "parameters": [
-            _parameter(
-                "operation",
-                "What is drawn: one patient's eligibility or response; 'measure': the course of "
-                "each patient of a cohort, and the end point. Default: response where "
-                "'treatmentStart' is given, else eligibility.",
-                enum=list(PLOTTED),
-            ),
-            _parameter(
-                "width",
-                "Pixels.",
-                type="integer",
-                minimum=WIDTHS[0],
-                maximum=WIDTHS[1],
-                default=DEFAULT_WIDTH,
-            ),
-            _parameter("criteria", "One published definition, by id or canonical."),
-            _TREATMENT_START,
-            _INDEPENDENCE,
-            *(one for one in _PARAMETERS if one["name"] != "study"),
-        ],
+        "parameters": _parameters(PLOT),
         "requestBody": ELIGIBILITY_DOCUMENT["openapi_extra"]["requestBody"],
     },
     "responses": {

@@ -30,7 +30,7 @@ async def plotted(request: Request) -> Response:
     judge = partial(
         plots.plot,
         query=request.query_params.multi_items(),
-        default_window_days=state.settings.window_days,
+        window_days=state.settings.window_days,
         code_map=state.code_map,
     )
     async with body_of(request) as body:

@@ -13,8 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from app import operations
-from app.api.answering import answered
+from app.api.answering import Asked, answered, made, of_data
 from app.api.documents import (
     ELIGIBILITY_DOCUMENT,
     ELIGIBILITY_OF_PATIENT,
@@ -26,11 +25,14 @@ from app.api.documents import (
 from app.api.fhir_json import has_body, require_json_accepted
 from app.api.metrics import Metrics
 from app.api.plots import plotted
-from app.asking import read_request, with_data
-from app.body import NO_BODY, Body, Held, body_of, elsewhere_if_large
+from app.asking import (
+    ASSESS_ELIGIBILITY,
+    ASSESS_RESPONSE,
+    EVALUATE_MEASURE,
+    Data,
+)
+from app.body import NO_BODY, Held, body_of
 from app.ehr.server import FhirServer
-from app.fhir.json import Json
-from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 
 
@@ -45,8 +47,6 @@ class _Operation(APIRoute):
 _operations = APIRouter(route_class=_Operation)
 _router = APIRouter()
 
-_NO_DATA = b'{"resourceType":"Bundle"}'
-
 
 @_operations.post(
     "/fhir/$assess-eligibility",
@@ -57,7 +57,7 @@ _NO_DATA = b'{"resourceType":"Bundle"}'
 )
 async def assess_eligibility(request: Request) -> Response:
     """A Bundle of Observations (or Parameters) in, a Bundle of sourced assessments out."""
-    return await _answer(request, operations.eligibility)
+    return await _answer(request, ASSESS_ELIGIBILITY)
 
 
 @_operations.post(
@@ -69,7 +69,7 @@ async def assess_eligibility(request: Request) -> Response:
 )
 async def assess_response(request: Request) -> Response:
     """Counts before and after treatment in, a Bundle of sourced response assessments out."""
-    return await _answer(request, operations.response)
+    return await _answer(request, ASSESS_RESPONSE)
 
 
 @_operations.post(
@@ -81,7 +81,7 @@ async def assess_response(request: Request) -> Response:
 )
 async def evaluate_measure(request: Request) -> Response:
     """A cohort's data as `additionalData` in, a MeasureReport out; nothing is stored."""
-    return await _answer(request, operations.evaluate_measure)
+    return await _answer(request, EVALUATE_MEASURE)
 
 
 @_operations.post(
@@ -112,7 +112,7 @@ async def plot(request: Request) -> Response:
 )
 async def assess_eligibility_of_patient(request: Request, id: str) -> Response:  # noqa: A002
     """The patient's data are read from the configured FHIR server."""
-    return await _answer_of_patient(request, id, operations.eligibility)
+    return await _answer_of_patient(request, id, ASSESS_ELIGIBILITY)
 
 
 @_router.get(
@@ -131,51 +131,36 @@ async def assess_eligibility_of_patient(request: Request, id: str) -> Response: 
 )
 async def assess_response_of_patient(request: Request, id: str) -> Response:  # noqa: A002
     """The patient's data are read from the configured FHIR server."""
-    return await _answer_of_patient(request, id, operations.response)
+    return await _answer_of_patient(request, id, ASSESS_RESPONSE)
 
 
-async def _answer_of_patient(
-    request: Request, patient_id: str, operation: Callable[..., Json]
-) -> Response:
+async def _answer_of_patient(request: Request, patient_id: str, operation: str) -> Response:
     require_json_accepted(request)
     server: FhirServer | None = request.app.state.fhir_server
     if server is None:
         text = "No FHIR server is configured here: set MAA_FHIR_SERVER, or send the data."
         raise RequestError(404, Fault("not-supported", text))
     query = [*request.query_params.multi_items(), ("subject", f"Patient/{patient_id}")]
-    state = request.app.state
     async with body_of(request) if has_body(request) else nullcontext(NO_BODY) as body:
         # A wrong parameter is told before the FHIR server is troubled.
-        read = partial(_code_map_asked, body, query, state.code_map)
-        maps = await elsewhere_if_large(request, read, body)
-        with Held(state.room) as held:
-            data = await server.patient_data(patient_id, maps, held.add)
-            return await answered(request, _judge(request, operation, query), body, data)
+        question = await made(
+            request, partial(_asked(request, operation, query).question, body), body
+        )
+    with Held(request.app.state.room) as held:
+        data = Data(await server.patient_data(patient_id, question.code_map, held.add))
+        return await answered(request, partial(of_data, question, data), data)
 
 
-def _code_map_asked(
-    body: Body, query: list[tuple[str, str]], code_map: CodeMap | None
-) -> CodeMap | None:
-    """The maps of the hospital's own codes that hold for these parameters."""
-    parameters = body.plain()
-    asked = with_data(parameters, _NO_DATA) if parameters else _NO_DATA
-    return read_request(asked, query, code_map=code_map).code_map
-
-
-async def _answer(request: Request, operation: Callable[..., Json]) -> Response:
+async def _answer(request: Request, operation: str) -> Response:
     require_json_accepted(request)
     async with body_of(request) as body:
-        query = request.query_params.multi_items()
-        return await answered(request, _judge(request, operation, query), body)
+        asked = _asked(request, operation, request.query_params.multi_items())
+        return await answered(request, partial(asked.answer, body), body)
 
 
-def _judge(
-    request: Request, operation: Callable[..., Json], query: list[tuple[str, str]]
-) -> Callable[[bytes], Json]:
-    """The operation with its parameters; made elsewhere too, so that it takes no request along."""
+def _asked(request: Request, operation: str, query: list[tuple[str, str]]) -> Asked:
     state = request.app.state
-    days: int = state.settings.window_days
-    return partial(operation, query=query, default_window_days=days, code_map=state.code_map)
+    return Asked(operation, query, state.settings.window_days, state.code_map)
 
 
 @_router.get("/health/live", operation_id="live", summary="Is the process alive?")

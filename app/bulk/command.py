@@ -21,11 +21,12 @@ from rich.progress import (
 
 from app.bulk.exports import find_files
 from app.bulk.files import ChangedError, ExportError
-from app.bulk.judging import Question, Written
+from app.bulk.judging import Order, Written
 from app.bulk.machine import StoppedError, run
 from app.bulk.parts import tallied
 from app.bulk.results import ERRORS, BusyError, for_owner_only, locked
 from app.fhir.maps import CodeMap
+from app.operations import OPERATIONS
 from app.settings import read_settings
 
 DONE, NOBODY, BAD_USAGE, STOPPED = 0, 1, 2, 3
@@ -48,16 +49,14 @@ def assess_exports(
     an export that cannot be read. 3: stopped; the same call goes on. Raises RequestError for a bad
     parameter.
     """
-    question = Question(
-        operation, query, read_settings().window_days, code_map, Written(assessments)
-    )
-    question.request()
+    order = Order(operation, query, read_settings().window_days, code_map, Written(assessments))
+    order.question()
     with for_owner_only():
-        return _assess(exports, question, out, workers, memory_mib * 1024**2)
+        return _assess(exports, order, out, workers, memory_mib * 1024**2)
 
 
 def _assess(
-    exports: Sequence[Path], question: Question, out: Path, workers: int, memory_bytes: int
+    exports: Sequence[Path], order: Order, out: Path, workers: int, memory_bytes: int
 ) -> int:
     try:
         files, notes = find_files(exports)
@@ -70,7 +69,7 @@ def _assess(
         _say(note)
     try:
         with locked(out), _progress() as progress:
-            summary = run(files, question, out, workers, memory_bytes, progress)
+            summary = run(files, order, out, workers, memory_bytes, progress)
     except (
         BusyError,
         StoppedError,
@@ -85,7 +84,7 @@ def _assess(
     if summary.problems:
         count = len(summary.problems)
         _say(f"{count} lines or results belong to nobody or cannot be read: see {out / ERRORS}.")
-    if question.responses and not summary.treated:
+    if OPERATIONS[order.operation].in_cohort and not summary.treated:
         _say("nobody has a start of treatment: there is no MeasureReport.")
     return DONE if summary.tally else _say("nobody to assess", NOBODY)
 

@@ -15,12 +15,11 @@ import msgspec
 from msgspec import Raw
 
 from app import operations
-from app.asking import Request, read_request
+from app.asking import BY_NAME, Data, Question, read_question
 from app.bulk.files import ChangedError, File, Reader
 from app.bulk.lines import head_of
 from app.bulk.patients import OBSERVATION
-from app.bulk.table import Assessed, cells_of, columns_of, table_lines
-from app.domain.assessment import Assessment
+from app.bulk.table import cells_of, columns_of, table_lines
 from app.domain.choosing import APART_DAYS
 from app.domain.counts import Analyte, Patient, Remark, Severity
 from app.domain.needless import settled
@@ -29,12 +28,8 @@ from app.fhir.bodies import Entry
 from app.fhir.json import Json, encode
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError, operation_outcome
-from app.papers import PUBLISHED, RESPONSES
-from app.reading.courses import Reading
-from app.writing.answers import Answer, eligibility_answer
-from app.writing.response import response_answer
+from app.writing.answers import Answer
 
-_PLACE = "Bundle"
 _ENTRY = re.compile(r"Bundle\.entry\[(\d+)\]")
 # How the reader names a result that has no id: by its fullUrl, or by its place.
 _WITHOUT_ID = re.compile(
@@ -42,7 +37,6 @@ _WITHOUT_ID = re.compile(
 )
 # A file's name stands in JSON and in XHTML.
 _UNSAFE = re.compile(r"[^\w.-]")
-_NO_DATA = b'{"resourceType":"Bundle"}'
 _NOTHING_COUNTED = Raw(b'{"resourceType":"Observation"}')
 _INFORMATION = Severity.INFORMATION.value
 _FAULT = "fault"
@@ -50,16 +44,6 @@ _FAULT_TEXT = (
     "The patient of this line could not be assessed: a fault of this program, please report."
 )
 _LINES_NAMED = 20
-# What asks for the newest counts only; anything else may ask for a life's.
-_OF_THE_NEWEST = {
-    "asOf",
-    "criteria",
-    "redCellPolicy",
-    "study",
-    "subject",
-    "transfusionHistory",
-    "window",
-}
 
 
 class Written(Enum):
@@ -75,40 +59,33 @@ class Written(Enum):
 _MET = {"eligible", "complete-response", "response"}
 
 
-class Question(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True):
     """What is asked of every patient, the window's default, and what is to be written."""
 
     operation: str
+    """The code of its OperationDefinition."""
     query: tuple[tuple[str, str], ...]
     window_days: int
     code_map: CodeMap | None = None
     """The hospital's own codes."""
     written: Written = Written.ALL
 
-    def request(self) -> Request:
-        """The request as the service reads it, without data; RequestError where it is bad."""
-        request = read_request(_NO_DATA, self.query, code_map=self.code_map)
-        if self.responses:
-            operations.papers_named(request.criteria, RESPONSES)
-        else:
-            operations.papers_named(request.criteria, PUBLISHED)
-        return request
-
-    @property
-    def responses(self) -> bool:
-        """Whether it is about the response to treatment."""
-        return self.operation == "response"
+    def question(self) -> Question:
+        """The question as the service reads it; RequestError where it is bad."""
+        return read_question(self.query, self.operation, self.window_days, self.code_map)
 
     def until(self) -> int:
         """The last day whose results a newer one may make needless; 0 for none."""
-        if self.responses or not _OF_THE_NEWEST.issuperset(name for name, _ in self.query):
+        asked = [BY_NAME.get(name) for name, _ in self.query]
+        whole_course = operations.OPERATIONS[self.operation].whole_course
+        if whole_course or not all(one and one.of_the_newest for one in asked):
             return 0
-        as_of = self.request().as_of
+        as_of = self.question().as_of
         return (as_of.first.toordinal() if as_of else date.max.toordinal()) - APART_DAYS - 1
 
     def columns(self) -> list[str]:
         """The table's columns."""
-        return columns_of(self.request(), self.responses)
+        return columns_of(self.question())
 
 
 class Row(msgspec.Struct, gc=False):
@@ -175,15 +152,15 @@ class Judge:
 
     def __init__(
         self,
-        question: Question,
+        order: Order,
         files: Sequence[File],
         reader: Reader,
         medications: Iterable[Row] = (),
     ) -> None:
         """`medications` are what records of drugs refer to."""
-        self._question = question
-        self._request = question.request()
-        self._columns = question.columns()
+        self._order = order
+        self._question = order.question()
+        self._columns = order.columns()
         self._files = files
         self._reader = reader
         self._medications: dict[str, dict[bytes, Row]] = {}
@@ -217,28 +194,23 @@ class Judge:
         """
         if not passed:
             return self._all(rows)
-        window = self._request.window_days or self._question.window_days
         try:
-            reading, found = self._eligibilities(rows)
+            judged = operations.judged(self._question, self._data(rows))
         except RequestError:
             return None
-        if not all(settled(one, passed, window) for one in found):
+        window = self._question.window_days
+        if not all(settled(one, passed, window) for one in judged.assessments):
             return None
-        return self._answered(reading, found, eligibility_answer, rows)
+        return self._answered(judged, rows)
 
     def _all(self, rows: list[Row]) -> Found:
-        if not self._question.responses:
-            return self._answered(*self._eligibilities(rows), eligibility_answer, rows)
-        request = self._asked(rows)
-        reading, found = operations.judge_responses(request, self._question.window_days)
-        self.treated += (slim(one) for one in found if one.start)
-        return self._answered(reading, found, response_answer, rows)
+        judged = operations.judged(self._question, self._data(rows))
+        if in_cohort := judged.operation.in_cohort:
+            self.treated += (slim(one) for one in judged.assessments if in_cohort(one))
+        return self._answered(judged, rows)
 
-    def _eligibilities(self, rows: list[Row]) -> tuple[Reading, list[Assessment]]:
-        return operations.judge_eligibility(self._asked(rows), self._question.window_days)
-
-    def _asked(self, rows: list[Row]) -> Request:
-        """The request as if the rows had come as a Bundle, in the order of their lines."""
+    def _data(self, rows: list[Row]) -> Data:
+        """The rows as if they had come as a Bundle, in the order of their lines."""
         rows.sort(key=lambda row: (row.file, row.line))
         entries = [
             Entry(self._full_url(index, row), Raw(self._resource(row)))
@@ -247,7 +219,7 @@ class Judge:
         if not any(row.name.startswith(OBSERVATION) for row in rows):
             # A patient without results is answered too, as in a Bundle in which others have some.
             entries.append(Entry(None, _NOTHING_COUNTED))
-        return replace(self._request, entries=tuple(entries), place=_PLACE)
+        return Data(tuple(entries))
 
     def _resource(self, row: Row) -> bytes:
         return row.bare.encode() or self._reader.line(row.file, row.start, row.length)
@@ -259,33 +231,27 @@ class Judge:
             name += (head.id if head else None) or ""
         return f"{server}/{name}" if server else None
 
-    def _answered(
-        self,
-        reading: Reading,
-        assessments: Sequence[Assessed],
-        answer: Callable[[Assessed, Sequence[Remark]], Answer],
-        rows: Sequence[Row],
-    ) -> Found:
+    def _answered(self, judged: operations.Judged, rows: Sequence[Row]) -> Found:
+        operation, reading = judged.operation, judged.reading
         remarks = {course.patient: course.remarks for course in reading.courses}
         by_patient: dict[Patient, list[_Told]] = {}
-        for found in assessments:
+        for found in judged.assessments:
             shown = self._is_written(found)
-            # Of a response the table is read off what is written.
             written: Answer | None = None
-            if shown or self._question.responses:
-                written = answer(found, remarks[found.patient])
+            if shown or operation.truths is None:
+                written = operation.answer(found, remarks[found.patient])
             line = self._line(written, rows) if written and shown else b""
             said: Iterable[Remark] = chain(remarks[found.patient], found.remarks)
             if written:
                 said = written.remarks
-            told = _Told(line, said, cells_of(found, written))
+            told = _Told(line, said, cells_of(operation, found, written))
             by_patient.setdefault(found.patient, []).append(told)
             self.tally[f"{found.paper.id} {found.verdict.value}"] += 1
         unread = [one for one in _placed(reading.remarks, rows) if one.severity != _INFORMATION]
         return [self._together(patient, some, rows) for patient, some in by_patient.items()], unread
 
-    def _is_written(self, found: Assessed) -> bool:
-        verdict, asked = found.verdict.value, self._question.written
+    def _is_written(self, found: operations.AnyAssessment) -> bool:
+        verdict, asked = found.verdict.value, self._order.written
         still_open = asked is Written.OPEN and verdict == "indeterminate"
         return asked is Written.ALL or still_open or (asked is not Written.NONE and verdict in _MET)
 

@@ -29,7 +29,7 @@ from rich.progress import Progress
 from app import __version__
 from app.bulk import patients
 from app.bulk.files import Chunk, File, chunks_of, refuse_changed
-from app.bulk.judging import Problem, Question, Row
+from app.bulk.judging import Order, Problem, Row
 from app.bulk.parts import Summary, added, judge_part, medications_of, merge, summary_of, unpacked
 from app.bulk.results import clear_results, whole
 
@@ -55,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True):
     version: str
     """Of this program: another one may put parts down otherwise."""
     files: tuple[File, ...]
-    question: Question
+    order: Order
 
 
 class Grouped(NamedTuple):
@@ -68,7 +68,7 @@ class Grouped(NamedTuple):
 
 def run(
     files: Sequence[File],
-    question: Question,
+    order: Order,
     out: Path,
     workers: int,
     memory_bytes: int,
@@ -82,7 +82,7 @@ def run(
     """
     work = out / WORK
     _held.clear()
-    plan = _planned(work, files, question)
+    plan = _planned(work, files, order)
     with closing(_Crew(work, workers, progress)) as crew:
         crew.make("Unpacking", unpack_file, [n for n, f in enumerate(plan.files) if f.packed])
         crew.make("Reading", read_chunk, range(len(chunks_of(plan.files))))
@@ -93,19 +93,19 @@ def run(
     parts = [_part(work, judge_bucket, number) for number in grouped.buckets]
     clear_results(out)
     summary = added(map(summary_of, parts), grouped.broken)
-    merge(parts, summary, question, plan.files, out)
+    merge(parts, summary, order, plan.files, out)
     shutil.rmtree(work)
     return summary
 
 
-def _planned(work: Path, files: Sequence[File], question: Question) -> Plan:
+def _planned(work: Path, files: Sequence[File], order: Order) -> Plan:
     """The plan, and the folders of its parts; those of another plan are removed."""
     work = work.absolute()
     unpacked = (
         msgspec.structs.replace(f, unpacked=str(work / f"file-{n}")) if f.packed else f
         for n, f in enumerate(files)
     )
-    plan = Plan(__version__, tuple(unpacked), question)
+    plan = Plan(__version__, tuple(unpacked), order)
     path = work / "plan"
     if path.exists():
         with suppress(msgspec.DecodeError):
@@ -141,9 +141,9 @@ def unpack_file(work: Path, number: int) -> None:
 
 def read_chunk(work: Path, number: int) -> None:
     """Read the lines of a chunk, and put down what they are and where they stand."""
-    question, files = _plan(work).question, _plan(work).files
+    order, files = _plan(work).order, _plan(work).files
     chunk = _chunks(work)[number]
-    tables = patients.scan(files[chunk.file], chunk, number, question.until(), question.code_map)
+    tables = patients.scan(files[chunk.file], chunk, number, order.until(), order.code_map)
     with (
         whole(_part(work, read_chunk, number)) as file,
         parquet.ParquetWriter(file, patients.ROWS) as writer,
@@ -157,7 +157,7 @@ def judge_bucket(work: Path, number: int) -> None:
     plan = _plan(work)
     table = parquet.read_table(work / "patients" / f"bucket={number}", partitioning=None)
     medications = _known(work).medications
-    judge_part(plan.question, plan.files, table, medications, _part(work, judge_bucket, number))
+    judge_part(plan.order, plan.files, table, medications, _part(work, judge_bucket, number))
 
 
 # What brings patients together

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 import heapq
 import pickle
 from collections import Counter
@@ -17,12 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.bulk.files import File, Reader, unpack
-from app.bulk.judging import Answered, Judge, Lines, Problem, Question, Row, error_of
+from app.bulk.judging import Answered, Judge, Lines, Order, Problem, Row, error_of
 from app.bulk.results import whole, write_errors, write_reports, write_results
 from app.domain.counts import Analyte
-from app.domain.paper import ResponsePaper
 from app.domain.response import ResponseAssessment
-from app.papers import RESPONSES
 
 _ANSWERED = pa.schema(
     {
@@ -47,21 +44,13 @@ class Summary(NamedTuple):
     problems: list[Problem]
 
 
-def _paper(name: str) -> ResponsePaper:
-    return next(paper for paper in RESPONSES if paper.id == name)
-
-
-# There is one of each definition.
-copyreg.pickle(ResponsePaper, lambda paper: (_paper, (paper.id,)))
-
-
 def rows_of(table: pa.Table) -> list[Row]:
     """Lines, as the query over them gives them."""
     return [Row(*row) for row in zip(*(table[name].to_pylist() for name in _ROW), strict=True)]
 
 
 def judge_part(
-    question: Question,
+    order: Order,
     files: Sequence[File],
     table: pa.Table,
     medications: Iterable[Row],
@@ -69,7 +58,7 @@ def judge_part(
 ) -> None:
     """Assess the patients of a table into the files of a part; `path` is there when it is whole."""
     with Reader(files) as reader:
-        judge = Judge(question, files, reader, medications)
+        judge = Judge(order, files, reader, medications)
         told = [judge.read(lines) for lines in _patients(table)]
     answers = sorted(answer for some, _ in told for answer in some)
     schema = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -130,27 +119,27 @@ def added(summaries: Iterable[Summary], broken: Iterable[Problem]) -> Summary:
 
 
 def merge(
-    parts: Sequence[Path], summary: Summary, question: Question, files: Sequence[File], out: Path
+    parts: Sequence[Path], summary: Summary, order: Order, files: Sequence[File], out: Path
 ) -> None:
     """The results of all parts, as files in the order of the patients and of the lines."""
     answers = heapq.merge(*(_answers(part.with_suffix(".arrow")) for part in parts))
-    write_results(out, question, answers)
-    write_total(summary, question, files, out)
+    write_results(out, order, answers)
+    write_total(summary, order, files, out)
 
 
-def write_total(summary: Summary, question: Question, files: Sequence[File], out: Path) -> None:
+def write_total(summary: Summary, order: Order, files: Sequence[File], out: Path) -> None:
     """What was not read, and the reports."""
     write_errors(out, (error_of(one, files) for one in summary.problems))
-    write_reports(out, question, summary.tally, summary.treated)
+    write_reports(out, order, summary.tally, summary.treated)
 
 
-def write_part(part: Path, question: Question, files: Sequence[File], out: Path) -> None:
+def write_part(part: Path, order: Order, files: Sequence[File], out: Path) -> None:
     """The results of a part as files of its own, such as assessments/part-00007.ndjson."""
     folder = part.with_suffix(".results")
     folder.mkdir(exist_ok=True)
     summary = summary_of(part)
     answers = _answers(part.with_suffix(".arrow"))
-    write_results(folder, question, answers)
+    write_results(folder, order, answers)
     write_errors(folder, (error_of(one, files) for one in summary.problems))
     for path in folder.iterdir():
         (out / path.stem).mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from app import operations
-from app.bulk.judging import Answered, Question
+from app.bulk.judging import Answered, Order
 from app.bulk.table import table_lines
 from app.domain.response import ResponseAssessment
 from app.fhir.canonicals import BASE, DEFINITION, POPULATION_SYSTEM, SCREENING_ID, VERDICT_SYSTEM
@@ -92,9 +92,9 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
         new.unlink(missing_ok=True)
 
 
-def write_results(folder: Path, question: Question, answers: Iterable[Answered]) -> None:
+def write_results(folder: Path, order: Order, answers: Iterable[Answered]) -> None:
     """Write the assessments, what was set aside, and the table, in the order given."""
-    columns = question.columns()
+    columns = order.columns()
     with ExitStack() as stack:
         assessments, aside, table = (
             stack.enter_context(whole(folder / name)) for name in (ASSESSMENTS, SET_ASIDE, TABLE)
@@ -135,12 +135,13 @@ def _write_parquet(folder: Path) -> None:
 
 def write_reports(
     folder: Path,
-    question: Question,
+    order: Order,
     tally: Mapping[str, int],
     treated: Sequence[ResponseAssessment],
 ) -> None:
     """The MeasureReport, or where several definitions were asked for one of each."""
-    found = _cohorts(treated) if question.responses else _screenings(tally)
+    has_cohorts = operations.OPERATIONS[order.operation].in_cohort
+    found = _cohorts(treated) if has_cohorts else _screenings(tally)
     reports = list(found)
     for definition, report in reports:
         name = REPORT if len(reports) == 1 else f"{REPORT}.{definition}"

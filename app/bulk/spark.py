@@ -21,10 +21,11 @@ import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import GroupedData, SparkSession
 
+from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE
 from app.bulk import patients
 from app.bulk.exports import find_files
 from app.bulk.files import ChangedError, Chunk, ExportError, File, chunks_of, refuse_changed
-from app.bulk.judging import Problem, Question, Row, Written
+from app.bulk.judging import Order, Problem, Row, Written
 from app.bulk.parts import (
     Summary,
     added,
@@ -56,7 +57,7 @@ _KEPT = StorageLevel.DISK_ONLY
 def assess(
     spark: SparkSession,
     exports: Sequence[Path],
-    question: Question,
+    order: Order,
     out: Path,
     single_files: bool = False,
 ) -> Summary:
@@ -66,7 +67,7 @@ def assess(
     ExportError for an export that cannot be read, RequestError for a bad parameter, BusyError where
     another run has `out`, and ChangedError for a file that was changed meanwhile.
     """
-    question.request()
+    order.question()
     files, _ = find_files(exports)
     out = out.absolute()  # executors have folders of their own
     with for_owner_only():
@@ -77,7 +78,7 @@ def assess(
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
             try:
-                return _assessed(spark, files, question, out, single_files)
+                return _assessed(spark, files, order, out, single_files)
             except Exception:
                 # What an executor met is told by Spark as a trace.
                 refuse_changed(files)
@@ -87,7 +88,7 @@ def assess(
 
 
 def _assessed(
-    spark: SparkSession, found: Sequence[File], question: Question, out: Path, single_files: bool
+    spark: SparkSession, found: Sequence[File], order: Order, out: Path, single_files: bool
 ) -> Summary:
     work = out / WORK
     # A copy on another machine is of another time.
@@ -101,7 +102,7 @@ def _assessed(
     broken = _each(spark, partial(_unpack, files), packed)
     chunks = chunks_of(files)
     numbers = spark.range(len(chunks), numPartitions=max(len(chunks), 1))
-    rows = numbers.mapInArrow(partial(_read, files, chunks, question), _ROWS).persist(_KEPT)
+    rows = numbers.mapInArrow(partial(_read, files, chunks, order), _ROWS).persist(_KEPT)
     rows.createOrReplaceTempView("rows")
     lines = dict(map(tuple, spark.sql(patients.LINES).collect()))
     views = {
@@ -115,7 +116,7 @@ def _assessed(
     medications = medications_of(spark.sql(patients.MEDICATIONS).toArrow())
 
     def judge(bucket: pa.Table) -> pa.Table:  # Spark takes no partial here
-        return _judge(question, files, medications, out, single_files, bucket)
+        return _judge(order, files, medications, out, single_files, bucket)
 
     judged = _buckets(spark, sum(lines.values())).applyInArrow(judge, "bucket int, packed binary")
     told = [(row.bucket, pickle.loads(row.packed)) for row in judged.collect()]  # noqa: S301 ours
@@ -123,9 +124,9 @@ def _assessed(
     refuse_changed(found)
     summary = added((summary for _, summary in told), broken)
     if single_files:
-        merge([work / f"{bucket}" for bucket, _ in told], summary, question, files, out)
+        merge([work / f"{bucket}" for bucket, _ in told], summary, order, files, out)
     else:
-        write_total(summary, question, files, out)
+        write_total(summary, order, files, out)
     return summary
 
 
@@ -155,9 +156,9 @@ def _unpack(files: Sequence[File], number: int) -> list[Problem]:
 
 
 def _read(
-    files: Sequence[File], chunks: Sequence[Chunk], question: Question, batches: Batches
+    files: Sequence[File], chunks: Sequence[Chunk], order: Order, batches: Batches
 ) -> Batches:
-    until, code_map = question.until(), question.code_map
+    until, code_map = order.until(), order.code_map
     for batch in batches:
         for number in batch.column(0).to_pylist():
             chunk = chunks[number]
@@ -166,7 +167,7 @@ def _read(
 
 
 def _judge(
-    question: Question,
+    order: Order,
     files: Sequence[File],
     medications: Sequence[Row],
     out: Path,
@@ -177,10 +178,10 @@ def _judge(
     bucket = table["bucket"][0].as_py()
     part = out / WORK / f"{bucket}"
     with for_owner_only():
-        judge_part(question, files, table, medications, part)
+        judge_part(order, files, table, medications, part)
         summary = summary_of(part)
         if not single_files:
-            write_part(part, question, files, out)
+            write_part(part, order, files, out)
             summary = summary._replace(problems=[])
     packed = pickle.dumps(summary)
     return pa.table({"bucket": pa.array([bucket], pa.int32()), "packed": [packed]})
@@ -206,14 +207,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     query = tuple((n, v) for n, _, v in (p.partition("=") for p in options.parameter))
-    operation = "response" if options.response else "eligibility"
+    operation = ASSESS_RESPONSE if options.response else ASSESS_ELIGIBILITY
     settings = read_settings()
     try:
         code_map = read_code_maps(options.code_map or settings.code_maps)
         written = Written(options.assessments)
-        question = Question(operation, query, settings.window_days, code_map, written)
+        order = Order(operation, query, settings.window_days, code_map, written)
         # Before a session is started: a cluster is not asked for what cannot be done.
-        question.request()
+        order.question()
         _, notes = find_files(options.exports)
     except (ExportError, CodeMapError) as error:
         return _say(str(error), 2)
@@ -223,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(note)
     spark = SparkSession.builder.appName("maa-assess").getOrCreate()
     try:
-        summary = assess(spark, options.exports, question, options.out, options.single_files)
+        summary = assess(spark, options.exports, order, options.out, options.single_files)
     except (BusyError, ChangedError) as error:
         return _say(str(error), 2 if isinstance(error, BusyError) else 3)
     finally:

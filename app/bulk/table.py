@@ -5,39 +5,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
 
-from app import operations
-from app.asking import Request
-from app.domain.assessment import Assessment
+from app.asking import Question
 from app.domain.counts import Analyte, Count
-from app.domain.paper import LINEAGE_RESPONSES, interpretation
-from app.domain.response import ResponseAssessment
-from app.papers import PUBLISHED
+from app.operations import OPERATIONS, AnyAssessment, Operation
 from app.writing.answers import Answer
 from app.writing.narrative import text_of
 from app.writing.observation import day_of
 
-Assessed = TypeVar("Assessed", Assessment, ResponseAssessment)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _HEAD = ("patient", "definition", "verdict", "day")
-_RESPONSE_COLUMNS = (
-    *LINEAGE_RESPONSES,
-    "transfusion-independence",
-    "primary-end-point",
-    "complete",
-    "kept-two-years",
-    "relapse",
-    "response-at-3-months",
-    "response-at-3-months-date",
-    "response-at-6-months",
-    "response-at-6-months-date",
-    "current-response",
-    "current-response-date",
-    "best-response",
-    "best-response-date",
-    "first-loss-date",
-)
 _COUNTED: dict[Analyte, tuple[str, ...]] = {
     analyte: tuple(f"{analyte.name.lower()}_{part}" for part in ("value", "unit", "date"))
     for analyte in Analyte
@@ -46,17 +23,10 @@ _COUNTED: dict[Analyte, tuple[str, ...]] = {
 """The table's columns of each analyte."""
 
 
-def columns_of(request: Request, response: bool) -> list[str]:
+def columns_of(question: Question) -> list[str]:
     """The table's columns: the verdict, the answer to each criterion, the counts judged."""
     counts = [column for columns in _COUNTED.values() for column in columns]
-    if response:
-        return [*_HEAD, *_RESPONSE_COLUMNS, *counts]
-    criteria = dict.fromkeys(
-        criterion.code
-        for paper in operations.papers_named(request.criteria, PUBLISHED)
-        for criterion in interpretation(paper, request.red_cell_policy).criteria
-    )
-    return [*_HEAD, *criteria, *counts]
+    return [*_HEAD, *OPERATIONS[question.operation].criteria(question), *counts]
 
 
 def table_lines(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> bytes:
@@ -75,14 +45,14 @@ def _inert(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
-def cells_of(found: Assessed, written: Answer | None) -> dict[str, str]:
+def cells_of(operation: Operation, found: AnyAssessment, written: Answer | None) -> dict[str, str]:
     """A line of the table: the verdict, the answer to each criterion, the newest counts judged.
 
-    A response is read off what is `written` of it.
+    `written` is the assessment as FHIR, where the operation has its answers only there.
     """
     cells = {"definition": found.paper.id, "verdict": found.verdict.value, "day": day_of(found)}
-    if isinstance(found, Assessment):
-        cells |= {finding.criterion.code: finding.truth.value for finding in found.findings}
+    if operation.truths:
+        cells |= operation.truths(found)
     elif written:
         for component in written.observation["component"]:
             name = component["code"]["coding"][0]["code"]

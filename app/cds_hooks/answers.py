@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from types import MappingProxyType
+from typing import Any
 
 from app import operations
+from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE, read_question
 from app.cds_hooks.calls import Call
 from app.cds_hooks.cards import Setting, eligibility_card, response_card
 from app.cds_hooks.discovery import Service
 from app.cds_hooks.prefetch import Gathered
-from app.domain.assessment import Assessment
 from app.domain.counts import Remark
-from app.domain.response import ResponseAssessment
 from app.fhir.json import Json
-from app.fhir.outcome import RequestError
-from app.reading.courses import Reading
+from app.fhir.outcome import Fault, RequestError
+from app.operations import AnyAssessment, Judged
+from app.reading.courses import OthersDataError
 from app.settings import Settings
+
+_CARDS: Mapping[str, Callable[[Any, Sequence[Remark], Setting], Json | None]] = MappingProxyType(
+    {ASSESS_ELIGIBILITY: eligibility_card, ASSESS_RESPONSE: response_card}
+)
 
 
 def answer(
@@ -33,45 +39,34 @@ def answer(
     RequestError 422 for another patient's data.
     """
     patient_id = call.context.patientId
-    body = gathered.bundle(patient_id)
     query = [("subject", f"Patient/{patient_id}")]
-    setting = Setting(call, address, gathered)
-    cards: list[Json | None] = []
+    question = read_question(query, service.operation, settings.window_days, service.code_map)
+    setting = Setting(call, address, gathered, settings.cds_silent_when_normal)
     try:
-        if service.whole_course:
-            _, reading, responses = operations.assess_responses(
-                body, query, settings.window_days, code_map=service.code_map
-            )
-            cards += (
-                response_card(one, _remarks(reading, one), setting)
-                for one in responses
-                if _current(one, settings, today)
-            )
-        else:
-            _, reading, found = operations.assess(
-                body, query, settings.window_days, normal_ranges=True, code_map=service.code_map
-            )
-            silent = settings.cds_silent_when_normal
-            cards += (
-                eligibility_card(one, _remarks(reading, one), silent, setting)
-                for one in found
-                if _current(one, settings, today)
-            )
+        judged = operations.judged(question, gathered.data, normal_ranges=True, of_one_patient=True)
+    except OthersDataError:
+        text = "Data of another patient than 'context.patientId' were sent: nothing was assessed."
+        raise RequestError(422, Fault("business-rule", text, "prefetch")) from None
     except RequestError as error:
         if error.status != 422:
             raise
         # No result to assess is a fault of a request to assess, but not of a chart.
+        return {"cards": []}
+    cards = (
+        _CARDS[service.operation](one, _remarks(judged, one), setting)
+        for one in judged.assessments
+        if _current(one, settings, today)
+    )
     return {"cards": [card for card in cards if card]}
 
 
-def _current(found: Assessment | ResponseAssessment, settings: Settings, today: date) -> bool:
+def _current(found: AnyAssessment, settings: Settings, today: date) -> bool:
     """Whether the newest count judged is of these days: an old chart needs no card on opening."""
     within = settings.cds_newest_within_days
     newest = max((count.when.last for count in found.counts), default=date.min)
     return not within or (today - newest).days <= within
 
 
-def _remarks(reading: Reading, found: Assessment | ResponseAssessment) -> Sequence[Remark]:
+def _remarks(judged: Judged, found: AnyAssessment) -> Sequence[Remark]:
     """What was remarked in reading this patient's data, and data of nobody."""
-    own = (c.remarks for c in reading.courses if c.patient == found.patient)
-    return [*reading.remarks, *(remark for remarks in own for remark in remarks)]
+    return [*judged.reading.remarks, *judged.remarks(found.patient)]

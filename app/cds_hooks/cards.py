@@ -69,17 +69,17 @@ class Setting:
     address: str
     """Where this service is reached, without a slash at the end."""
     gathered: Gathered
+    silent_when_normal: bool = False
+    """Whether nothing is said of counts none of which is low."""
 
 
-def eligibility_card(
-    found: Assessment, remarks: Sequence[Remark], silent: bool, setting: Setting
-) -> Json | None:
+def eligibility_card(found: Assessment, remarks: Sequence[Remark], setting: Setting) -> Json | None:
     """The card of an eligibility assessment; None where there is nothing to say.
 
-    `remarks` were made in reading the patient's data; `silent`: nothing is said of normal counts.
+    `remarks` were made in reading the patient's data.
     """
     normal = found.verdict is not Verdict.ELIGIBLE and none_low(found)
-    if not found.counts or (silent and normal):
+    if not found.counts or (setting.silent_when_normal and normal):
         return None
     severe = found.judgement.severe
     kind = "severe" if severe else found.verdict.value

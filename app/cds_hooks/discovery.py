@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from urllib.parse import quote
 
+from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE
 from app.ehr.searches import SEARCHES, Search, searches
 from app.fhir.json import Json
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
+from app.operations import OPERATIONS
 
 HOOK = "patient-view"
 # The version of the specification as CDS Hooks 3.0 has services tell it: STU2 is 2.0.
@@ -29,10 +31,15 @@ class Service:
     searches: tuple[Search, ...]
     count: int
     """How many results of each search are asked for, the newest first."""
-    whole_course: bool
-    """Whether older results matter too, so that a first page alone does not do."""
+    operation: str
+    """What is asked of the patient's data."""
     code_map: CodeMap | None = None
     """The hospital's own codes, which the searches look for and results are read by."""
+
+    @property
+    def whole_course(self) -> bool:
+        """Whether older results matter too, so that a first page alone does not do."""
+        return OPERATIONS[self.operation].whole_course
 
     def queries(self, patient_id: str) -> dict[str, str]:
         """The prefetch key of each query, and the query for a patient, relative to the server."""
@@ -58,7 +65,7 @@ _ELIGIBILITY = Service(
     "answer. Research criteria: a decision aid, not a diagnosis.",
     searches=tuple(search for search in SEARCHES if search.name != "weight"),
     count=100,
-    whole_course=False,
+    operation=ASSESS_ELIGIBILITY,
 )
 _RESPONSE = Service(
     id="maa-response",
@@ -67,7 +74,7 @@ _RESPONSE = Service(
     "NIH trial of 2003: baseline, now, and the change of each blood count. Suggests no treatment.",
     searches=SEARCHES,
     count=1000,
-    whole_course=True,
+    operation=ASSESS_RESPONSE,
 )
 Services = Mapping[str, Service]
 SERVICES: Services = MappingProxyType({one.id: one for one in (_ELIGIBILITY, _RESPONSE)})

@@ -6,6 +6,7 @@ import json
 from datetime import date
 from typing import Any
 
+from app.asking import Data
 from app.cds_hooks.answers import answer
 from app.cds_hooks.calls import read_call
 from app.cds_hooks.discovery import HOOK, SERVICES, discovery
@@ -64,7 +65,7 @@ def _answered(request: Json) -> Any:
     service = SERVICES["maa-eligibility"]
     call = read_call(json.dumps(request).encode(), HOOK)
     # Without an event loop: a worker that loads the application has one running already.
-    gathered = Gathered(sent_along(call, service).entries, ())
+    gathered = Gathered(Data(tuple(sent_along(call, service).entries)), ())
     settings = Settings.model_construct()
     today = date.fromisoformat(_DAY)
     return json.loads(encode(answer(service, call, gathered, settings, _ADDRESS, today)))

@@ -15,23 +15,18 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Raw
 
+from app.asking import Data
 from app.cds_hooks.calls import Call, decode
 from app.cds_hooks.discovery import Service
+from app.fhir.bodies import Entry
 from app.fhir.codes import BY_LOINC, LoincRow
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.resources import (
-    ABSENT,
-    DECODE_RESOURCE,
     Coding,
     Concept,
-    Medication,
-    PatientResource,
-    Reference,
-    Resource,
 )
 from app.fhir.times import when
-from app.reading.subjects import Subjects
 
 _BUNDLES_DEEP = 3
 _ENTRY = re.compile(r"Bundle\.entry\[(\d+)\]", re.ASCII)
@@ -40,8 +35,8 @@ _ENTRY = re.compile(r"Bundle\.entry\[(\d+)\]", re.ASCII)
 class FhirServer(Protocol):
     """A client's FHIR server, read with the token that the client handed over."""
 
-    async def fetch(self, query: str) -> bytes:
-        """A read or a search, all its pages as one Bundle; RequestError where it fails."""
+    async def fetch(self, query: str) -> tuple[Entry, ...]:
+        """What a read or a search finds, of all pages; RequestError where it fails."""
 
     async def aclose(self) -> None:
         """Let go of its connections."""
@@ -55,16 +50,11 @@ class _Link(msgspec.Struct):
     relation: str | None = None
 
 
-class _Entry(msgspec.Struct, omit_defaults=True):
-    fullUrl: str | None = None
-    resource: Raw = ABSENT
-
-
 class _Slot(msgspec.Struct):
     """One prefetched resource: a Bundle, or what a read gives."""
 
     resourceType: str
-    entry: tuple[_Entry, ...] = ()
+    entry: tuple[Entry, ...] = ()
     link: tuple[_Link, ...] = ()
 
 
@@ -93,27 +83,17 @@ class _Result(msgspec.Struct):
 class Gathered:
     """A patient's data, and the keys of which only the newest page is in it."""
 
-    entries: list[_Entry]
+    data: Data
     first_pages: tuple[str, ...]
     code_map: CodeMap | None = None
     """The hospital's own codes."""
-
-    def is_small(self, most_bytes: int) -> bool:
-        """Whether the data are no longer than that."""
-        return sum(len(bytes(entry.resource)) for entry in self.entries) <= most_bytes
-
-    def bundle(self, patient_id: str) -> bytes:
-        """The data as one Bundle; RequestError 422 where they hold another patient's."""
-        _refuse_others(self.entries, patient_id)
-        bundle = {"resourceType": "Bundle", "type": "collection", "entry": self.entries}
-        return msgspec.json.encode(bundle)
 
     def result_at(self, place: str) -> str:
         """Which result stands at a place in the Bundle: its analyte and day, where it has them."""
         index = _ENTRY.match(place)
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if index:
-                found = msgspec.json.decode(self.entries[int(index[1])].resource, type=_Result)
+            if index and isinstance(raw := self.data.entries[int(index[1])].resource, Raw):
+                found = msgspec.json.decode(raw, type=_Result)
                 codings = found.code.coding if found.code else ()
                 row = next(filter(None, map(self._row, codings)), None)
                 text = found.effectiveDateTime or found.effectiveInstant
@@ -133,17 +113,17 @@ class Gathered:
 class Sent:
     """What a client sent along: the data, and why a key has to be fetched."""
 
-    entries: list[_Entry]
+    entries: list[Entry]
     missing: Mapping[str, str]
-    first_pages: Mapping[str, list[_Entry]]
+    first_pages: Mapping[str, list[Entry]]
     """Of the missing, those whose first page does: it holds the newest results."""
 
 
 def sent_along(call: Call, service: Service) -> Sent:
     """What the client sent of what the service needs; RequestError 400 for what is no resource."""
-    entries: list[_Entry] = []
+    entries: list[Entry] = []
     missing: dict[str, str] = {}
-    pages: dict[str, list[_Entry]] = {}
+    pages: dict[str, list[Entry]] = {}
     sent = call.prefetch or {}
     for key in service.queries(""):
         if key not in sent:
@@ -174,10 +154,10 @@ async def gather(
     """
     entries, first = sent.entries, sent.first_pages
     fetched = await _fetch(call, service, sent.missing, first, allowed, open_server)
-    for key, body in fetched.items():
-        entries += first[key] if body is None else _entries(body, _read(body, key), key, 0)
-    first_pages = tuple(key for key, body in fetched.items() if body is None)
-    return Gathered(entries, first_pages, service.code_map)
+    for key, found in fetched.items():
+        entries += first[key] if found is None else _opened(found, key, 0)
+    first_pages = tuple(key for key, found in fetched.items() if found is None)
+    return Gathered(Data(tuple(entries)), first_pages, service.code_map)
 
 
 def _slot(raw: Raw, key: str) -> _Slot | None:
@@ -185,7 +165,7 @@ def _slot(raw: Raw, key: str) -> _Slot | None:
     return None if bytes(raw).strip() == b"null" else _read(raw, key)
 
 
-def _read(raw: bytes | Raw, key: str) -> _Slot:
+def _read(raw: Raw, key: str) -> _Slot:
     try:
         return decode(bytes(raw), _Slot)
     except RequestError as error:
@@ -194,15 +174,20 @@ def _read(raw: bytes | Raw, key: str) -> _Slot:
         raise RequestError(400, Fault("structure", text, place)) from None
 
 
-def _entries(raw: bytes | Raw, slot: _Slot, key: str, depth: int) -> Iterator[_Entry]:
+def _entries(raw: Raw, slot: _Slot, key: str, depth: int) -> Iterator[Entry]:
     """The resources of a slot; pages that come as Bundles in a Bundle are opened."""
     if slot.resourceType != "Bundle":
-        yield _Entry(resource=Raw(bytes(raw)))
+        yield Entry(None, Raw(bytes(raw)))
         return
     if depth >= _BUNDLES_DEEP:
         text = f"Bundles deeper than {_BUNDLES_DEEP} in Bundles."
         raise RequestError(400, Fault("structure", text, f"prefetch.{key}"))
-    for entry in slot.entry:
+    yield from _opened(slot.entry, key, depth)
+
+
+def _opened(entries: Iterable[Entry], key: str, depth: int) -> Iterator[Entry]:
+    """The resources of entries, those of Bundles among them in their place."""
+    for entry in entries:
         if entry.resource:
             inner = _bundle_in(entry.resource)
             if inner is None:
@@ -211,13 +196,13 @@ def _entries(raw: bytes | Raw, slot: _Slot, key: str, depth: int) -> Iterator[_E
                 yield from _entries(entry.resource, inner, key, depth + 1)
 
 
-def _placeless(entry: _Entry) -> _Entry:
+def _placeless(entry: Entry) -> Entry:
     """The entry without its address on a server: a gateway's and the server's own may differ.
 
     All data of a call are of one server; only what a Bundle makes up to refer to stays.
     """
     named = entry.fullUrl if (entry.fullUrl or "").startswith("urn:") else None
-    return _Entry(named, entry.resource)
+    return Entry(named, entry.resource)
 
 
 def _bundle_in(raw: Raw) -> _Slot | None:
@@ -229,7 +214,7 @@ def _bundle_in(raw: Raw) -> _Slot | None:
     return None
 
 
-def _newest_first(entries: Iterable[_Entry]) -> bool:
+def _newest_first(entries: Iterable[Entry]) -> bool:
     """Whether a page holds the newest results, so that what follows it is older."""
     days: list[date] = []
     for entry in entries:
@@ -245,13 +230,13 @@ async def _fetch(
     call: Call,
     service: Service,
     missing: Mapping[str, str],
-    first_pages: Mapping[str, list[_Entry]],
+    first_pages: Mapping[str, list[Entry]],
     allowed: Iterable[str],
     open_server: OpenServer,
-) -> dict[str, bytes | None]:
+) -> dict[str, tuple[Entry, ...] | None]:
     """The missing keys' data; None where the first page that was sent has to do."""
     obstacle = _obstacle(call, allowed)
-    fetched: dict[str, bytes | RequestError] = {}
+    fetched: dict[str, tuple[Entry, ...] | RequestError] = {}
     if missing and not obstacle and call.fhirServer and call.fhirAuthorization:
         server = open_server(call.fhirServer, call.fhirAuthorization.access_token)
         queries = service.queries(call.context.patientId)
@@ -263,16 +248,16 @@ async def _fetch(
     faults = []
     for key, why in missing.items():
         answer = fetched.get(key)
-        if not isinstance(answer, bytes) and key not in first_pages:
+        if (answer is None or isinstance(answer, RequestError)) and key not in first_pages:
             reason = answer.faults[0].text if isinstance(answer, RequestError) else obstacle
             text = f"The prefetch key '{key}' {why}, and nothing was fetched: {reason}"
             faults.append(Fault("required", text, f"prefetch.{key}"))
     if faults:
         raise RequestError(412, *faults)
-    return {key: body if isinstance(body := fetched.get(key), bytes) else None for key in missing}
+    return {key: None if isinstance(f := fetched.get(key), RequestError) else f for key in missing}
 
 
-async def _attempt(server: FhirServer, query: str) -> bytes | RequestError:
+async def _attempt(server: FhirServer, query: str) -> tuple[Entry, ...] | RequestError:
     try:
         return await server.fetch(query)
     except RequestError as error:
@@ -295,24 +280,3 @@ def _obstacle(call: Call, allowed: Iterable[str]) -> str:
 def _base(url: str) -> str:
     parts = urlsplit(url.rstrip("/"))
     return parts._replace(scheme=parts.scheme.lower(), netloc=parts.netloc.lower()).geturl()
-
-
-def _refuse_others(entries: Iterable[_Entry], patient_id: str) -> None:
-    """RequestError 422 where anything is about another patient than the one in context."""
-    people: list[tuple[PatientResource, str | None]] = []
-    holders: list[tuple[Reference, Resource]] = []
-    for entry in entries:
-        # What is malformed is set aside, with its reason, where it is read.
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = DECODE_RESOURCE(entry.resource)
-            if isinstance(found, PatientResource):
-                people.append((found, entry.fullUrl))
-            elif not isinstance(found, Medication) and found.subject:
-                holders.append((found.subject, found))
-    named = Reference(reference=f"Patient/{patient_id}")
-    known = Subjects(people, [(s.reference, "") for s, _ in holders if s.reference], named)
-    keys = {known.key_of_patient(one, url) for one, url in people if one.id or url}
-    keys |= {key for subject, held in holders if (key := known.key(subject, "", held))}
-    if keys - {known.key(named, "", None)}:
-        text = "Data of another patient than 'context.patientId' were sent: nothing was assessed."
-        raise RequestError(422, Fault("business-rule", text, "prefetch"))

@@ -119,7 +119,7 @@ async def _cards(
         make = partial(
             answer, service, call, gathered, hooks.settings, hooks.address(request), hooks.today()
         )
-        cards = await elsewhere_if_large(request, make, gathered)
+        cards = await elsewhere_if_large(request, make, gathered.data)
         said = f"cards {len(cards['cards'])}"
         return _json(cards)
     except RequestError as error:

@@ -28,7 +28,18 @@ class _Concept(msgspec.Struct):
     coding: tuple[_Coding, ...] = ()
 
 
-class _Found(msgspec.Struct):
+class Issue(msgspec.Struct):
+    """What a server tells of a search, by how bad it is."""
+
+    severity: str = "error"
+
+
+class Found(msgspec.Struct):
+    """As much of a resource as tells what it is an answer to."""
+
+    resourceType: str  # noqa: N815 FHIR's own name
+    id: str = ""
+    issue: list[Issue] = []
     subject: _Reference | None = None
     code: _Concept | None = None
 
@@ -63,15 +74,11 @@ class Question:
             return "code"
         return ""
 
-    def contradicted(self, resource: bytes, proven: bool) -> str:
+    def contradicted(self, found: Found, proven: bool) -> str:
         """The parameter that a resource found does not answer; empty for none.
 
         Where no `self` link has `proven` that the server searched by them, each resource must.
         """
-        try:
-            found = msgspec.json.decode(resource, type=_Found)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = _Found()
         named = found.subject.reference if found.subject else None
         if self.patient and (named or not proven) and not self._is_about(named or ""):
             return "patient"

@@ -30,8 +30,9 @@ from tenacity import (
 )
 
 from app.ehr.authorization import Authorization, Bearer, Form
-from app.ehr.proof import Question, tells
+from app.ehr.proof import Found, Issue, Question, tells
 from app.ehr.searches import Search, searches, tokens_of
+from app.fhir.bodies import Entry
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 
@@ -88,7 +89,7 @@ class _Search(msgspec.Struct):
     mode: str = "match"
 
 
-class _Entry(msgspec.Struct, omit_defaults=True):
+class _Entry(msgspec.Struct):
     fullUrl: str | None = None  # noqa: N815 FHIR's own name
     resource: msgspec.Raw = msgspec.Raw()
     search: _Search | None = None
@@ -102,17 +103,17 @@ class _Page(msgspec.Struct):
     entry: list[_Entry] = []
 
 
-class _Issue(msgspec.Struct):
-    severity: str = "error"
+class _Head(msgspec.Struct):
+    """What is read of a resource whose other elements are malformed."""
 
-
-class _Resource(msgspec.Struct):
     resourceType: str  # noqa: N815 FHIR's own name
     id: str = ""
-    issue: list[_Issue] = []
+    issue: list[Issue] = []
 
 
-_T = TypeVar("_T", _Page, _Resource)
+_T = TypeVar("_T", _Page, _Head)
+_Told = tuple[Found, Entry]
+"""A resource found, and as much of it as was read."""
 
 
 class _OutageError(RequestError):
@@ -209,8 +210,8 @@ class FhirServer:
         if not self._shared:
             await self._client.aclose()
 
-    async def fetch(self, query: str) -> bytes:
-        """`Patient/1` or `Observation?patient=1&code=a,b`: all pages as one searchset Bundle.
+    async def fetch(self, query: str) -> tuple[Entry, ...]:
+        """`Patient/1` or `Observation?patient=1&code=a,b`: what is found, of all pages.
 
         Resources are passed on as they came, every digit kept. RequestError 502 or 504 with what
         failed, 404 where the resource read is not there, 400 for any other address.
@@ -221,17 +222,17 @@ class FhirServer:
             raise RequestError(400, Fault("invalid", "That is no read or search of FHIR's."))
         async with self._call() as budget:
             if not searched:
-                return _bundle([await self._read(kind, name, budget)])
+                return _each_once([await self._read(kind, name, budget)])
             asks = self._asks(kind, parse_qsl(parameters, keep_blank_values=True))
-            return _bundle(await self._searches(asks, budget))
+            return _each_once(await self._searches(asks, budget))
 
     async def patient_data(
         self,
         patient_id: str,
         code_map: CodeMap | None = None,
         holds: Callable[[int], None] = lambda _size: None,
-    ) -> bytes:
-        """Everything an assessment reads of one patient, as one Bundle; errors as in `fetch`.
+    ) -> tuple[Entry, ...]:
+        """Everything an assessment reads of one patient; errors as in `fetch`.
 
         `code_map` has a hospital's own codes: they are searched for as well. `holds` hears of the
         bytes as they come, and may raise a RequestError. RequestError 400 for
@@ -249,7 +250,7 @@ class FhirServer:
                     ]
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
-        return _bundle([*found, *(entry for task in tasks for entry in task.result())])
+        return _each_once([*found, *(entry for task in tasks for entry in task.result())])
 
     @asynccontextmanager
     async def _call(
@@ -288,7 +289,7 @@ class FhirServer:
 
     async def _search_of_patient(
         self, search: Search, patient_id: str, budget: _Budget
-    ) -> list[_Entry]:
+    ) -> list[_Told]:
         fields = [("patient", patient_id)]
         if search.tokens:
             fields.append(("code", ",".join(search.tokens)))
@@ -316,10 +317,10 @@ class FhirServer:
             question = Question.of(kind, asked)
             yield _Ask(f"{self._base}/{kind}?{_query(asked)}", what, question=question)
 
-    async def _searches(self, asks: Iterable[_Ask], budget: _Budget) -> list[_Entry]:
+    async def _searches(self, asks: Iterable[_Ask], budget: _Budget) -> list[_Told]:
         return [entry for ask in asks for entry in await self._search(ask, budget)]
 
-    async def _read(self, kind: str, name: str, budget: _Budget) -> _Entry:
+    async def _read(self, kind: str, name: str, budget: _Budget) -> _Told:
         """One resource, without a fullUrl.
 
         The server may name itself differently in its own fullUrls (behind a proxy), and one id
@@ -327,14 +328,14 @@ class FhirServer:
         """
         ask = _Ask(f"{self._base}/{kind}/{name}", f"the read of a {kind}")
         body = await self._exchange(ask, budget, missing_is_404=True)
-        if (read := _decoded(body, _Resource)).resourceType != kind or read.id != name:
+        if (read := _found(body)).resourceType != kind or read.id != name:
             _failed("It answered a read with another resource.")
-        return _Entry(None, msgspec.Raw(body))
+        return read, Entry(None, msgspec.Raw(body))
 
-    async def _search(self, ask: _Ask, budget: _Budget) -> list[_Entry]:
+    async def _search(self, ask: _Ask, budget: _Budget) -> list[_Told]:
         assert ask.question  # noqa: S101 every search has one
         question, proven, total, matches = ask.question, False, 0, 0
-        found: list[_Entry] = []
+        found: list[_Told] = []
         seen: set[str] = set()
         following: _Ask | None = ask
         while following:
@@ -348,9 +349,12 @@ class FhirServer:
                 proven = _proven(question, page)
             total = max(total, page.total or 0)
             for entry in page.entry:
-                if _is_found(entry, question.kind):
-                    matches += _matches(entry, question, proven)
-                    found.append(entry)
+                if not entry.resource:
+                    continue
+                told = _found(entry.resource)
+                if _is_answer(told, entry, question.kind):
+                    matches += _matches(told, entry, question, proven)
+                    found.append((told, Entry(entry.fullUrl, entry.resource)))
             following = self._next(following, page)
         if matches < total:
             _failed(f"It says that {ask.what} found {total}, and sent {matches}: some are missing.")
@@ -581,12 +585,20 @@ def _proven(question: Question, page: _Page) -> bool:
     return True
 
 
-def _matches(entry: _Entry, question: Question, proven: bool) -> bool:
+def _found(resource: bytes | msgspec.Raw) -> Found:
+    """What tells which question a resource answers."""
+    try:
+        return msgspec.json.decode(resource, type=Found)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        head = _decoded(resource, _Head)
+        return Found(head.resourceType, head.id, head.issue)
+
+
+def _matches(told: Found, entry: _Entry, question: Question, proven: bool) -> bool:
     """Whether the entry is a match; RequestError where it does not answer the question."""
-    resource = _decoded(entry.resource, _Resource)
-    if resource.resourceType != question.kind or (entry.search and entry.search.mode != "match"):
+    if told.resourceType != question.kind or (entry.search and entry.search.mode != "match"):
         return False
-    if contradicted := question.contradicted(bytes(entry.resource), proven):
+    if contradicted := question.contradicted(told, proven):
         _failed(
             f"It answered the search of {question.kind} with one of another {contradicted} than "
             f"was asked for: it ignores the parameter '{contradicted}'."
@@ -594,32 +606,24 @@ def _matches(entry: _Entry, question: Question, proven: bool) -> bool:
     return True
 
 
-def _is_found(entry: _Entry, kind: str) -> bool:
+def _is_answer(told: Found, entry: _Entry, kind: str) -> bool:
     """Whether the entry holds something found, or a warning that is to be passed on.
 
     RequestError where it says that something is missing, or where another type was found.
     """
-    if not entry.resource:
-        return False
-    resource = _decoded(entry.resource, _Resource)
-    if resource.resourceType == "OperationOutcome":
-        if any(issue.severity in {"error", "fatal"} for issue in resource.issue):
+    if told.resourceType == "OperationOutcome":
+        if any(issue.severity in {"error", "fatal"} for issue in told.issue):
             _failed("It could not complete a search and says so with an OperationOutcome.")
-        return any(issue.severity == "warning" for issue in resource.issue)
-    if resource.resourceType != kind and (entry.search is None or entry.search.mode == "match"):
+        return any(issue.severity == "warning" for issue in told.issue)
+    if told.resourceType != kind and (entry.search is None or entry.search.mode == "match"):
         _failed(f"It answered the search of {kind} with resources of another type.")
     return True
 
 
-def _identity(entry: _Entry) -> str | bytes:
-    """What a resource found twice, by two searches or on two pages, is known by."""
-    resource = _decoded(entry.resource, _Resource)
-    return f"{resource.resourceType}/{resource.id}" if resource.id else bytes(entry.resource)
-
-
-def _bundle(entries: Iterable[_Entry]) -> bytes:
-    unique: dict[str | bytes, _Entry] = {}
-    for entry in entries:
-        unique.setdefault(_identity(entry), entry)
-    found = list(unique.values())
-    return msgspec.json.encode({"resourceType": "Bundle", "type": "searchset", "entry": found})
+def _each_once(found: Iterable[_Told]) -> tuple[Entry, ...]:
+    """What was found, each resource once: two searches or pages may find the same."""
+    unique: dict[str | bytes, Entry] = {}
+    for told, entry in found:
+        name = f"{told.resourceType}/{told.id}" if told.id else bytes(entry.resource)
+        unique.setdefault(name, entry)
+    return tuple(unique.values())

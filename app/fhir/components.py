@@ -31,6 +31,12 @@ RESPONSE_COMPONENTS = {
     **RESPONSE_COURSE,
 }
 """Every criterion code of a response assessment, and its display."""
+RESPONSE_TABLE = (
+    *RESPONSE_TRUTHS,
+    *(code for moment in RESPONSE_MOMENTS for code in (moment, f"{moment}-date")),
+    "first-loss-date",
+)
+"""The codes of truths, verdicts and days: what a table has a column for."""
 LIFE_COMPONENTS = {
     "first-met": "First day met",
     "last-met": "Last day met",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from app import __version__
+from app.asking import EVALUATE_MEASURE, OPERATIONS
 from app.fhir.canonicals import BASE
 from app.fhir.json import Json
-from app.publishing.definitions import DEFINITION_TYPES, OPERATIONS
+from app.publishing.definitions import DEFINITION_TYPES
 from app.publishing.terminology import AID, DATE, PUBLISHER
 
 # https://hl7.org/fhir/smart-app-launch/conformance.html
@@ -33,7 +34,7 @@ def capability_statement(server: str, cors: bool = True, asks_for_tokens: bool =
             "interaction": [{"code": "read"}, {"code": "search-type"}],
             "searchParam": _search_parameters(kind),
         }
-        | ({"operation": [_offered("evaluate-measure")]} if kind == "Measure" else {})
+        | ({"operation": [_offered(EVALUATE_MEASURE)]} if kind == "Measure" else {})
         for kind in DEFINITION_TYPES
     ]
     assessments = [_offered(name) for name in OPERATIONS[:2]]

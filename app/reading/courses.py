@@ -28,6 +28,14 @@ class Reading:
     remarks: tuple[Remark, ...]
 
 
+class OthersDataError(RequestError):
+    """Data that should be of one patient hold another's."""
+
+    def __init__(self, place: str) -> None:
+        text = "The data hold another patient's than the subject's: nothing was assessed."
+        super().__init__(422, Fault("business-rule", text, place))
+
+
 def read_courses(
     entries: Entries,
     place: str,
@@ -35,25 +43,29 @@ def read_courses(
     transfusion_history_complete: bool = False,
     normal_ranges: bool = True,
     code_map: CodeMap | None = None,
+    of_one_patient: bool = False,
 ) -> Reading:
     """Every patient's course in time from a Bundle's entries.
 
     `place` is the Bundle's FHIRPath. `subject` narrows the answer to one patient, and is the
     patient of results that name none. Without `normal_ranges` the laboratories' own are only
     witnesses of the unit: no definition of eligibility asks for them. `code_map` has the
-    hospital's own codes. Raises RequestError where there is nothing to assess.
+    hospital's own codes. Raises RequestError where there is nothing to assess, and OthersDataError
+    where the data should be `of_one_patient`, the subject, and something is of another.
     """
     orphans: list[Remark] = []
     found: list[Item] = []
     collect(entries, place, found, orphans)
     items, contradicted = each_once(found, orphans)
+    records = Records(items, contradicted, subject, orphans)
+    if of_one_patient and records.has_others(found):
+        raise OthersDataError(place)
     if not any(isinstance(item.resource, Observation) for item in items):
         raise RequestError(
             422,
             Fault("not-found", "There is no Observation to assess in the data.", place),
             remarks=orphans,
         )
-    records = Records(items, contradicted, subject, orphans)
     _read(items, records, Observations(items, records, normal_ranges, code_map))
     courses = _courses(records, transfusion_history_complete)
     if not courses:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -138,6 +138,20 @@ class Records:
             self.subjects.key_of_patient(person, url): _person(person) for person, url in people
         }
         self.links = Links(items, lending)
+
+    def has_others(self, items: Iterable[Item]) -> bool:
+        """Whether any of these is of another patient than the one named."""
+        keys: set[str | None] = set()
+        for item in items:
+            resource = item.resource
+            if item.container is not None or isinstance(resource, Medication):
+                continue
+            if not isinstance(resource, PatientResource):
+                if resource.subject:
+                    keys.add(self.subjects.key(resource.subject, item.server, resource))
+            elif resource.id or item.full_url:
+                keys.add(self.subjects.key_of_patient(resource, item.full_url))
+        return bool(keys - {self.named, None, AMBIGUOUS})
 
     def set_aside(self, item: Item, path: str, aside: SetAside) -> None:
         """Say of what stands at the path in a resource why it is not used."""

@@ -12,6 +12,7 @@ import pytest
 from cds_calls import RESPONSE, Json, call, cards_of
 
 from app import operations
+from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE
 from app.domain.assessment import Verdict, none_low
 from app.domain.moments import ResponseVerdict
 from app.fhir.outcome import RequestError
@@ -85,10 +86,13 @@ def test_a_story_has_the_card_its_verdict_asks_for(http: httpx.Client, story: st
         query = [("subject", f"Patient/{name}")]
         cards = cards_of(http, call(*chart, patient=name))
         try:
-            _, _, (found,) = operations.assess(bundle(chart), query, normal_ranges=True)
+            judged = operations.assessed(
+                ASSESS_ELIGIBILITY, bundle(chart), query, normal_ranges=True
+            )
         except RequestError:
             assert cards == []
             continue
+        (found,) = judged.assessments
         quiet = not found.counts or (none_low(found) and found.verdict is not Verdict.ELIGIBLE)
         assert len(cards) == (0 if quiet else 1)
         for card in cards:
@@ -105,7 +109,7 @@ def test_every_patient_of_the_trial_has_the_card_the_cohort_counts(http: httpx.C
     said: dict[str, int] = defaultdict(int)
     for name, resources in charts(body).items():
         query = [("subject", f"Patient/{name}")]
-        _, _, (found,) = operations.assess_responses(bundle(resources), query)
+        (found,) = operations.assessed(ASSESS_RESPONSE, bundle(resources), query).assessments
         (card,) = cards_of(http, call(*resources, patient=name, weight=True), RESPONSE)
         assert card["summary"].startswith(RESPONDED[found.verdict])
         said[card["summary"].split(" by ")[0]] += 1
