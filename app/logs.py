@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -51,7 +52,9 @@ def tell(level: int, message: str, fields: Mapping[str, Any]) -> None:
         return
     handlers = logging.root.handlers
     if len(handlers) == 1 and type(handlers[0].formatter) is _Json:
-        sys.stderr.write(_line(time.time(), logging.getLevelName(level), message, fields))
+        # Where its disk is full, or its reader gone, callers are answered all the same.
+        with suppress(OSError):
+            sys.stderr.write(_line(time.time(), logging.getLevelName(level), message, fields))
     else:
         _LOG.log(level, message, extra={"fields": fields})
 

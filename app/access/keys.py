@@ -126,8 +126,9 @@ class KeySet:
 
     def _should_ask(self, kid: str | None) -> bool:
         now = self._clock()
-        stale = now - self._fetched > _FRESH_SECONDS
-        return (stale or not self._known(kid)) and now - self._asked >= _ASKED_AGAIN_SECONDS
+        # A clock that is set back must not make what was fetched later good for ever.
+        stale = abs(now - self._fetched) > _FRESH_SECONDS
+        return (stale or not self._known(kid)) and abs(now - self._asked) >= _ASKED_AGAIN_SECONDS
 
     async def _renew(self) -> None:
         try:
