@@ -1,10 +1,11 @@
-"""The settings that say who may call: tokens, certificates, proxies."""
+"""The settings that say who may call: tokens, certificates, proxies; and what is written down."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SecretStr
@@ -76,6 +77,25 @@ class AccessSettings(BaseSettings):
     )
     """How often one caller may call operations and hooks, of each worker; more is 429. A caller is
     who the token or the certificate names, else an address (of IPv6 a network of 64 bits)."""
+    audit: str | None = Field(
+        default=None,
+        pattern="^(file:///|https?://)[^?#]+$",
+        title="file:///path or the https URL of a FHIR server",
+        examples=["file:///var/log/maa-assess/audit.jsonl"],
+    )
+    """Where an AuditEvent (IHE BALP) goes for each patient assessed over HTTP: a file of JSON
+    lines, or a FHIR server."""
+    audit_spool: Path | None = Field(
+        default=None, title="the path of a directory", examples=["/var/lib/maa-assess/audit"]
+    )
+    """Where AuditEvents wait until they are delivered; goes with MAA_AUDIT."""
+    audit_spool_events: int = Field(default=100_000, ge=1)
+    """How many AuditEvents may wait there."""
+    audit_token: SecretStr | None = Field(default=None, examples=["eyJhbGciOi..."])
+    """A bearer token for the FHIR server that takes the AuditEvents."""
+    audit_required: bool = True
+    """Whether nobody is answered (503) while AuditEvents cannot be kept; else it is logged how many
+    went unwritten."""
     insecure: bool = Field(default=False, examples=["true"])
     """Whether to answer beyond loopback though nobody has to say who he is; said at each start.
     Without effect where callers are asked who they are."""
@@ -105,6 +125,10 @@ class AccessSettings(BaseSettings):
             yield "MAA_AUTH_CLIENT_ID and MAA_AUTH_CLIENT_SECRET go together: set both, or none."
         if self.auth_client_id and not self.auth_introspection_url:
             yield "MAA_AUTH_CLIENT_ID needs MAA_AUTH_INTROSPECTION_URL."
+        if bool(self.audit) != bool(self.audit_spool):
+            yield "MAA_AUDIT and MAA_AUDIT_SPOOL go together: set both, or none."
+        if (self.audit or "").startswith("http") and not is_safe(self.audit or ""):
+            yield "MAA_AUDIT takes an https URL, or an http one on loopback."
         if self.auth_certificate_header and not self.trusted_proxies:
             yield (
                 "MAA_AUTH_CERTIFICATE_HEADER needs MAA_TRUSTED_PROXIES: from anybody else the "

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import NamedTuple
 
 from app.access.callers import credentials_of
 from app.access.keys import UnreadableError, fetch, keys_of
+from app.access.sinks import SinkError, sink_of
+from app.access.spool import Spool, SpoolError
 from app.access.tokens import Introspection, Issuer
 from app.cds_hooks.remembered import shared_store
 from app.ehr.probe import Probe
@@ -52,6 +55,9 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         yield await _issuer(settings)
     if settings.auth_introspection_url:
         yield await _introspection(settings)
+    if settings.audit and settings.audit_spool:
+        yield _spool(settings.audit_spool, settings.audit_spool_events)
+        yield await _sink(settings)
     if settings.shared_store:
         yield await _store(settings)
 
@@ -118,6 +124,33 @@ async def _introspection(settings: Settings) -> Finding:
         # That a token of our own making is not good, only somebody says whom we can ask.
         return Finding(what, error.faults[0].text if error.status != 401 else "")
     return Finding(what, "it takes any token for a good one")
+
+
+def _spool(directory: Path, most_events: int) -> Finding:
+    what = f"audit: the spool in {directory}"
+    try:
+        spool = Spool(directory, most_events)
+        spool.put([])
+        spool.close()
+    except SpoolError as error:
+        return Finding(what, str(error))
+    return Finding(what)
+
+
+async def _sink(settings: Settings) -> Finding:
+    """A file is opened; of a server only its metadata are read, for an event would stay there."""
+    target = settings.audit or ""
+    if target.startswith("http"):
+        probe = Probe(target.rstrip("/"))
+        fault = await probe.fault()
+        await probe.aclose()
+        return Finding("audit: metadata of its server", fault)
+    sink = sink_of(settings)
+    try:
+        await sink.deliver([])
+    except SinkError as error:
+        return Finding("audit: its file", str(error))
+    return Finding("audit: its file")
 
 
 async def _store(settings: Settings) -> Finding:

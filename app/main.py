@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -21,7 +22,10 @@ from starlette.requests import ClientDisconnect
 from app import __version__
 from app.access.callers import Callers
 from app.access.rates import Rates
+from app.access.sinks import Delivery, sink_of
+from app.access.spool import Spool, SpoolError
 from app.api import definitions, routes, smart
+from app.api.auditing import Auditing
 from app.api.fhir_json import disconnected, http_exception, request_error
 from app.api.guard import Guard, LoopbackOnly, Proxied
 from app.api.metrics import Metrics
@@ -139,8 +143,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     store: Remembered | None = app.state.store
     if store is None:
         tell(logging.INFO, "Used tokens and feedback are remembered by this process alone.", {})
+    if app.state.delivery:
+        app.state.delivery.start()
     yield
     gc.unfreeze()
+    if app.state.delivery:
+        await app.state.delivery.aclose()
     app.state.evaluator.close()
     if store:
         await store.aclose()
@@ -228,6 +236,7 @@ def _application(settings: Settings) -> FastAPI:
         minimum_size=1000,
         compresslevel=3,
     )
+    _audited(app, settings)
     _guard(app, settings)
     if tracer:
         app.add_middleware(Tracing, tracer=tracer)
@@ -258,6 +267,25 @@ def _application(settings: Settings) -> FastAPI:
     if settings.trusted_proxies:
         app.add_middleware(Proxied, trusted=settings.trusted_proxies)
     return app
+
+
+def _audited(app: FastAPI, settings: Settings) -> None:
+    """Write down who is assessed, where that is asked for; SettingsError where it cannot be."""
+    app.state.delivery = None
+    if settings.audit is None or settings.audit_spool is None:
+        return
+    try:
+        spool = Spool(settings.audit_spool, settings.audit_spool_events)
+    except SpoolError as error:
+        raise SettingsError(f"MAA_AUDIT_SPOOL cannot be used ({error}).") from None
+    app.state.delivery = Delivery(spool, sink_of(settings), settings.audit_spool)
+    app.add_middleware(
+        Auditing,
+        spool=spool,
+        required=settings.audit_required,
+        issuer=settings.auth_issuer,
+        server=urlsplit(settings.public_url or "").hostname,
+    )
 
 
 def _guard(app: FastAPI, settings: Settings) -> None:

@@ -90,6 +90,44 @@ def test_what_does_not_work_is_said_with_the_reason(
     assert not failed
 
 
+def test_who_may_call_and_what_is_written_down_are_looked_at(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def issuing(asked: Asked) -> Reply:
+        if asked.path.endswith("/introspect"):
+            return 200, {}, b'{"active":false}'
+        if asked.path.endswith("/metadata"):
+            return 200, {}, b"{}"
+        keys = {"keys": [{"kty": "EC", "kid": "1"}]}
+        told = {"issuer": f"{stub.host}/auth", "jwks_uri": f"{stub.host}/auth/jwks"}
+        return 200, {}, json.dumps(keys if asked.path.endswith("/jwks") else told).encode()
+
+    with serving(issuing) as stub:
+        given = {
+            "auth_issuer": f"{stub.host}/auth",
+            "auth_audience": "https://maa.example.org/fhir",
+            "auth_introspection_url": f"{stub.host}/auth/introspect",
+            "audit_spool": str(tmp_path / "spool"),
+        }
+        code, lines = checked(capsys, audit=f"file://{tmp_path}/audit.jsonl", **given)
+        assert (code, {said for said, _ in lines}) == (0, {"ok"}), lines
+        assert len(lines) == 5
+        code, lines = checked(capsys, audit=stub.base, **given)
+        assert (code, lines[-1]) == (0, ("ok", "audit: metadata of its server"))
+        elsewhere = f"{stub.host}/other"
+        given |= {"auth_issuer": elsewhere, "auth_introspection_url": f"{stub.host}/auth/jwks"}
+        (tmp_path / "file").write_text("")
+        given["audit_spool"] = str(tmp_path / "file")
+        code, lines = checked(capsys, audit="file:///none/such.jsonl", **given)
+    assert code == 1
+    failed = dict(what.rsplit(": ", 1) for said, what in lines if said == "FAILED")
+    assert failed == {
+        f"keys of the issuer of access tokens, {elsewhere}": "its metadata are of another issuer",
+        f"audit: the spool in {tmp_path}/file": "File exists",
+        "audit: its file": "No such file or directory",
+    }
+
+
 def test_a_server_that_is_not_there_is_asked_no_more(capsys: pytest.CaptureFixture[str]) -> None:
     gone = f"http://127.0.0.1:{free_port()}/fhir"
     code, lines = checked(capsys, fhir_server=gone)

@@ -24,6 +24,7 @@ INTROSPECTION = {
     "auth_client_id": "a",
     "auth_client_secret": "b",
 }
+AUDIT = {"audit": "file:///audit.jsonl", "audit_spool": "spool"}
 # What a setting is of no use without.
 NEEDED = {
     **dict.fromkeys(KEY, KEY),
@@ -31,6 +32,7 @@ NEEDED = {
     "auth_jwks_url": ISSUER,
     "auth_client_id": INTROSPECTION,
     "auth_client_secret": INTROSPECTION,
+    **dict.fromkeys(AUDIT, AUDIT),
     "auth_certificate_header": {"trusted_proxies": "127.0.0.1"},
 }
 TABLE = re.compile(r"(?<=<!-- settings: )(.*?-->\n).*?(?=<!-- end of settings)", re.DOTALL)

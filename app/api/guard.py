@@ -110,9 +110,9 @@ class LoopbackOnly:
 class Guard:
     """Asks who calls an operation, what he may ask, and how often.
 
-    Leaves in the scope `caller`, as the log may name him, `check_body`, which holds what he sends
-    to the one patient he may ask about, and `turn_of`, which of all callers he is. Hooks that ask
-    for tokens of their own are left to do so.
+    Leaves in the scope `caller`, as the log may name him, `asked_by`, as he is, `check_body`, which
+    holds what he sends to the one patient he may ask about, and `turn_of`, which of all callers he
+    is. Hooks that ask for tokens of their own are left to do so.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Guard:
 
     def _confine(self, scope: Scope, path: str, caller: Caller) -> None:
         """RequestError 403 unless the caller's scopes do."""
-        scope["caller"] = shown(caller)
+        scope["caller"], scope["asked_by"] = shown(caller), caller
         of_patient = _OF_PATIENT.fullmatch(path)
         patient = confinement(caller, of_patient[1] if of_patient else None)
         if patient is not None:

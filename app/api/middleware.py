@@ -106,6 +106,7 @@ class RequestMiddleware:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.fullmatch(given) else _new_id()
+        scope["request_id"] = request_id
         status = 0
         tally = Tally()
         TALLY.set(tally)
@@ -142,6 +143,7 @@ class RequestMiddleware:
                 await self._open_to_scripts(bug())(scope, receive, send_with_id)
         finally:
             forget()
+            tally.patients = ()
             self._told(scope, method, status or _CALLER_WENT, started, request_id, tally)
 
     def _answered_as(self, scope: Scope) -> Scope:

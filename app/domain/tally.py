@@ -1,4 +1,7 @@
-"""What an evaluation came to, in the words we publish: for logs and metrics, of no patient."""
+"""What an evaluation came to, in the words we publish: for logs and metrics, of no patient.
+
+Whom it was about stands beside it, for the audit alone.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ from contextvars import ContextVar
 from itertools import chain
 
 from app.domain.assessment import Assessment
-from app.domain.counts import Course, Remark
+from app.domain.counts import Course, Patient, Remark
 from app.domain.response import ResponseAssessment
 
 
 class Tally:
     """How often which verdict was come to, and what was remarked."""
 
-    __slots__ = ("operation", "remarks", "verdicts")
+    __slots__ = ("operation", "patients", "remarks", "verdicts")
 
     def __init__(self) -> None:
         self.operation = ""
@@ -22,11 +25,14 @@ class Tally:
         """By definition, how often each verdict."""
         self.remarks: dict[str, int] = {}
         """By the code of the reason, how many results were set aside, repaired or doubted."""
+        self.patients: tuple[Patient, ...] = ()
+        """Who was assessed; never logged."""
 
     def take(self, other: Tally) -> None:
         """Become as another, which was made elsewhere."""
         self.operation = other.operation
         self.verdicts, self.remarks = other.verdicts, other.remarks
+        self.patients = other.patients
 
 
 TALLY: ContextVar[Tally | None] = ContextVar("tally", default=None)
@@ -44,6 +50,7 @@ def count(
     if tally is None:
         return
     tally.operation, tally.verdicts, tally.remarks = operation, {}, {}
+    tally.patients = tuple(dict.fromkeys(one.patient for one in found))
     for one in found:
         verdicts = tally.verdicts.setdefault(one.paper.id, {})
         verdicts[one.verdict.value] = verdicts.get(one.verdict.value, 0) + 1
