@@ -85,6 +85,7 @@ class Question:
     red_cell_policy: str | None = None
     """None: the reading that each paper has for its own."""
     transfusion_history: str = "unknown"
+    exclusions: str = "tell"
     study: str | None = None
     treatment_start: When | None = None
     """None: the earliest administration of the paper's drug."""
@@ -355,6 +356,17 @@ PARAMETERS: tuple[Parameter, ...] = (
         "complete: the data hold every transfusion; unknown (default).",
         default="unknown",
         metavar="KNOWN",
+        of_the_newest=True,
+    ),
+    _one_of(
+        "exclusions",
+        "exclusions",
+        ("tell", "apply"),
+        "tell (default): what the chart records is told beside the verdict; apply: an active "
+        "recorded exclusion of the definition, or an age or weight outside its limits, makes not "
+        "eligible.",
+        operations=(ASSESS_ELIGIBILITY,),
+        metavar="HOW",
         of_the_newest=True,
     ),
     Parameter(

@@ -23,7 +23,7 @@ from app.domain.counts import Course, Patient, Remark, When
 from app.domain.paper import Paper, ResponsePaper, interpretation
 from app.domain.response import ResponseAssessment, assess_response
 from app.domain.tally import count
-from app.fhir.components import RESPONSE_TABLE
+from app.fhir.components import CHART_COMPONENTS, RESPONSE_TABLE
 from app.fhir.json import Json
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
@@ -75,7 +75,12 @@ class Judged:
 
 def _eligibility(question: Question, paper: Paper, course: Course) -> Assessment:
     return assess_eligibility(
-        paper, course, question.as_of, question.window_days, question.red_cell_policy
+        paper,
+        course,
+        question.as_of,
+        question.window_days,
+        question.red_cell_policy,
+        question.exclusions == "apply",
     )
 
 
@@ -92,11 +97,21 @@ def _response(question: Question, paper: ResponsePaper, course: Course) -> Respo
 
 
 def _criteria_asked(question: Question) -> Iterable[str]:
-    return dict.fromkeys(
+    criteria = (
         criterion.code
         for paper in question.papers
         for criterion in interpretation(paper, question.red_cell_policy).criteria
     )
+    return dict.fromkeys((*criteria, *CHART_COMPONENTS))
+
+
+def _truths(found: Assessment) -> dict[str, str]:
+    truths = {one.criterion.code: one.truth.value for one in found.findings}
+    truths |= {one.code: one.truth.value for one in found.person}
+    truths["other-cause"] = found.causes.answer.value
+    if found.judgement.exclusion:
+        truths["no-recorded-exclusion"] = found.judgement.exclusion.value
+    return truths
 
 
 ELIGIBILITY = Operation(
@@ -105,7 +120,7 @@ ELIGIBILITY = Operation(
     answer=eligibility_answer,
     whole_course=False,
     criteria=_criteria_asked,
-    truths=lambda found: {one.criterion.code: one.truth.value for one in found.findings},
+    truths=_truths,
 )
 RESPONSE = Operation(
     name="response",

@@ -68,16 +68,18 @@ def told(response: Json) -> list[Json]:
         assert output["verdict"]["valueCode"] == verdict
         outcomes = [by_url[ref["reference"]] for ref in guidance.get("evaluationMessage", [])]
         requirements = guidance.get("dataRequirement", [])
+        components = {
+            c["code"]["coding"][0]["code"]: c["valueCodeableConcept"]["coding"][0]["code"]
+            for c in assessment["component"]
+            if "valueCodeableConcept" in c
+        }
         rows.append(
             {
+                "other-cause": components.pop("other-cause"),
                 "patient": named(assessment["subject"]),
                 "definition": guidance["moduleCanonical"].split("/")[-1].split("|")[0],
                 "verdict": verdict,
-                "criteria": {
-                    c["code"]["coding"][0]["code"]: c["valueCodeableConcept"]["coding"][0]["code"]
-                    for c in assessment["component"]
-                    if "valueCodeableConcept" in c
-                },
+                "criteria": components,
                 "derived-from": sorted(s["reference"] for s in assessment.get("derivedFrom", [])),
                 "supporting": sorted(
                     e["valueReference"]["reference"] for e in assessment.get("extension", [])
@@ -108,6 +110,7 @@ def expected(story: str) -> list[Json]:
             },
             "patient": patient,
             "enrolment": row.get("enrolment", ""),
+            "other-cause": row.get("other-cause", "not-looked-for"),
         }
         for row in ({k: v for k, v in r.items() if k != "patients"} | r for r in EXPECTED[story])
         for patient in row.pop("patients")
@@ -157,7 +160,8 @@ def test_the_answer_is_flawless_fhir(story: str) -> None:
 def test_nothing_is_ever_ordered(story: str) -> None:
     response = answer(story)
     text = encode(response).decode().lower()
-    assert "medicationrequest" not in text
+    # One of the caller's own may be referred to.
+    assert '"resourcetype":"medicationrequest"' not in text
     assert "order daclizumab" not in text
 
 

@@ -886,7 +886,7 @@ def test_places_in_parameters_begin_at_the_parameters() -> None:
 def test_resources_of_other_types_are_ignored_whatever_they_hold() -> None:
     others = [
         {"resourceType": "Flag", "code": 5},
-        {"resourceType": "Condition", "subject": "nonsense"},
+        {"resourceType": "Encounter", "subject": "nonsense"},
         {"resourceType": "NoSuchThing", "status": []},
     ]
     answer = ask(platelets(), *others)

@@ -42,7 +42,12 @@ RENAMED = {
     },
 }
 # Elements of other types, with which the type shares a struct.
-OTHERS = {"DiagnosticReport": {"effectiveInstant", "effectiveTiming"}, "Patient": {"status"}}
+OTHERS = {
+    "Condition": {"status"},
+    "DiagnosticReport": {"effectiveInstant", "effectiveTiming"},
+    "MedicationRequest": {"effectiveDateTime", "effectivePeriod"},
+    "Patient": {"status"},
+}
 ADHERENCE = {"active": "taking", "on-hold": "on-hold", "stopped": "stopped"}
 
 

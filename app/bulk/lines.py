@@ -16,11 +16,14 @@ from msgspec import Raw
 
 from app.domain.needless import INFORMS
 from app.fhir.bodies import DECODE_TYPED, Entry
+from app.fhir.cause_words import named_by_condition, named_by_drug, named_by_procedure
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import RequestError
 from app.fhir.resources import (
     ABSENT,
     DECODE_RESOURCE,
+    Concept,
+    Condition,
     Dated,
     DiagnosticReport,
     Medicated,
@@ -202,7 +205,7 @@ def route(found: Readable, code_map: CodeMap | None) -> Routed | None:
         return Routed(key, name, _logical(key)) if key and name and _is_doubted(found) else None
     if inside or not _useless(found, code_map):
         return _kept(found, name, key, inside)
-    return _presence(found, name, key) if isinstance(found, Observation) else None
+    return _presence(found, name, key)
 
 
 def _is_doubted(specimen: Specimen) -> bool:
@@ -213,7 +216,7 @@ def _is_doubted(specimen: Specimen) -> bool:
 
 
 def _medication(found: Medication, name: str) -> Routed:
-    if drug_of(found.code) or transfused(found.code, is_medication=True):
+    if _is_a_drug(found.code):
         return Routed(name, name)
     # It may stand before another of its name, as in a Bundle.
     meta = bytes(found.meta) or b"null"
@@ -221,19 +224,34 @@ def _medication(found: Medication, name: str) -> Routed:
     return Routed(name, name, bare=stub)
 
 
-def _presence(found: Observation, name: str, key: str | None) -> Routed | None:
-    """What a result without a count in it says: that there is such a patient."""
-    if key:
-        bare = b'{"resourceType":"Observation","subject":%b}' % _ENCODE(found.subject)
-        return Routed(key, "Observation/bare", _logical(key), bare=bare)
-    return Routed(name, name, (name,)) if name else None
+def _presence(found: _Kept, name: str, key: str | None) -> Routed | None:
+    """What a result without a count says, and a condition or a drug that is no other cause.
+
+    That there is such a patient, and that these were looked at.
+    """
+    kind = str(found.__struct_config__.tag)
+    if key and kind in _BARE:
+        told = (kind.encode(), _ENCODE(found.subject), _BARE[kind])
+        bare = b'{"resourceType":"%b","subject":%b%b}' % told
+        return Routed(key, f"{kind}/bare", _logical(key), bare=bare)
+    return Routed(name, name, (name,)) if name and isinstance(found, Observation) else None
 
 
 _ENCODE = msgspec.json.Encoder().encode
+_Kept = Observation | DiagnosticReport | Procedure | Medicated | Condition
+_A_DRUG = b',"medicationCodeableConcept":{"text":"another"}'
+_BARE = {
+    "Observation": b"",
+    "Condition": b',"code":{"text":"another"}',
+    **dict.fromkeys(
+        ("MedicationAdministration", "MedicationStatement", "MedicationRequest"), _A_DRUG
+    ),
+}
+"""What stands for a resource of which only its patient and its type matter."""
 
 
 def _kept(
-    found: Observation | DiagnosticReport | Procedure | Medicated,
+    found: _Kept,
     name: str,
     key: str | None,
     inside: Iterable[Readable],
@@ -261,9 +279,7 @@ def _kept(
     )
 
 
-def _useless(
-    found: Observation | DiagnosticReport | Procedure | Medicated, code_map: CodeMap | None
-) -> bool:
+def _useless(found: _Kept, code_map: CodeMap | None) -> bool:
     """Whether nothing of it can bear on an assessment, except that it names its patient."""
     if isinstance(found, Observation):
         panel = bool(found.component)
@@ -272,12 +288,20 @@ def _useless(
     if isinstance(found, DiagnosticReport):
         return not found.result
     if isinstance(found, Procedure):
-        return transfused(found.code) is None
-    concept = found.medicationCodeableConcept
-    return not (
-        found.medicationReference
-        or drug_of(concept)
+        return transfused(found.code) is None and not named_by_procedure(found.code)
+    if isinstance(found, Condition):
+        # One without a code is remarked upon.
+        told = found.code and (found.code.coding or found.code.text)
+        return bool(told) and not named_by_condition(found.code)
+    return not (found.medicationReference or _is_a_drug(found.medicationCodeableConcept))
+
+
+def _is_a_drug(concept: Concept | None) -> bool:
+    """Whether it is a drug or a blood product that the reader must say a word about."""
+    return bool(
+        drug_of(concept)
         or transfused(concept, is_medication=True) is not None
+        or named_by_drug(concept)
     )
 
 

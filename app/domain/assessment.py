@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from app.domain.chart import NOT_LOOKED_FOR, Charted, OtherCauses, excluded_by, other_causes
 from app.domain.counts import Analyte, Count, Course, Kind, Patient, Remark, Source, When
 from app.domain.dependence import DEPENDENCE_DAYS, days_before
+from app.domain.exclusions import free_of_exclusions, person_of
 from app.domain.limits import Limit
 from app.domain.needs import counted_by_hand, counts_needed
 from app.domain.paper import (
@@ -21,6 +23,7 @@ from app.domain.paper import (
     default_policy,
     interpretation,
 )
+from app.domain.person import PersonFinding
 from app.domain.recovery import Normal
 from app.domain.remarks import contradictions, left_out, of_the_person, stale
 from app.domain.rules import Criterion, Known, OfOneProduct, Rule, Truth, criteria_of
@@ -83,6 +86,10 @@ class Judgement:
     """Policies under which the verdict would be another."""
     severe_limits: tuple[SevereLimit, ...]
     """Other published limits of severe disease under which the answer would be another."""
+    by_counts: Verdict
+    """The verdict that nothing but the counts gives."""
+    exclusion: Truth | None = None
+    """Whether the chart is free of what the definition excludes; None where nobody asked."""
 
     @property
     def severe(self) -> bool:
@@ -108,6 +115,15 @@ class Assessment(NamedTuple):
     """Counts of other days that it rests on too."""
     life: Life | None = None
     """Where a whole life was asked for."""
+    causes: OtherCauses = NOT_LOOKED_FOR
+    """What the chart says of other causes on the day judged."""
+    person: tuple[PersonFinding, ...] = ()
+    """Age and weight, where the definition limits them and the data hold them."""
+
+    @property
+    def excluding(self) -> tuple[Charted, ...]:
+        """What stands in the chart on the day judged, and the definition excludes."""
+        return excluded_by(self.paper.exclusions, self.causes)
 
     @property
     def paper(self) -> Paper:
@@ -146,11 +162,13 @@ def assess_eligibility(
     as_of: When | None = None,
     window_days: int = 30,
     policy: str | None = None,
+    exclusions: bool = False,
 ) -> Assessment:
     """Whether the patient's counts meet the paper's definition.
 
     Counts later than `as_of` are left out (default: nothing is later). The newest count of each
-    analyte is judged, none older than `window_days` before the newest of them all.
+    analyte is judged, none older than `window_days` before the newest of them all. With
+    `exclusions` what the chart records for sure, and the definition excludes, makes not eligible.
     """
     policy = policy or default_policy(paper)
     asked = interpretation(paper, policy)
@@ -164,10 +182,16 @@ def assess_eligibility(
         known = known._replace(held_before=held_before)
     beside = counts_beside(earlier, window)
     judged = (*window.counts, *beside)
+    day = as_of or window.day
+    judgement = judgement_of(paper, policy, known)
+    beside_counts = chart_on(paper, course, day, as_of, window_days)
+    if exclusions:
+        judgement = with_exclusions(judgement, beside_counts)
+    causes, person = beside_counts
     return Assessment(
-        judgement=judgement_of(paper, policy, known),
+        judgement=judgement,
         patient=course.patient,
-        as_of=as_of or window.day,
+        as_of=day,
         counts=window.counts,
         supporting=supporting_of([window, *earlier], asked),
         known=known,
@@ -177,8 +201,43 @@ def assess_eligibility(
             *contradictions(asked.rule, known, window),
             *stale(window, as_of, window_days),
             *of_the_person(course, window.day, paper.least_age_years, window.counts),
+            *causes.remarks,
         ),
         beside=beside,
+        causes=causes,
+        person=person,
+    )
+
+
+def chart_on(
+    paper: Paper, course: Course, day: When | None, as_of: When | None, window_days: int
+) -> tuple[OtherCauses, tuple[PersonFinding, ...]]:
+    """What the chart says of other causes on a day, and of age and weight; see `other_causes`."""
+    causes = other_causes(course.chart, course.looked_at, day.last if day else None, as_of)
+    return causes, person_of(paper, course, day, window_days)
+
+
+def with_exclusions(
+    judgement: Judgement, beside_counts: tuple[OtherCauses, tuple[PersonFinding, ...]]
+) -> Judgement:
+    """The judgement where what the chart records may exclude."""
+    return _excluding(judgement, free_of_exclusions(judgement.paper.exclusions, *beside_counts))
+
+
+@lru_cache(maxsize=PAPERS_KEPT)
+def _excluding(judgement: Judgement, free: Truth) -> Judgement:
+    """The judgement where exclusions count; the same ones give the same object."""
+    found = replace(judgement, exclusion=free)
+    if free is not Truth.NOT_MET:
+        return found
+    return replace(
+        found,
+        verdict=Verdict.NOT_ELIGIBLE,
+        needs=(),
+        needs_transfusion_history=False,
+        needs_days_apart=0,
+        other_policies=(),
+        severe_limits=(),
     )
 
 
@@ -284,6 +343,7 @@ def _worked_out(paper: Paper, policy: str | None, known: Known) -> Judgement:
         paper=paper,
         policy=policy if policy in paper.red_cell_policies else None,
         verdict=_VERDICTS[truth],
+        by_counts=_VERDICTS[truth],
         findings=tuple(Finding(one, one.check(known)) for one in asked.criteria),
         needs=needs,
         needs_transfusion_history=any(isinstance(leaf, OfOneProduct) for leaf in undecided),

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from app.domain.chart import Charted
 
 # The default context rounds at 28 digits, and a rounded count can cross a limit.
 _ZERO = Decimal(0)
@@ -291,4 +294,8 @@ class Course(NamedTuple):
     sex: Sex | None = None
     born: When | None = None
     died: When | None = None
+    chart: tuple[Charted, ...] = ()
+    """What may explain the counts otherwise."""
+    looked_at: tuple[str, ...] = ()
+    """Of `conditions` and `medications` those that the data hold any of."""
     remarks: tuple[Remark, ...] = ()

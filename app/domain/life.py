@@ -14,12 +14,14 @@ from app.domain.assessment import (
     Judgement,
     Verdict,
     assess_eligibility,
+    chart_on,
     counts_beside,
     judgement_of,
     known_by,
     supporting_of,
     sustained_rules,
     timeline_of,
+    with_exclusions,
 )
 from app.domain.choosing import places
 from app.domain.counts import Count, Course, Remark, Severity, When
@@ -130,19 +132,20 @@ def assess_life(
     window_days: int = 30,
     policy: str | None = None,
     with_changes: bool = False,
+    exclusions: bool = False,
 ) -> Assessment:
     """The assessment of the first day on which the definition was met, and the life beside it.
 
     Every day with a count is judged as `assess_eligibility` judges it, up to `as_of`. Where none
     is known to have met the definition, the newest assessment is told. `with_changes`: so is the
-    first of each period.
+    first of each period. With `exclusions` what stood in the chart on a day may exclude on it.
     """
     policy = policy or default_policy(paper)
     asked = interpretation(paper, policy)
     until, later = known_by(course, as_of)
-    days = list(_days(paper, policy, course, until, window_days))
+    days = list(_days(paper, policy, course, until, window_days, exclusions))
     if not days:
-        found = assess_eligibility(paper, course, as_of, window_days, policy)
+        found = assess_eligibility(paper, course, as_of, window_days, policy, exclusions)
         return found._replace(life=Life((), () if with_changes else None))
     starts, periods = _periods(days)
     met = next((one for one in days if one.judgement.verdict is Verdict.ELIGIBLE), None)
@@ -151,7 +154,9 @@ def assess_life(
     told = [main, *changes]
     life = Life(
         periods,
-        tuple(_assessed(one, course, asked) for one in changes) if with_changes else None,
+        tuple(_assessed(one, course, asked, window_days) for one in changes)
+        if with_changes
+        else None,
     )
     windows = [one.window for one in days]
     beside = counts_beside(windows, main.window)
@@ -163,10 +168,10 @@ def assess_life(
         *of_the_person(course, main.window.day, paper.least_age_years, main.window.counts),
         *_earlier_day_open(life),
     ]
-    found = _assessed(main, course, asked, as_of if met is None else None)
+    found = _assessed(main, course, asked, window_days, as_of if met is None else None)
     return found._replace(
         supporting=supporting_of([main.window, *windows], asked),
-        remarks=tuple(dict.fromkeys(remarks)),
+        remarks=tuple(dict.fromkeys([*remarks, *found.causes.remarks])),
         beside=beside,
         life=life,
     )
@@ -178,6 +183,7 @@ def _days(
     course: Course,
     counts: Sequence[Count],
     window_days: int,
+    exclusions: bool,
 ) -> Iterator[_Day]:
     """Each day with a count that is judged, in order."""
     asked = interpretation(paper, policy)
@@ -191,7 +197,15 @@ def _days(
         if asked.sustained:
             known = known._replace(held_before=record.held_before(day))
             record.add(day, window.known)
-        yield _Day(day, window, known, judgement_of(paper, policy, known))
+        judgement = judgement_of(paper, policy, known)
+        if exclusions:
+            at = _on(day)
+            judgement = with_exclusions(judgement, chart_on(paper, course, at, at, window_days))
+        yield _Day(day, window, known, judgement)
+
+
+def _on(day: date) -> When:
+    return When(day, day, None, day.isoformat())
 
 
 def _periods(days: Iterable[_Day]) -> tuple[list[_Day], tuple[Period, ...]]:
@@ -205,17 +219,25 @@ def _periods(days: Iterable[_Day]) -> tuple[list[_Day], tuple[Period, ...]]:
 
 
 def _assessed(
-    one: _Day, course: Course, asked: Interpretation, as_of: When | None = None
+    one: _Day,
+    course: Course,
+    asked: Interpretation,
+    window_days: int,
+    as_of: When | None = None,
 ) -> Assessment:
     """The assessment of a day, without what is said of the life."""
+    day = as_of or _on(one.day)
+    causes, person = chart_on(one.judgement.paper, course, day, day, window_days)
     return Assessment(
         judgement=one.judgement,
         patient=course.patient,
-        as_of=as_of or When(one.day, one.day, None, one.day.isoformat()),
+        as_of=day,
         counts=one.window.counts,
         supporting=supporting_of([one.window], asked),
         known=one.known,
         remarks=(),
+        causes=causes,
+        person=person,
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
+from app.domain.chart import Exclusion
 from app.domain.counts import Analyte
 from app.domain.dependence import DEPENDENCE_DAYS
 from app.domain.limits import Limit
@@ -48,6 +50,10 @@ class Paper:
     """Named readings of the red-cell criterion; the first is the paper's own words."""
     least_age_years: int | None = None
     """Whoever is known to be younger was not meant."""
+    above_weight_kg: Decimal | None = None
+    """Whoever is known to weigh no more was not meant."""
+    exclusions: tuple[Exclusion, ...] = ()
+    """What in a chart excludes a patient, where the caller asks for it."""
 
 
 _CELLS = {

@@ -9,6 +9,7 @@ from app.domain.choosing import places
 from app.domain.counts import Count, Course, Kind, Remark, Severity, When
 from app.domain.derivation import NEVER_ALONE
 from app.domain.effort import spend
+from app.domain.person import reached
 from app.domain.rules import Known, OfOneAnalyte, Rule, Truth
 from app.domain.window import Window, placed
 
@@ -77,18 +78,16 @@ def of_the_person(
     if course.died and course.died.last < day.first:
         text = f"The patient died before ({course.died.text}): check whose results these are."
         yield Remark("after-death", Severity.WARNING, text, places(counts))
-    if least_age_years is not None and course.born:
-        born = course.born.first
-        if (day.last.year - born.year, *_in_year(day.last)) < (least_age_years, *_in_year(born)):
-            text = (
-                f"The patient was younger than {least_age_years} years, the least age of the "
-                "definition: the verdict is by counts alone."
-            )
-            yield Remark("under-age", Severity.WARNING, text, places(counts))
-
-
-def _in_year(day: date) -> tuple[int, int]:
-    return day.month, day.day
+    if (
+        least_age_years is not None
+        and course.born
+        and reached(course.born, least_age_years, day.last) is Truth.NOT_MET
+    ):
+        text = (
+            f"The patient was younger than {least_age_years} years, the least age of the "
+            "definition: the verdict is by counts alone."
+        )
+        yield Remark("under-age", Severity.WARNING, text, places(counts))
 
 
 def left_out(

@@ -46,3 +46,10 @@ LIFE_COMPONENTS = {
 """What is said of eligibility over a life."""
 ABSENCES = {"none": "On no day judged", "unknown": "Not known: it may have been on a day left open"}
 """Why there is no day on which a definition was met."""
+CHART_COMPONENTS = {
+    "other-cause": "Other cause in the chart",
+    "no-recorded-exclusion": "Nothing recorded that the definition excludes",
+    "age": "Age",
+    "weight": "Weight",
+}
+"""What is told of the chart and the person, beside the criteria by counts."""

@@ -47,6 +47,7 @@ ISSUES: Final[dict[str, tuple[str, str]]] = {
     "not-fhir": ("structure", "A resource that cannot be read as FHIR."),
     "not-judged": ("processing", "Data the definition does not judge."),
     "old-baseline": ("business-rule", "A baseline long before the start of treatment."),
+    "other-cause-past": ("informational", "Another cause in the chart, past on the day judged."),
     "other-focus": ("business-rule", "About someone else than the patient, such as a donor."),
     "other-product": (
         "informational",

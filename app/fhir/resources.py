@@ -198,6 +198,7 @@ R5_NAMES: dict[str, dict[str, str]] = {
         "occurenceTiming": "effectiveDateTime",
     },
     "MedicationStatement": {"effectiveTiming": "effectiveDateTime"},
+    "MedicationRequest": {},
 }
 """By type: each time that R5 names otherwise than R4, or has anew, and as which it is read."""
 _ADHERENCE = {
@@ -271,6 +272,30 @@ class MedicationStatement(
             self.status = _status_of(self.adherence)
 
 
+class MedicationRequest(Medicated, kw_only=True, tag="MedicationRequest", tag_field="resourceType"):
+    intent: str | None = None
+    authoredOn: str | None = None
+    doNotPerform: bool | None = None
+
+
+class Condition(Resource, kw_only=True, tag="Condition", tag_field="resourceType"):
+    """A problem or a diagnosis, with all that tells since when and whether it still holds."""
+
+    identifier: Raw = ABSENT
+    subject: Reference | None = None
+    code: Concept | None = None
+    clinicalStatus: Concept | None = None
+    verificationStatus: Concept | None = None
+    onsetDateTime: str | None = None
+    onsetPeriod: Period | None = None
+    recordedDate: str | None = None
+    abatementDateTime: str | None = None
+    abatementPeriod: Period | None = None
+    abatementAge: Raw = ABSENT
+    abatementRange: Raw = ABSENT
+    abatementString: str | None = None
+
+
 class Specimen(Resource, kw_only=True, tag="Specimen", tag_field="resourceType"):
     subject: Reference | None = None
     condition: Raw = ABSENT
@@ -317,6 +342,8 @@ Readable = (
     | Procedure
     | MedicationAdministration
     | MedicationStatement
+    | MedicationRequest
+    | Condition
     | Medication
     | Specimen
 )

@@ -15,17 +15,19 @@ from unicodedata import normalize
 from app.domain.counts import Drug, Product
 from app.fhir.resources import Concept
 
-_SNOMED: Final = "http://snomed.info/sct"
-_CPT: Final = "http://www.ama-assn.org/go/cpt"
+SNOMED: Final = "http://snomed.info/sct"
+CPT: Final = "http://www.ama-assn.org/go/cpt"
 _HCPCS: Final = "https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets"
-_ICD_10_PCS: Final = "http://www.cms.gov/Medicare/Coding/ICD10"
-_RXNORM: Final = "http://www.nlm.nih.gov/research/umls/rxnorm"
-_ATC: Final = "http://www.whocc.no/atc"
+ICD_10_PCS: Final = "http://www.cms.gov/Medicare/Coding/ICD10"
+RXNORM: Final = "http://www.nlm.nih.gov/research/umls/rxnorm"
+ATC: Final = "http://www.whocc.no/atc"
+ICD_10_CM: Final = "http://hl7.org/fhir/sid/icd-10-cm"
+ICD_10: Final = "http://hl7.org/fhir/sid/icd-10"
 
 # What systems are also called: by OID, over https, by addresses of older releases of FHIR.
 _SYSTEMS: Final[dict[str, str]] = {
-    **dict.fromkeys(("snomed.info/sct", "urn:oid:2.16.840.1.113883.6.96"), _SNOMED),
-    **dict.fromkeys(("www.ama-assn.org/go/cpt", "urn:oid:2.16.840.1.113883.6.12"), _CPT),
+    **dict.fromkeys(("snomed.info/sct", "urn:oid:2.16.840.1.113883.6.96"), SNOMED),
+    **dict.fromkeys(("www.ama-assn.org/go/cpt", "urn:oid:2.16.840.1.113883.6.12"), CPT),
     **dict.fromkeys(
         (
             "www.cms.gov/medicare/coding/hcpcsreleasecodesets",
@@ -42,10 +44,10 @@ _SYSTEMS: Final[dict[str, str]] = {
             "www.icd10data.com/icd10pcs",
             "urn:oid:2.16.840.1.113883.6.4",
         ),
-        _ICD_10_PCS,
+        ICD_10_PCS,
     ),
     **dict.fromkeys(
-        ("www.nlm.nih.gov/research/umls/rxnorm", "urn:oid:2.16.840.1.113883.6.88"), _RXNORM
+        ("www.nlm.nih.gov/research/umls/rxnorm", "urn:oid:2.16.840.1.113883.6.88"), RXNORM
     ),
     **dict.fromkeys(
         (
@@ -54,17 +56,38 @@ _SYSTEMS: Final[dict[str, str]] = {
             "fhir.de/codesystem/dimdi/atc",
             "urn:oid:2.16.840.1.113883.6.73",
         ),
-        _ATC,
+        ATC,
+    ),
+    **dict.fromkeys(
+        (
+            "hl7.org/fhir/sid/icd-10-cm",
+            "www.cdc.gov/nchs/icd/icd10cm",
+            "urn:oid:2.16.840.1.113883.6.90",
+        ),
+        ICD_10_CM,
+    ),
+    # A national edition refines that of the WHO.
+    **dict.fromkeys(
+        (
+            "hl7.org/fhir/sid/icd-10",
+            "hl7.org/fhir/sid/icd-10-uk",
+            "hl7.org/fhir/sid/icd-10-am",
+            "fhir.de/codesystem/bfarm/icd-10-gm",
+            "fhir.de/codesystem/dimdi/icd-10-gm",
+            "urn:oid:2.16.840.1.113883.6.3",
+            "urn:oid:1.2.276.0.76.5.311",
+        ),
+        ICD_10,
     ),
 }
 
 TRANSFUSIONS: Final[dict[tuple[str, str], Product]] = {
-    (_SNOMED, "116859006"): Product.UNKNOWN,
-    (_SNOMED, "116863004"): Product.RED_CELLS,
-    (_SNOMED, "71493000"): Product.RED_CELLS,
-    (_SNOMED, "12719002"): Product.PLATELETS,
-    (_SNOMED, "180207008"): Product.UNKNOWN,
-    (_CPT, "36430"): Product.UNKNOWN,
+    (SNOMED, "116859006"): Product.UNKNOWN,
+    (SNOMED, "116863004"): Product.RED_CELLS,
+    (SNOMED, "71493000"): Product.RED_CELLS,
+    (SNOMED, "12719002"): Product.PLATELETS,
+    (SNOMED, "180207008"): Product.UNKNOWN,
+    (CPT, "36430"): Product.UNKNOWN,
 }
 """Procedures by system and code; unknown where the code does not say what was given."""
 
@@ -97,14 +120,14 @@ _PCS_PRODUCTS: Final = {
 }
 
 DRUGS: Final[dict[tuple[str, str], Drug]] = {
-    (_RXNORM, "190353"): Drug.DACLIZUMAB,
-    (_RXNORM, "68442"): Drug.FILGRASTIM,
-    (_RXNORM, "338036"): Drug.PEGFILGRASTIM,
-    (_ATC, "L04AC01"): Drug.DACLIZUMAB,
-    (_ATC, "L03AA02"): Drug.FILGRASTIM,
-    (_ATC, "L03AA10"): Drug.LENOGRASTIM,
-    (_ATC, "L03AA13"): Drug.PEGFILGRASTIM,
-    (_ATC, "L03AA14"): Drug.LIPEGFILGRASTIM,
+    (RXNORM, "190353"): Drug.DACLIZUMAB,
+    (RXNORM, "68442"): Drug.FILGRASTIM,
+    (RXNORM, "338036"): Drug.PEGFILGRASTIM,
+    (ATC, "L04AC01"): Drug.DACLIZUMAB,
+    (ATC, "L03AA02"): Drug.FILGRASTIM,
+    (ATC, "L03AA10"): Drug.LENOGRASTIM,
+    (ATC, "L03AA13"): Drug.PEGFILGRASTIM,
+    (ATC, "L03AA14"): Drug.LIPEGFILGRASTIM,
 }
 
 # The longer name comes first: a text with pegfilgrastim in it also holds filgrastim.
@@ -179,13 +202,13 @@ def transfused(concept: Concept | None, is_medication: bool = False) -> Transfus
     """
     if concept is None:
         return None
-    by_code = {found for pair in _codings(concept) if (found := _by_code(*pair))}
+    by_code = {found for pair in codings_of(concept) if (found := _by_code(*pair))}
     known = by_code - {Product.UNKNOWN}
     if len(known) == 1:
         return Transfused(known.pop())
     if len(known) > 1:
         return Transfused(Product.UNKNOWN)
-    words = [one for text in _names(concept) if (one := _by_words(text, is_medication))]
+    words = [one for text in names_of(concept) if (one := _by_words(text, is_medication))]
     named = {one.product for one in words} - {None, Product.UNKNOWN}
     if len(named) == 1:
         return Transfused(named.pop())
@@ -195,8 +218,8 @@ def transfused(concept: Concept | None, is_medication: bool = False) -> Transfus
 
 
 def _by_code(system: str, code: str) -> Product | None:
-    known = _SYSTEMS.get(_plain(system))
-    if known == _ICD_10_PCS:
+    known = system_of(system)
+    if known == ICD_10_PCS:
         match = _PCS.fullmatch(code.replace(".", "").upper())
         return _PCS_PRODUCTS.get(match.group(1)) if match else None
     if known is None:
@@ -226,21 +249,27 @@ def drug_of(concept: Concept | None) -> Drug | None:
     """The drug a concept names, by code and then by name; None for one that bears on no count."""
     if concept is None:
         return None
-    for system, code in _codings(concept):
-        drug = DRUGS.get((_SYSTEMS.get(_plain(system), ""), code))
+    for system, code in codings_of(concept):
+        drug = DRUGS.get((system_of(system) or "", code))
         if drug:
             return drug
-    for text in _names(concept):
+    for text in names_of(concept):
         for name, drug in DRUG_NAMES.items():
             if name in text:
                 return drug
     return None
 
 
-def _codings(concept: Concept) -> Iterator[tuple[str, str]]:
+def codings_of(concept: Concept) -> Iterator[tuple[str, str]]:
+    """Each system and code of a concept that has both."""
     for coding in concept.coding:
         if coding.system and coding.code:
             yield coding.system, coding.code.strip()
+
+
+def system_of(address: str) -> str | None:
+    """The code system that an address of it means, by the name it has here."""
+    return _SYSTEMS.get(_plain(address))
 
 
 def _plain(system: str) -> str:
@@ -249,7 +278,8 @@ def _plain(system: str) -> str:
     return "snomed.info/sct" if text.startswith("snomed.info/sct/") else text
 
 
-def _names(concept: Concept) -> Iterator[str]:
+def names_of(concept: Concept) -> Iterator[str]:
+    """What a concept says in words, in lower case and cut to a length."""
     for text in (concept.text, *(coding.display for coding in concept.coding)):
         if text:
             yield normalize("NFKC", text[:_LONGEST_NAME]).lower()

@@ -2,10 +2,12 @@
 
 from decimal import Decimal
 
+from app.domain.chart import Cause, Exclusion
 from app.domain.counts import Analyte
 from app.domain.limits import Above, Below
 from app.domain.paper import Citation, Paper, depressed
 from app.domain.rules import Criterion, Not, all_of, at_least
+from app.papers.nih_daclizumab_2003 import OTHER_DISEASES
 
 _SOURCE = "ClinicalTrials.gov NCT02773225, inclusion criteria"
 _NEUTROPHILS = Analyte.ABSOLUTE_NEUTROPHIL_COUNT
@@ -55,5 +57,10 @@ PAPER = Paper(
         "a hypocellular bone marrow for the age",
         "no evidence of another disease that causes marrow failure",
         "age of at least 18 years and a need for treatment",
+    ),
+    least_age_years=18,
+    exclusions=tuple(
+        Exclusion(cause, "no evidence of another disease that causes marrow failure", _SOURCE)
+        for cause in (Cause.MYELODYSPLASIA, *(one.cause for one in OTHER_DISEASES))
     ),
 )

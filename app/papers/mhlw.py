@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from app.domain.chart import Cause, Exclusion
 from app.domain.counts import Analyte
 from app.domain.limits import Below
 from app.domain.paper import Citation, Paper, depressed
@@ -36,5 +37,14 @@ PAPER = Paper(
         "without marked dysplasia, or less hematopoiesis in the biopsy",
         "no other disease that explains the pancytopenia, such as leukemia, myelodysplastic "
         "syndrome, myelofibrosis or paroxysmal nocturnal hemoglobinuria",
+    ),
+    exclusions=tuple(
+        Exclusion(cause, "no other disease that explains the pancytopenia", _SOURCE)
+        for cause in (
+            Cause.LEUKEMIA,
+            Cause.MYELODYSPLASIA,
+            Cause.MYELOFIBROSIS,
+            Cause.NOCTURNAL_HEMOGLOBINURIA,
+        )
     ),
 )

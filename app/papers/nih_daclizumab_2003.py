@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from app.domain.chart import Cause, Exclusion
 from app.domain.counts import Analyte, Product
 from app.domain.limits import AtMost
 from app.domain.paper import Citation, Lineage, Paper, ResponsePaper, depressed
@@ -55,6 +56,36 @@ NOT_SEVERE = Criterion(
     excludes_severe=True,
 )
 
+_REGISTRY = "NCT00001962 (NHLBI 00-H-0029), exclusion criteria"
+EXCLUSIONS = (
+    Exclusion(Cause.MYELODYSPLASIA, "myelodysplastic syndrome", _REGISTRY),
+    Exclusion(Cause.FANCONI_ANEMIA, "Fanconi anemia", _REGISTRY),
+    Exclusion(Cause.HIV, "HIV", _REGISTRY),
+    Exclusion(Cause.HEPATITIS_B, "hepatitis B", _REGISTRY),
+    Exclusion(Cause.HEPATITIS_C, "hepatitis C", _REGISTRY),
+    Exclusion(
+        Cause.HEART_FAILURE_NYHA_3, "congestive heart failure above NYHA class II", _REGISTRY
+    ),
+    Exclusion(Cause.CHEMOTHERAPY, "active chemotherapy", _REGISTRY),
+)
+# Persistent parvovirus B19 and uncontrolled infection are excluded too. No code says persistent or
+# uncontrolled, so a record of an infection is told of and does not exclude.
+# The sister trial's words; which diseases they mean is our reading.
+_SISTER = "NCT01328587, no other disease that explains the counts"
+OTHER_DISEASES = tuple(
+    Exclusion(cause, "no other disease", _SISTER)
+    for cause in (
+        Cause.LEUKEMIA,
+        Cause.LYMPHOMA,
+        Cause.PLASMA_CELL_NEOPLASM,
+        Cause.MYELOFIBROSIS,
+        Cause.DYSKERATOSIS_CONGENITA,
+        Cause.DIAMOND_BLACKFAN_ANEMIA,
+        Cause.SHWACHMAN_DIAMOND_SYNDROME,
+        Cause.OTHER_INHERITED_FAILURE,
+    )
+)
+
 PAPER = Paper(
     id="nih-daclizumab-2003",
     version="1.0.0",
@@ -78,6 +109,8 @@ PAPER = Paper(
     ),
     red_cell_policies=("both", "reticulocytes-when-transfused", "reticulocytes-only"),
     least_age_years=2,
+    above_weight_kg=Decimal(12),
+    exclusions=(*EXCLUSIONS, *OTHER_DISEASES),
 )
 
 _NEUTROPHIL_RESPONSE = Criterion(

@@ -2,11 +2,13 @@
 
 from decimal import Decimal
 
+from app.domain.chart import Cause, Exclusion
 from app.domain.counts import Analyte, Product
 from app.domain.limits import AtMost
 from app.domain.paper import Citation, Paper, depressed
 from app.domain.rules import Criterion, all_of
 from app.domain.transfusions import TransfusionsNeeded
+from app.papers.nih_daclizumab_2003 import EXCLUSIONS
 
 _SOURCE = "ClinicalTrials.gov NCT00001962, inclusion criteria"
 
@@ -42,5 +44,11 @@ PAPER = Paper(
         "acquired disease, no myelodysplastic syndrome, Fanconi anemia or persistent parvovirus "
         "B19 infection",
         "age of at least 2 years and weight above 12 kg",
+    ),
+    least_age_years=2,
+    above_weight_kg=Decimal(12),
+    exclusions=(
+        *EXCLUSIONS,
+        Exclusion(Cause.DIAMOND_BLACKFAN_ANEMIA, "acquired pure red cell aplasia", _SOURCE),
     ),
 )

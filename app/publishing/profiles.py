@@ -31,7 +31,7 @@ def profiles() -> Iterator[Json]:
     yield _extension(
         DECIDED_BY,
         "Decided by",
-        "A source Observation that decided the criterion, or that gave the count.",
+        "A source that decided the criterion, gave the count, or names another cause.",
         "Observation.component",
         "Reference",
     )

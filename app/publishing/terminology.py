@@ -15,7 +15,7 @@ from app.domain.rules import Truth, criteria_of
 from app.fhir import codes
 from app.fhir.canonicals import BASE
 from app.fhir.codes import LOINC
-from app.fhir.components import ABSENCES, LIFE_COMPONENTS, RESPONSE_COMPONENTS
+from app.fhir.components import ABSENCES, CHART_COMPONENTS, LIFE_COMPONENTS, RESPONSE_COMPONENTS
 from app.fhir.json import Json
 from app.fhir.maps import UNIT_PROPERTY, CodeMap, MapRow, SourceMap
 from app.fhir.outcome import ISSUES
@@ -46,6 +46,11 @@ OVERRIDE_REASONS = {
 }
 _NO_ID = re.compile(r"[^A-Za-z0-9.-]+")
 _LONGEST_SLUG = 60
+_OTHER_CAUSES = {
+    "recorded": "Another cause is recorded",
+    "none-recorded": "No other cause is recorded",
+    "not-looked-for": "Neither conditions nor medications were in the data",
+}
 _TRUTHS = {**{truth.value: truth.value for truth in Truth}, "not-applicable": "not-applicable"}
 _ELIGIBILITY_VERDICTS = {verdict.value: verdict.value for verdict in Verdict}
 _RESPONSE_VERDICTS = {verdict.value: verdict.value for verdict in ResponseVerdict}
@@ -81,6 +86,7 @@ def terminology() -> Iterator[Json]:
     yield _code_system("assessment", "What is assessed", _ASSESSMENTS)
     yield _code_system("verdict", "Verdicts", _ELIGIBILITY_VERDICTS | _RESPONSE_VERDICTS)
     yield _code_system("criterion", "Criteria and further findings", _criteria())
+    yield _code_system("other-cause", "Whether the chart names another cause", _OTHER_CAUSES)
     yield _code_system("truth", "Whether a criterion is met", _TRUTHS)
     yield _code_system("absence", "Why no day is known to have met a definition", ABSENCES)
     yield _code_system("stratifier", "What responders are counted by", _stratifiers())
@@ -99,7 +105,8 @@ def _criteria() -> dict[str, str]:
     eligibility = (c for paper in PUBLISHED for c in criteria_of(paper.eligibility))
     affected = (line.affected for paper in RESPONSES for line in paper.lineages)
     named = {c.code: c.title for rule in affected if rule for c in criteria_of(rule)}
-    return named | {c.code: c.title for c in eligibility} | LIFE_COMPONENTS | RESPONSE_COMPONENTS
+    ours = LIFE_COMPONENTS | CHART_COMPONENTS | RESPONSE_COMPONENTS
+    return named | {c.code: c.title for c in eligibility} | ours
 
 
 def _stratifiers() -> dict[str, str]:

@@ -10,9 +10,19 @@ from app.domain.derivation import derived_counts
 from app.fhir.bodies import Entries
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
-from app.fhir.resources import Medicated, Observation, PatientResource, Procedure, Reference
+from app.fhir.resources import (
+    Condition,
+    Medicated,
+    MedicationRequest,
+    Observation,
+    PatientResource,
+    Procedure,
+    Reference,
+)
 from app.reading.aside import SetAside
 from app.reading.bundles import Item, collect, each_once
+from app.reading.causes import settled
+from app.reading.charts import Charts
 from app.reading.observations import Observations
 from app.reading.records import NOBODY, Record, Records
 from app.reading.standing import standing_of
@@ -86,18 +96,34 @@ def read_courses(
 
 def _read(items: Sequence[Item], records: Records, observations: Observations) -> None:
     """Put every resource into its patient's record, or say why it is set aside."""
-    treatments = Treatments(records)
+    treatments, charts = Treatments(records), Charts(records)
     for item in items:
         resource = item.resource
         if isinstance(resource, Observation):
             observations.read(item, resource)
         elif isinstance(resource, PatientResource) and item.container is None:
             _patient(item, resource, records)
-        elif isinstance(resource, (Procedure, Medicated)):
+        elif isinstance(resource, (Procedure, Medicated, Condition)):
             try:
-                treatments.read(item, resource)
+                _read_chart(item, resource, treatments, charts)
             except SetAside as aside:
                 records.set_aside(item, "", aside)
+
+
+def _read_chart(
+    item: Item,
+    resource: Procedure | Medicated | Condition,
+    treatments: Treatments,
+    charts: Charts,
+) -> None:
+    """What was given or done, and what else stands in the chart."""
+    if isinstance(resource, Condition):
+        charts.condition(item, resource)
+    elif isinstance(resource, Procedure):
+        charts.procedure(item, resource)
+        treatments.procedure(item, resource)
+    elif isinstance(resource, MedicationRequest) or not treatments.medication(item, resource):
+        charts.drug(item, resource)
 
 
 def _patient(item: Item, patient: PatientResource, records: Records) -> None:
@@ -125,6 +151,7 @@ def _course(records: Records, key: str, record: Record, history_complete: bool) 
     counts = standing
     if weights:
         counts = tuple([c for c in standing if c.analyte is not Analyte.BODY_WEIGHT])
+    charted, doubted = settled(record.charted)
     administered = {d.drug for d in record.drugs if not d.stated}
     person = records.people.get(key, NOBODY)
     return Course(
@@ -139,5 +166,7 @@ def _course(records: Records, key: str, record: Record, history_complete: bool) 
         sex=person.sex,
         born=person.born,
         died=person.died,
-        remarks=(*record.all_remarks(), *replaced),
+        chart=charted,
+        looked_at=tuple(sorted(record.looked_at)),
+        remarks=(*record.all_remarks(), *replaced, *doubted),
     )

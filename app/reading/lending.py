@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from app.domain.counts import When
 from app.domain.effort import spend
-from app.fhir.resources import Dated, Reference
+from app.fhir.resources import Concept, Dated, Medicated, Medication, Reference
 from app.fhir.times import effective, when
 from app.reading.aside import SetAside
 from app.reading.bundles import Item
@@ -67,6 +67,14 @@ class Links:
             if item.container is not None:
                 lenders.setdefault(item.place, item.container)
         return lenders
+
+    def medicines(self, item: Item, given: Medicated) -> Iterator[Concept | None]:
+        """The medication's names: those on the record, then those of what it refers to."""
+        yield given.medicationCodeableConcept
+        if given.medicationReference is not None:
+            medication = self.resolve(given.medicationReference, item)
+            if medication and isinstance(medication.resource, Medication):
+                yield medication.resource.code
 
     def lending(self, item: Item) -> Sequence[Item]:
         """The result, then what lends to it: its report or panel, and what lends to that."""

@@ -29,6 +29,7 @@ from app.fhir.resources import (
 from app.fhir.times import when
 from app.reading.aside import BY_MAPS, Repairs, SetAside
 from app.reading.bundles import WITHDRAWN, Item
+from app.reading.causes import Read
 from app.reading.lending import Lending, Links
 from app.reading.subjects import AMBIGUOUS, Subjects
 
@@ -68,6 +69,10 @@ class Record:
     transfusions: list[Transfusion] = field(default_factory=list)
     no_transfusions: list[NoTransfusion] = field(default_factory=list)
     drugs: list[DrugGiven] = field(default_factory=list)
+    charted: list[Read] = field(default_factory=list)
+    """What may explain the counts otherwise."""
+    looked_at: set[str] = field(default_factory=set)
+    """Of conditions and medications those that the data hold any of."""
     remarks: list[Remark] = field(default_factory=list)
     by_maps: dict[tuple[str, str, str], list[str]] = field(
         default_factory=lambda: defaultdict(list)

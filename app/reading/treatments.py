@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 from typing import NamedTuple
 
@@ -21,9 +20,7 @@ from app.domain.counts import (
     When,
 )
 from app.fhir.resources import (
-    Concept,
     Medicated,
-    Medication,
     MedicationAdministration,
     Period,
     Procedure,
@@ -78,36 +75,24 @@ class Treatments:
         self._records = records
         self._links = records.links
 
-    def read(self, item: Item, record: Procedure | Medicated) -> None:
-        """Put a transfusion, or a drug that bears on counts, into the patient's record."""
-        if isinstance(record, Procedure):
-            self._procedure(item, record)
-        else:
-            self._medication(item, record)
-
-    def _procedure(self, item: Item, procedure: Procedure) -> None:
+    def procedure(self, item: Item, procedure: Procedure) -> None:
+        """Put a transfusion into the patient's record."""
         given = transfused(procedure.code)
         if given is not None:
             times = _Times(procedure.performedDateTime, procedure.performedPeriod)
             self._transfusion(item, procedure, given, times)
 
-    def _medication(self, item: Item, given: Medicated) -> None:
+    def medication(self, item: Item, given: Medicated) -> bool:
+        """Put a drug that bears on counts, or a product, into the record; whether it is one."""
         times = _Times(given.effectiveDateTime, given.effectivePeriod)
-        for concept in self._medicines(item, given):
+        for concept in self._links.medicines(item, given):
             if drug := drug_of(concept):
                 self._drug(item, given, drug, times)
-                break
+                return True
             if product := transfused(concept, is_medication=True):
                 self._transfusion(item, given, product, times)
-                break
-
-    def _medicines(self, item: Item, given: Medicated) -> Iterator[Concept | None]:
-        """The medication's names: those on the record, then those of what it refers to."""
-        yield given.medicationCodeableConcept
-        if given.medicationReference is not None:
-            medication = self._links.resolve(given.medicationReference, item)
-            if medication and isinstance(medication.resource, Medication):
-                yield medication.resource.code
+                return True
+        return False
 
     def _transfusion(
         self, item: Item, record: Procedure | Medicated, given: Transfused, times: _Times

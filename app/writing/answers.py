@@ -27,6 +27,7 @@ from app.fhir.codes import LOINC
 from app.fhir.json import Json, coded, encode
 from app.fhir.outcome import operation_outcome
 from app.fhir.treatments import TRANSFUSIONS
+from app.writing.chart import chart_components
 from app.writing.life import life_components, life_extensions, life_text, with_life
 from app.writing.narrative import BETWEEN, missing, narrative, rule_text
 from app.writing.notes import judgement_remarks, policy_note, standing_notes
@@ -130,6 +131,7 @@ def eligibility_answer(assessment: Assessment, remarks: Sequence[Remark]) -> Ans
         decided_by(component, [source for analyte, source in told if analyte in asked])
         for asked, component in words.criteria
     ]
+    components += chart_components(assessment)
     div, notes = narrative(assessment, words.notes), words.notes
     extensions: Iterable[Json] = ()
     if life := assessment.life:
@@ -144,8 +146,9 @@ def eligibility_answer(assessment: Assessment, remarks: Sequence[Remark]) -> Ans
             div,
             notes,
             components,
-            assessment.beside,
+            (*assessment.beside, *(one.weight for one in assessment.person if one.weight)),
             extensions,
+            assessment.causes.sources,
         ),
         words.canonical,
         assessment.patient,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from html import escape
 from typing import NamedTuple
 
 from app.domain.assessment import Assessment, Finding, Judgement, Verdict
+from app.domain.chart import LookedFor
 from app.domain.counts import Analyte, Count, Interval, Kind
 from app.domain.paper import analytes_of
 from app.domain.rules import Criterion, Truth
 from app.domain.sustained import time_of
+from app.writing.chart import chart_words
 
 AID = "Research criteria, applied to blood counts: a decision aid, not a diagnosis."
 UNVERIFIED = "Unverified: the wording of this definition was not seen in its source."
@@ -50,6 +53,9 @@ def text_of(interval: Interval) -> str:
 def headline(judgement: Judgement) -> str:
     """The verdict in one sentence."""
     finding = judgement.paper.finding
+    if judgement.exclusion is Truth.NOT_MET:
+        by_counts = headline(replace(judgement, verdict=judgement.by_counts, exclusion=None))
+        return f"Not eligible: excluded by what is recorded. {by_counts}"
     if judgement.verdict is Verdict.ELIGIBLE:
         return f"The counts meet the definition of {finding}."
     if judgement.verdict is Verdict.INDETERMINATE:
@@ -94,7 +100,10 @@ def narrative(assessment: Assessment, notes: tuple[str, ...]) -> str:
         for asked, before, after in frame.rows
     ]
     day = f" Judged on {assessment.as_of.last}." if assessment.as_of else ""
-    return f"{frame.opening}{day} {frame.after_day}{''.join(rows)}{frame.closing}"
+    chart = f" Chart: {xhtml_text(chart_words(assessment.causes))}."
+    if assessment.causes.answer is LookedFor.RECORDED:
+        chart = f"<b>{chart}</b>"
+    return f"{frame.opening}{chart}{day} {frame.after_day}{''.join(rows)}{frame.closing}"
 
 
 @lru_cache(maxsize=1024)

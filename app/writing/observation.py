@@ -40,19 +40,22 @@ def assessment_observation(
     components: Iterable[Json],
     beside: tuple[Count, ...] = (),
     extensions: Iterable[Json] = (),
+    charted: tuple[Source, ...] = (),
 ) -> Json:
     """The Observation every assessment is: its verdict, evidence, components, then its counts.
 
-    `beside` are counts of other days that it rests on too.
+    `beside` are counts of other days that it rests on too, and weights; `charted` are records of
+    other causes.
     """
     evidence = (*assessment.counts, *beside)
     spend(20 * len(evidence))
     paper = assessment.paper
+    supporting = (*assessment.supporting, *charted)
     observation: Json = {"resourceType": "Observation"}
-    if labels := _labels_of(evidence, assessment.supporting):
+    if labels := _labels_of(evidence, supporting):
         observation["meta"] = {"security": labels}
     observation["text"] = {"status": "generated", "div": div}
-    extensions = [*_supporting_of(evidence, assessment.supporting), *extensions]
+    extensions = [*_supporting_of(evidence, supporting), *extensions]
     if extensions:
         observation["extension"] = extensions
     observation["status"] = "final"
