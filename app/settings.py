@@ -182,10 +182,29 @@ class Settings(AccessSettings):
     )
     """The CDS Hooks clients whose tokens are trusted."""
 
+    smart_issuers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)] = Field(
+        default=(), title="URLs between commas", examples=["https://ehr.example.org/r4"]
+    )
+    """The FHIR servers of the EHRs that may launch the page (SMART App Launch); where an EHR gives
+    its tokens at another origin, that one too. By default none, and the page is not launched."""
+    smart_client_id: str | None = Field(default=None, examples=["maa-assess"])
+    """The public client's id that these EHRs know the page by."""
+    smart_scope: str = (
+        "patient/Patient.rs patient/Observation.rs patient/Procedure.rs "
+        "patient/MedicationAdministration.rs"
+    )
+    """The scopes the page asks for; older EHRs want `.read` in place of `.rs`."""
+
     @property
     def reads_patients(self) -> bool:
         """Whether whoever reaches the service can read patients with its own credentials."""
         return self.fhir_server is not None
+
+    def may_launch(self, fhir_server: str | None) -> bool:
+        """Whether the EHR of a FHIR server may launch the page; None: of one that names none."""
+        if fhir_server is None:
+            return bool(self.smart_issuers)
+        return fhir_server.rstrip("/") in {issuer.rstrip("/") for issuer in self.smart_issuers}
 
     @property
     def prefix(self) -> str:
@@ -235,6 +254,10 @@ class Settings(AccessSettings):
                 "MAA_CORS_ORIGINS is '*' beside MAA_FHIR_SERVER: any web page could read patients. "
                 "Name the origins whose scripts may call."
             )
+        if bool(self.smart_issuers) != bool(self.smart_client_id):
+            raise ValueError(
+                "MAA_SMART_ISSUERS and MAA_SMART_CLIENT_ID go together: set both, or none."
+            )
         self._check_addresses()
         self._check_store()
         for fault in self.faults_of_access():
@@ -266,6 +289,7 @@ class Settings(AccessSettings):
             "MAA_FHIR_SERVER": (self.fhir_server,),
             "MAA_FHIR_TOKEN_URL": (self.fhir_token_url,),
             "MAA_CDS_FHIR_SERVERS": self.cds_fhir_servers,
+            "MAA_SMART_ISSUERS": self.smart_issuers,
         }
         for name, addresses in given.items():
             for address in addresses:

@@ -20,6 +20,8 @@ PAGES = {
     "/fhir/.well-known/smart-configuration",
     "/",
     "/explain/{id}",
+    "/launch",
+    "/smart",
     "/web/{version}/{name:path}",
     "/docs",
     "/docs/oauth2-redirect",

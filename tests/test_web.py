@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 import sys
@@ -20,7 +21,10 @@ from app.web.stories import STORIES, Story
 from tests.conftest import ROOT, serving
 
 WEB = ROOT / "app" / "web"
-SCRIPTS = sorted(WEB.glob("*.js"))
+# The launch alone loads the other.
+SCRIPTS = sorted(set(WEB.glob("*.js")) - {WEB / "smart.js"})
+# Of the file build/fhir-client.pure.min.js in the npm package fhirclient 2.6.3 (Apache-2.0).
+FHIR_CLIENT = "658dec434e308a6ba682158f1e94bfaa0f600bb500e78443369bfe7818133d90"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -72,6 +76,15 @@ def test_the_first_load_is_small_and_whole(http: httpx.Client) -> None:
         assert "immutable" in answer.headers["cache-control"]
     total = len(page.content) + sum(len(answer.content) for answer in files.values())
     assert total < FIRST_LOAD_BYTES
+
+
+def test_what_is_kept_of_others_is_as_they_published_it() -> None:
+    (script,) = (WEB / "vendor").glob("*.js")
+    assert script.name == "fhir-client-2.6.3.pure.min.js"
+    assert hashlib.sha256(script.read_bytes()).hexdigest() == FHIR_CLIENT
+    assert (
+        "Apache License, Version 2.0" in script.with_name("fhir-client-2.6.3.LICENSE").read_text()
+    )
 
 
 def test_a_browser_that_has_the_page_is_not_sent_it_again(http: httpx.Client) -> None:

@@ -41,7 +41,8 @@ def answer(
     patient_id = call.context.patientId
     query = [("subject", f"Patient/{patient_id}")]
     question = read_question(query, service.operation, settings.window_days, service.code_map)
-    setting = Setting(call, address, gathered, settings.cds_silent_when_normal)
+    launched = settings.may_launch(call.fhirServer)
+    setting = Setting(call, address, gathered, settings.cds_silent_when_normal, launched)
     try:
         judged = operations.judged(question, gathered.data, normal_ranges=True, of_one_patient=True)
     except OthersDataError:

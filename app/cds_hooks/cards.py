@@ -71,6 +71,8 @@ class Setting:
     gathered: Gathered
     silent_when_normal: bool = False
     """Whether nothing is said of counts none of which is low."""
+    launched: bool = False
+    """Whether the caller's EHR may launch the page."""
 
 
 def eligibility_card(found: Assessment, remarks: Sequence[Remark], setting: Setting) -> Json | None:
@@ -158,18 +160,23 @@ def _card(
                 else "Eligibility by blood counts",
             },
         },
-        "links": [
-            {
-                "label": "The definition, rule by rule",
-                "url": f"{setting.address}/fhir/PlanDefinition/{paper.id}",
-                "type": "absolute",
-            }
-        ],
+        "links": [*_links(paper.id, setting)],
         "overrideReasons": [
             {"system": OVERRIDE_SYSTEM, "code": code, "display": display}
             for code, display in OVERRIDE_REASONS.items()
         ],
     }
+
+
+def _links(paper_id: str, setting: Setting) -> Iterator[Json]:
+    """What the definition says, in words and as FHIR; the page where the EHR may launch it."""
+    if setting.launched:
+        yield {"label": "See it in the chart", "url": f"{setting.address}/launch", "type": "smart"}
+    for label, path in (
+        ("What the definition says", f"explain/{paper_id}"),
+        ("The definition as FHIR", f"fhir/PlanDefinition/{paper_id}"),
+    ):
+        yield {"label": label, "url": f"{setting.address}/{path}", "type": "absolute"}
 
 
 def _named(card: Json, kind: str, setting: Setting) -> Json:

@@ -5,7 +5,12 @@ import { Problem } from "./dom.js";
 import { parse } from "./json.js";
 
 const BASE = new URL("../../", import.meta.url);
+let token = null;
+
 const HEADERS = { "Content-Type": "application/fhir+json", Accept: "application/fhir+json" };
+
+/** From now on every call brings this token: where the service asks who calls. */
+export const withToken = given => { token = given; };
 
 /** The address of something of this service. */
 export const address = path => new URL(path, BASE).href;
@@ -14,10 +19,11 @@ export const address = path => new URL(path, BASE).href;
 export const withParameters = (data, parameters) =>
   `{"resourceType":"Parameters","parameter":[{"name":"data","resource":${data}}${parameters.map(one => `,${JSON.stringify(one)}`).join("")}]}`;
 
-async function post(path, body, signal, accept = HEADERS.Accept) {
+async function call(path, body, signal, accept = HEADERS.Accept) {
   let answer;
   try {
-    answer = await fetch(address(path), { method: "POST", body, signal, headers: { ...HEADERS, Accept: accept }, cache: "no-store" });
+    const headers = { ...(body && HEADERS), Accept: accept, ...(token && { Authorization: `Bearer ${token}` }) };
+    answer = await fetch(address(path), { method: body ? "POST" : "GET", body, signal, headers, cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The service does not answer. What you typed is still here: try again in a moment.");
@@ -25,9 +31,9 @@ async function post(path, body, signal, accept = HEADERS.Accept) {
   return answer;
 }
 
-/** The answer of an operation; Problem has what the service says of the input. */
-export async function asked(operation, body, signal) {
-  const answer = await post(`fhir/${operation}`, body, signal);
+/** The JSON of an address, of an operation where there is a body; Problem has what the service says. */
+export async function asked(path, body, signal) {
+  const answer = await call(path, body, signal, body ? HEADERS.Accept : "application/json");
   const json = await answer.text().then(parse).catch(() => null);
   if (answer.ok && json) return json;
   const problem = new Problem((json?.issue ?? []).map(one => one.diagnostics).filter(Boolean).join(" ") || `The service answers ${answer.status}.`);
@@ -37,7 +43,7 @@ export async function asked(operation, body, signal) {
 
 /** The picture of the counts as the text of an SVG; null where there is none. */
 export async function plotted(question, width, body, signal) {
-  const answer = await post(`fhir/$plot?operation=${question}&width=${width}`, body, signal, "image/svg+xml");
+  const answer = await call(`fhir/$plot?operation=${question}&width=${width}`, body, signal, "image/svg+xml");
   return answer.ok ? answer.text() : null;
 }
 

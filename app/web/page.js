@@ -31,7 +31,7 @@ function problem(error, act) {
 // What is given
 
 /** Puts a text where it can be seen and changed; what stood there can be brought back. */
-function put(text) {
+export function put(text) {
   if (input.value.trim() && input.value !== text) {
     state.kept = input.value;
     byId("back").hidden = false;
@@ -137,7 +137,7 @@ async function judge() {
     const definitions = checked();
     if (!definitions.length) throw new Problem("Choose a definition under 'How to judge'.");
     say("Judging.");
-    const operation = question() === "response" ? "$assess-response" : "$assess-eligibility";
+    const operation = question() === "response" ? "fhir/$assess-response" : "fhir/$assess-eligibility";
     const data = dataOf();
     const body = withParameters(data.text, parametersOf(definitions));
     const answer = await asked(operation, body, signal);

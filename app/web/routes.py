@@ -1,18 +1,21 @@
-"""The addresses of the page: the page itself, its files, and an explanation of each definition."""
+"""The addresses of the page: itself, its files, an explanation of each definition, SMART's."""
 
 from __future__ import annotations
 
 import hashlib
 import html
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.fhir.outcome import Fault, RequestError
 from app.papers import PUBLISHED, RESPONSES
+from app.settings import Settings
 from app.web.explanations import explained
 from app.web.stories import STORIES
 
@@ -32,16 +35,7 @@ _FILES: Mapping[str, tuple[bytes, str]] = {
 _VERSION = hashlib.sha256(repr(sorted(_FILES.items())).encode()).hexdigest()[:16]
 _FOR_A_YEAR = "public, max-age=31536000, immutable"
 _ASKED_AGAIN = "no-cache"
-# Nothing inline, nothing from elsewhere, nothing that embeds the page or sends its forms away.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": _ASKED_AGAIN,
-}
+_FHIR_CLIENT = "vendor/fhir-client-2.6.3.pure.min.js"
 
 router = APIRouter(include_in_schema=False)
 
@@ -71,8 +65,61 @@ async def file(version: str, name: str) -> Response:
     return Response(content, headers={"Cache-Control": kept}, media_type=type_)
 
 
-def _page(request: Request, text: str) -> Response:
-    """A page below the prefix it is called by, or 304 to the browser that has it."""
+@router.get("/launch")
+async def launch(request: Request) -> Response:
+    """Where an EHR launches the page, or a clinician begins alone (SMART App Launch 2.2)."""
+    settings = _launched(request)
+    return _page(request, _smart((_HERE / "launch.html").read_text("utf-8"), settings), settings)
+
+
+@router.get("/smart")
+async def smart(request: Request) -> Response:
+    """Where the EHR sends the clinician back: the page, which then reads the chart itself."""
+    settings = _launched(request)
+    return _page(request, _smart(_home(), settings), settings)
+
+
+def _launched(request: Request) -> Settings:
+    """The settings; RequestError 404 where they name no EHR."""
+    settings: Settings = request.app.state.settings
+    if not settings.smart_issuers:
+        text = "No EHR may launch the page here: MAA_SMART_ISSUERS."
+        raise RequestError(404, Fault("not-found", text))
+    return settings
+
+
+def _smart(text: str, settings: Settings) -> str:
+    """A page with the client of SMART App Launch, and what it may ask of whom."""
+    told = {
+        "issuers": [issuer.rstrip("/") for issuer in settings.smart_issuers],
+        "clientId": settings.smart_client_id,
+        "scope": settings.smart_scope,
+        "tokenHere": settings.authenticates,
+    }
+    added = (
+        f'<meta name="smart" content="{html.escape(json.dumps(told))}">\n'
+        f'<script defer src="/web/VERSION/{_FHIR_CLIENT}"></script>\n'
+        '<script type="module" src="/web/VERSION/smart.js"></script>\n</head>'
+    )
+    return text.replace("</head>", added, 1)
+
+
+def _policy(issuers: Sequence[str]) -> str:
+    """Nothing inline, nothing from elsewhere; of other origins only the EHRs that may launch."""
+    origins = "".join(f" {url.scheme}://{url.netloc}" for url in map(urlsplit, issuers))
+    embedding = f"'self'{origins}" if origins else "'none'"
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        f"connect-src 'self'{origins}; base-uri 'none'; form-action 'none'; "
+        f"frame-ancestors {embedding}"
+    )
+
+
+def _page(request: Request, text: str, settings: Settings | None = None) -> Response:
+    """A page below the prefix it is called by, or 304 to the browser that has it.
+
+    With `settings` it is one that an EHR launches, and may ask that EHR.
+    """
     prefix = html.escape(request.scope.get("root_path", ""))
     text = text.replace("/web/VERSION/", f"/web/{_VERSION}/")
     for attribute in ("href", "src"):
@@ -80,7 +127,12 @@ def _page(request: Request, text: str) -> Response:
     content = text.encode()
     # Weak: gzip changes the bytes, not what they say.
     etag = f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = _HEADERS | {"ETag": etag}
+    headers = {
+        "Content-Security-Policy": _policy(settings.smart_issuers if settings else ()),
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": _ASKED_AGAIN,
+        "ETag": etag,
+    }
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type="text/html; charset=utf-8")

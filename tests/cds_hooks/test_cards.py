@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,6 +31,7 @@ from fhir.resources.R4B.servicerequest import ServiceRequest
 from pydantic import ValidationError
 
 from app.settings import Settings
+from tests.conftest import serving
 from tests.test_ehr import Client, calling
 
 WOMAN = {"resourceType": "Patient", "id": "p1", "gender": "female", "birthDate": "1980-01-01"}
@@ -50,11 +52,37 @@ def test_two_low_lineages_are_said_in_one_short_sentence(http: httpx.Client) -> 
 
 def test_the_link_is_absolute_and_opens(http: httpx.Client) -> None:
     (card,) = cards_of(http, ELIGIBLE)
-    url = card["links"][0]["url"]
-    assert url.startswith(str(http.base_url))
+    words, fhir = (link["url"] for link in card["links"])
+    assert words.startswith(str(http.base_url))
     browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-    plan = httpx.get(url, headers=browser).raise_for_status().json()
+    page = httpx.get(words, headers=browser).raise_for_status()
+    assert page.headers["content-type"].startswith("text/html")
+    assert "a hypocellular bone marrow" in page.text
+    plan = httpx.get(fhir, headers=browser).raise_for_status().json()
     assert plan["resourceType"] == "PlanDefinition"
+
+
+@pytest.mark.parametrize(
+    ("server", "launched"),
+    [
+        (None, True),
+        ("https://ehr.example.org/r4/", True),
+        ("https://other.example.org/r4", False),
+    ],
+)
+def test_a_card_leads_to_the_page_in_an_ehr_that_may_launch_it(
+    tmp_path: Path, server: str | None, launched: bool
+) -> None:
+    settings = {
+        "MAA_SMART_ISSUERS": "https://ehr.example.org/r4",
+        "MAA_SMART_CLIENT_ID": "maa",
+        "MAA_PUBLIC_URL": "https://maa.example.org",
+    }
+    sent = ELIGIBLE | ({"fhirServer": server} if server else {})
+    with serving(tmp_path / "log", **settings) as url, httpx.Client(base_url=url) as client:
+        (card,) = cards_of(client, sent)
+    smart = [link["url"] for link in card["links"] if link["type"] == "smart"]
+    assert smart == (["https://maa.example.org/launch"] if launched else [])
 
 
 def test_severe_counts_are_a_warning(http: httpx.Client) -> None:
