@@ -27,6 +27,8 @@ INTROSPECTION = {
 AUDIT = {"audit": "file:///audit.jsonl", "audit_spool": "spool"}
 # What a setting is of no use without.
 NEEDED = {
+    "smart_issuers": {"smart_client_id": "maa"},
+    "smart_client_id": {"smart_issuers": "https://ehr.example.org/r4"},
     **dict.fromkeys(KEY, KEY),
     "auth_issuer": ISSUER,
     "auth_jwks_url": ISSUER,

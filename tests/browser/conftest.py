@@ -10,9 +10,9 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.tools import chromium
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A user without Chromium skips these tests, CI does not."""
+    """For a module: while Playwright runs, no other test of the process may run an event loop."""
     path = chromium()
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
