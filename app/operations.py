@@ -30,8 +30,9 @@ from app.fhir.outcome import Fault, RequestError
 from app.reading.courses import Reading, read_courses
 from app.writing.answers import Answer, eligibility_answer, write_answers
 from app.writing.measure import measure_report
+from app.writing.narrative import headline, missing
 from app.writing.observation import canonical
-from app.writing.response import response_answer
+from app.writing.response import missing_for_response, response_answer, response_headline
 
 AnyAssessment = Assessment | ResponseAssessment
 
@@ -45,6 +46,10 @@ class Operation:
     judge: Callable[[Question, Any, Course], Any]
     """By one definition, of one course."""
     answer: Callable[[Any, Sequence[Remark]], Answer]
+    headline: Callable[[Any], str]
+    """The verdict in a sentence."""
+    missing: Callable[[Any], str]
+    """What would settle an open one."""
     whole_course: bool
     """Whether the counts of a whole course are judged, and by their laboratory's own range."""
     criteria: Callable[[Question], Iterable[str]]
@@ -118,6 +123,8 @@ ELIGIBILITY = Operation(
     name="eligibility",
     judge=_eligibility,
     answer=eligibility_answer,
+    headline=lambda found: headline(found.judgement),
+    missing=lambda found: missing(found.judgement),
     whole_course=False,
     criteria=_criteria_asked,
     truths=_truths,
@@ -126,6 +133,8 @@ RESPONSE = Operation(
     name="response",
     judge=_response,
     answer=response_answer,
+    headline=response_headline,
+    missing=missing_for_response,
     whole_course=True,
     criteria=lambda _question: RESPONSE_TABLE,
     in_cohort=lambda found: found.start is not None,

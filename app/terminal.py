@@ -18,8 +18,8 @@ from app.domain.moments import ResponseVerdict
 from app.domain.response import ResponseAssessment
 from app.domain.rules import Truth
 from app.reading.courses import Reading
-from app.writing.measure import cohort_lines, named
-from app.writing.narrative import AID, UNVERIFIED, counts_of, headline, missing, text_of
+from app.writing.measure import cohort_lines
+from app.writing.narrative import AID, UNVERIFIED, counts_of, headline, missing, named, text_of
 from app.writing.notes import judgement_remarks
 from app.writing.response import (
     lineage_text,
@@ -29,6 +29,7 @@ from app.writing.response import (
     transfusions_text,
     window_remarks,
 )
+from app.writing.words import readable
 
 # Characters that steer a terminal: control characters and those that turn its writing direction;
 # and half characters, as a file's name may have them, which cannot be written at all.
@@ -104,18 +105,19 @@ def print_eligibility(reading: Reading, assessments: Iterable[Assessment]) -> No
 
 
 def _print_assessment(console: Console, assessment: Assessment) -> None:
-    patient = assessment.patient.reference or assessment.patient.value
     day = f", {assessment.as_of.last}" if assessment.as_of else ""
+    patient = named(assessment.patient)
     title = f"{patient}{day}: {assessment.verdict.value} ({assessment.paper.id})"
     rows: list[Row] = []
     for finding in assessment.findings:
         counts = "\n".join(
-            f"{c.analyte.short} {text_of(c.value)} {c.analyte.unit} ({c.when.last})"
+            readable(f"{c.analyte.short} {text_of(c.value)} {c.analyte.unit} ({c.when.last})")
             for c in counts_of(assessment, finding)
         )
         answer = Text(finding.truth.value, _STYLES[finding.truth])
         criterion = finding.criterion
-        rows.append((criterion.title, answer, counts or "no count", criterion.describe()))
+        limit = readable(criterion.describe())
+        rows.append((criterion.title, answer, counts or "no count", limit))
     _print_table(console, title, ("criterion", "answer", "counts", "limit"), rows, {"answer"})
 
 
@@ -149,7 +151,7 @@ def _print_lineages(console: Console, one: ResponseAssessment) -> None:
     for report in one.lineages:
         truth, rule = report.truth, report.lineage.responded
         answer = Text(truth.value, _STYLES[truth]) if truth else "not applicable"
-        rows.append((rule.title, answer, lineage_text(report), rule.describe()))
+        rows.append((rule.title, answer, lineage_text(report), readable(rule.describe())))
     _print_table(console, title, ("criterion", "answer", "counts", "rule"), rows, {"answer"})
 
 

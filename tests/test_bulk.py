@@ -537,7 +537,7 @@ def test_a_result_without_an_id_is_named_by_its_line(tmp_path: Path, server: str
     assert assessment["derivedFrom"] == [
         {"display": f"Observation.ndjson, line {n}"} for n in (2, 3, 4, 5)
     ]
-    assert "(Observation.ndjson, line 2)" in assessment["text"]["div"]
+    assert ": Observation.ndjson, line 2" in assessment["text"]["div"]
     assert "without-id" not in json.dumps(assessment)
     assert "Bundle.entry" not in json.dumps(assessment)
 

@@ -74,8 +74,8 @@ def test_the_table_names_patient_verdict_criteria_and_counts(
     title = "Patient/example, 2024-03-05: eligible (nih-daclizumab-2003)"
     assert title in out
     rows = [[cell.strip() for cell in line.split("│")[1:4]] for line in out.splitlines()]
-    assert ["Neutrophils depressed", "met", "ANC 0.9 10*9/L (2024-03-05)"] in rows
-    assert ["Platelets depressed", "met", "platelets 41 10*9/L (2024-03-05)"] in rows
+    assert ["Neutrophils depressed", "met", "ANC 0.9 x10⁹/L (2024-03-05)"] in rows
+    assert ["Platelets depressed", "met", "platelets 41 x10⁹/L (2024-03-05)"] in rows
     assert ["Red cells depressed", "not-met", "Hb 9.4 g/dL (2024-03-05)"] in rows
     assert "a decision aid, not a diagnosis" in out
     assert err == ""

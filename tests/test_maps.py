@@ -793,7 +793,7 @@ def test_a_map_can_be_tried_on_the_command_line(
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["eligibility", str(data), "--code-map", str(lab)]) == 0
     out = capsys.readouterr().out
-    assert "platelets 45 10*9/L" in out
+    assert "platelets 45 x10⁹/L" in out
     assert "by the map 'lab.csv'" in out
     monkeypatch.setenv("MAA_CODE_MAPS", str(lab))
     assert main(["eligibility", str(data), "--json"]) == 0

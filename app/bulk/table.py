@@ -14,7 +14,7 @@ from app.writing.narrative import text_of
 from app.writing.observation import day_of
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-_HEAD = ("patient", "definition", "verdict", "day")
+_HEAD = ("patient", "definition", "verdict", "day", "headline", "missing")
 _COUNTED: dict[Analyte, tuple[str, ...]] = {
     analyte: tuple(f"{analyte.name.lower()}_{part}" for part in ("value", "unit", "date"))
     for analyte in Analyte
@@ -51,6 +51,7 @@ def cells_of(operation: Operation, found: AnyAssessment, written: Answer | None)
     `written` is the assessment as FHIR, where the operation has its answers only there.
     """
     cells = {"definition": found.paper.id, "verdict": found.verdict.value, "day": day_of(found)}
+    cells |= {"headline": operation.headline(found), "missing": operation.missing(found)}
     if operation.truths:
         cells |= operation.truths(found)
     elif written:

@@ -32,6 +32,7 @@ from app.writing.response import (
     transfusions_text,
     window_remarks,
 )
+from app.writing.words import readable
 
 OVERRIDE_SYSTEM = f"{BASE}/CodeSystem/override-reason"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, f"{BASE}/cds-services")
@@ -374,7 +375,7 @@ def _count(count: Count) -> str:
 def _figure(interval: Interval) -> str:
     """A value as a clinician writes it: without zeros that the unit's conversion left."""
     shown = re.sub(r"\d+\.\d+", lambda found: f"{_digits(Decimal(found[0])):f}", text_of(interval))
-    return _readable(shown)
+    return readable(shown)
 
 
 def _digits(value: Decimal) -> Decimal:
@@ -382,11 +383,6 @@ def _digits(value: Decimal) -> Decimal:
     return whole if value == whole else value.normalize()
 
 
-def _readable(text: str) -> str:
-    """Units and signs as they are printed: UCUM writes 10*9/L."""
-    return text.replace("10*9/L", "x10^9/L").replace("<=", "\u2264").replace(">=", "\u2265")
-
-
 def _plain(text: str) -> str:
     """Text on one line, none of which a renderer of markdown takes for markup."""
-    return _MARKED_UP.sub(r"\\\1", _readable(" ".join(text.split())))
+    return _MARKED_UP.sub(r"\\\1", readable(" ".join(text.split())))

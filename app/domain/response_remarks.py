@@ -108,7 +108,7 @@ def _severe_limits(
             "severe-limit-disputed",
             Severity.INFORMATION,
             "The limit of reticulocytes for severe disease is in dispute, and the answer hangs "
-            f"on it. With another published one (10*9/L): {'; '.join(said)}.",
+            f"on it. With another published one (x10⁹/L): {'; '.join(said)}.",
             (),
         )
 

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 
 from app import __version__
-from app.domain.assessment import Verdict
 from app.domain.cohort import BY_LINEAGES, STRATIFIERS
 from app.domain.counts import Analyte
-from app.domain.moments import ResponseVerdict
-from app.domain.rules import Truth, criteria_of
+from app.domain.rules import criteria_of
 from app.fhir import codes
 from app.fhir.canonicals import BASE
 from app.fhir.codes import LOINC
@@ -20,6 +18,7 @@ from app.fhir.json import Json
 from app.fhir.maps import UNIT_PROPERTY, CodeMap, MapRow, SourceMap
 from app.fhir.outcome import ISSUES
 from app.fhir.ucum import UCUM
+from app.fhir.verdicts import ELIGIBILITY_VERDICTS, RESPONSE_VERDICTS, TRUTHS, VERDICTS
 from app.papers import PUBLISHED, RESPONSES
 
 DATE = "2026-11-24"
@@ -51,9 +50,6 @@ _OTHER_CAUSES = {
     "none-recorded": "No other cause is recorded",
     "not-looked-for": "Neither conditions nor medications were in the data",
 }
-_TRUTHS = {**{truth.value: truth.value for truth in Truth}, "not-applicable": "not-applicable"}
-_ELIGIBILITY_VERDICTS = {verdict.value: verdict.value for verdict in Verdict}
-_RESPONSE_VERDICTS = {verdict.value: verdict.value for verdict in ResponseVerdict}
 
 
 def defined(
@@ -84,10 +80,10 @@ def code_slug(analyte: Analyte) -> str:
 def terminology() -> Iterator[Json]:
     """Every CodeSystem, ValueSet and the ConceptMap."""
     yield _code_system("assessment", "What is assessed", _ASSESSMENTS)
-    yield _code_system("verdict", "Verdicts", _ELIGIBILITY_VERDICTS | _RESPONSE_VERDICTS)
+    yield _code_system("verdict", "Verdicts", VERDICTS)
     yield _code_system("criterion", "Criteria and further findings", _criteria())
     yield _code_system("other-cause", "Whether the chart names another cause", _OTHER_CAUSES)
-    yield _code_system("truth", "Whether a criterion is met", _TRUTHS)
+    yield _code_system("truth", "Whether a criterion is met", TRUTHS)
     yield _code_system("absence", "Why no day is known to have met a definition", ABSENCES)
     yield _code_system("stratifier", "What responders are counted by", _stratifiers())
     meanings = {code: meaning for code, (_, meaning) in ISSUES.items()}
@@ -95,8 +91,8 @@ def terminology() -> Iterator[Json]:
     yield _code_system("override-reason", "Why a card was dismissed", OVERRIDE_REASONS)
     analytes = {code_slug(analyte): analyte.title for analyte in Analyte}
     yield _code_system("analyte", "What a laboratory counts", analytes)
-    yield _value_set("eligibility-verdict", "Verdicts of eligibility", _ELIGIBILITY_VERDICTS)
-    yield _value_set("response-verdict", "Verdicts of response", _RESPONSE_VERDICTS)
+    yield _value_set("eligibility-verdict", "Verdicts of eligibility", ELIGIBILITY_VERDICTS)
+    yield _value_set("response-verdict", "Verdicts of response", RESPONSE_VERDICTS)
     yield from (_analyte_value_set(analyte) for analyte in Analyte)
     yield _concept_map()
 
@@ -110,7 +106,7 @@ def _criteria() -> dict[str, str]:
 
 
 def _stratifiers() -> dict[str, str]:
-    strata = {name: name for name in (*BY_LINEAGES, *_RESPONSE_VERDICTS, *_TRUTHS)}
+    strata = {name: name for name in BY_LINEAGES} | RESPONSE_VERDICTS | TRUTHS
     return strata | {code: title for code, title, _ in STRATIFIERS}
 
 

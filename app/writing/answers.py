@@ -20,13 +20,12 @@ from app.fhir.canonicals import (
     ASSESSMENT_SYSTEM,
     BASE,
     CRITERION_SYSTEM,
-    TRUTH_SYSTEM,
-    VERDICT_SYSTEM,
 )
 from app.fhir.codes import LOINC
 from app.fhir.json import Json, coded, encode
 from app.fhir.outcome import operation_outcome
 from app.fhir.treatments import TRANSFUSIONS
+from app.fhir.verdicts import truth_coded, verdict_coded
 from app.writing.chart import chart_components
 from app.writing.life import life_components, life_extensions, life_text, with_life
 from app.writing.narrative import BETWEEN, missing, narrative, rule_text
@@ -38,6 +37,7 @@ from app.writing.observation import (
     decided_by,
     subject_of,
 )
+from app.writing.words import readable
 
 _ENROLMENT = {
     Verdict.ELIGIBLE: "eligible",
@@ -96,7 +96,7 @@ def _words(judgement: Judgement) -> _Words:
         enrolment=_ENROLMENT[judgement.verdict],
         notes=_notes(judgement, remarks),
         code=coded(ASSESSMENT_SYSTEM, "eligibility", "Eligibility by blood counts"),
-        value=coded(VERDICT_SYSTEM, judgement.verdict.value),
+        value=verdict_coded(judgement.verdict),
         criteria=tuple(
             (analytes_of(f.criterion), _criterion(f.criterion, f.truth)) for f in judgement.findings
         ),
@@ -117,8 +117,8 @@ def _notes(judgement: Judgement, remarks: Iterable[Remark]) -> tuple[str, ...]:
 def _criterion(criterion: Criterion, truth: Truth) -> Json:
     return {
         "code": coded(CRITERION_SYSTEM, criterion.code, criterion.title),
-        "valueCodeableConcept": coded(TRUTH_SYSTEM, truth.value),
-        "referenceRange": [{"text": rule_text(criterion)}],
+        "valueCodeableConcept": truth_coded(truth),
+        "referenceRange": [{"text": readable(rule_text(criterion))}],
     }
 
 

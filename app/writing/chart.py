@@ -9,9 +9,10 @@ from app.domain.chart import Charted, LookedFor, OtherCauses
 from app.domain.counts import Source
 from app.domain.person import PersonFinding
 from app.domain.rules import Truth
-from app.fhir.canonicals import CRITERION_SYSTEM, OTHER_CAUSE_SYSTEM, TRUTH_SYSTEM
+from app.fhir.canonicals import CRITERION_SYSTEM, OTHER_CAUSE_SYSTEM
 from app.fhir.components import CHART_COMPONENTS
 from app.fhir.json import Json
+from app.fhir.verdicts import truth_coded
 from app.writing.observation import decided_by
 
 _KINDS = ("conditions", "medications")
@@ -53,7 +54,7 @@ def cause_component(causes: OtherCauses) -> Json:
 
 def _exclusion(found: Assessment, truth: Truth) -> Json:
     excluding = found.excluding
-    value: Json = {"coding": [{"system": TRUTH_SYSTEM, "code": truth.value}]}
+    value = truth_coded(truth)
     told = [named(excluding), *(one.told for one in found.person if one.truth is Truth.NOT_MET)]
     if text := "; ".join(filter(None, told)):
         value["text"] = text
@@ -65,7 +66,7 @@ def _exclusion(found: Assessment, truth: Truth) -> Json:
 
 
 def _person(one: PersonFinding) -> Json:
-    value = {"coding": [{"system": TRUTH_SYSTEM, "code": one.truth.value}], "text": one.told}
+    value = truth_coded(one.truth) | {"text": one.told}
     component = _component(one.code, value, one.weight.sources if one.weight else ())
     component["referenceRange"] = [{"text": one.limit}]
     return component

@@ -11,10 +11,11 @@ from app.domain.life import Life, Period
 from app.domain.paper import analytes_of
 from app.domain.rules import Truth
 from app.domain.sustained import time_of
-from app.fhir.canonicals import ABSENCE_SYSTEM, CRITERION_SYSTEM, PERIOD, VERDICT_SYSTEM
+from app.fhir.canonicals import ABSENCE_SYSTEM, CRITERION_SYSTEM, PERIOD
 from app.fhir.components import ABSENCES, LIFE_COMPONENTS
 from app.fhir.json import Json, coded
 from app.fhir.ucum import UCUM
+from app.fhir.verdicts import VERDICTS, verdict_coded
 from app.writing.narrative import BETWEEN, xhtml_text
 from app.writing.observation import reference_of
 
@@ -110,7 +111,7 @@ def _extension(period: Period) -> Json:
         for source in count.sources
     }
     span = {"start": period.first.isoformat(), "end": period.last.isoformat()}
-    verdict = {"system": VERDICT_SYSTEM, "code": period.verdict.value}
+    verdict = verdict_coded(period.verdict)["coding"][0]
     return {
         "url": PERIOD,
         "extension": [
@@ -139,7 +140,7 @@ def _table(life: Life) -> str:
     """The periods for a reader."""
     rows = "".join(
         f"<tr><td>{period.first}</td><td>{period.last}</td><td>{period.assessments}</td>"
-        f"<td>{period.verdict.value}</td><td>"
+        f"<td>{VERDICTS[period.verdict.value]}</td><td>"
         f"{xhtml_text(', '.join(one.criterion.title for one in _deciding(period)))}</td></tr>"
         for period in life.periods[:_MOST_ROWS]
     )

@@ -11,8 +11,9 @@ from app.domain.limits import Limit
 from app.domain.recovery import NORMAL, NORMAL_HEMOGLOBIN, OverBaseline, Recovered, Rise
 from app.domain.rules import AtBaseline, AtLeastOf, Criterion, Known, Rule, Truth
 from app.writing.narrative import text_of
+from app.writing.words import readable
 
-_SIGNS = {"<=": "\N{LESS-THAN OR EQUAL TO}", ">=": "\N{GREATER-THAN OR EQUAL TO}"}
+_AT_LEAST = readable(">=")
 # What a limit is of, by the criterion it stands in; of any other it is the definition's own.
 _OF = {"not-severe": "severe", "complete": "complete", "relapse": "relapse"}
 
@@ -31,7 +32,7 @@ def limit_lines(
 ) -> Iterator[tuple[Analyte, LimitLine]]:
     """Every number the rule asks for; a rise over what was known before treatment as its number."""
     if isinstance(rule, Limit):
-        sign = _SIGNS.get(rule.symbol, rule.symbol)
+        sign = readable(rule.symbol)
         for number, hand in ((rule.number, ""), (rule.manual, "by hand")):
             if number is not None:
                 text = " ".join(filter(None, (sign, f"{number:f}", of, hand)))
@@ -66,9 +67,9 @@ def _rise(rule: OverBaseline, before: Known | None) -> Iterator[tuple[Analyte, L
         return
     if isinstance(rule, Rise):
         number = exact + rule.number
-        sign = ">" if rule.more_than else _SIGNS[">="]
+        sign = ">" if rule.more_than else _AT_LEAST
     else:
-        number, sign = 2 * exact, _SIGNS[">="]
+        number, sign = 2 * exact, _AT_LEAST
     yield rule.analyte, LimitLine(number, f"{sign} {number:f} response", own=False)
 
 
@@ -107,7 +108,4 @@ def known_ends(value: Interval) -> tuple[Decimal | None, Decimal | None]:
 def in_words(value: Interval) -> str:
     """A value, or an interval, as it is written for people."""
     low, _ = known_ends(value)
-    text = text_of(value._replace(low=low))
-    for plain, sign in _SIGNS.items():
-        text = text.replace(plain, sign)
-    return text
+    return readable(text_of(value._replace(low=low)))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from app.domain.cohort import STRATIFIERS, Cohort, clopper_pearson, strata
-from app.domain.counts import Patient, Remark, When
+from app.domain.counts import Remark, When
 from app.domain.response import ResponseAssessment
 from app.fhir.canonicals import (
     BASE,
@@ -20,7 +20,7 @@ from app.fhir.canonicals import (
 )
 from app.fhir.json import Json, coded
 from app.fhir.outcome import operation_outcome
-from app.writing.narrative import xhtml_text
+from app.writing.narrative import named, xhtml_text
 from app.writing.notes import standing_notes
 from app.writing.observation import subject_of
 from app.writing.response import response_headline
@@ -202,11 +202,6 @@ def cohort_lines(cohort: Cohort) -> Iterator[str]:
             "Not in the cohort, no start of treatment: "
             f"{', '.join(named(p.patient) for p in untreated)}."
         )
-
-
-def named(patient: Patient) -> str:
-    """How a text names a patient."""
-    return patient.reference or patient.value
 
 
 def _percent(share: Decimal, digits: int) -> str:

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from app.domain.assessment import Assessment, Finding, Judgement, Verdict
 from app.domain.chart import LookedFor
-from app.domain.counts import Analyte, Count, Interval, Kind
+from app.domain.counts import Analyte, Count, Interval, Kind, Patient
 from app.domain.paper import analytes_of
 from app.domain.rules import Criterion, Truth
 from app.domain.sustained import time_of
 from app.writing.chart import chart_words
+from app.writing.words import readable
 
 AID = "Research criteria, applied to blood counts: a decision aid, not a diagnosis."
 UNVERIFIED = "Unverified: the wording of this definition was not seen in its source."
@@ -82,12 +83,14 @@ def counts_of(assessment: Assessment, finding: Finding) -> tuple[Count, ...]:
 
 
 class _Frame(NamedTuple):
-    """A narrative but for its patient's counts and day."""
+    """A narrative but for its patient, counts and day."""
 
     opening: str
+    after_patient: str
     after_day: str
     rows: tuple[tuple[frozenset[Analyte], str, str], ...]
     """Each criterion's analytes, and what stands before and after its counts."""
+    after_rows: str
     closing: str
 
 
@@ -95,6 +98,8 @@ def narrative(assessment: Assessment, notes: tuple[str, ...]) -> str:
     """The assessment as an XHTML div: verdict, criteria with their counts, what counts omit."""
     frame = _frame(assessment.judgement, notes)
     told = [(count.analyte, _count(count)) for count in assessment.counts]
+    sources = "; ".join([_sources(count) for count in assessment.counts])
+    results = f"<p>Results: {sources}.</p>" if sources else ""
     rows = [
         f"{before}{'; '.join([t for a, t in told if a in asked]) or 'no count'}{after}"
         for asked, before, after in frame.rows
@@ -103,27 +108,32 @@ def narrative(assessment: Assessment, notes: tuple[str, ...]) -> str:
     chart = f" Chart: {xhtml_text(chart_words(assessment.causes))}."
     if assessment.causes.answer is LookedFor.RECORDED:
         chart = f"<b>{chart}</b>"
-    return f"{frame.opening}{chart}{day} {frame.after_day}{''.join(rows)}{frame.closing}"
+    return (
+        f"{frame.opening}{as_xhtml(named(assessment.patient))}{frame.after_patient}{chart}{day} "
+        f"{frame.after_day}{''.join(rows)}{frame.after_rows}{results}{frame.closing}"
+    )
 
 
 @lru_cache(maxsize=1024)
 def _frame(judgement: Judgement, notes: tuple[str, ...]) -> _Frame:
-    paragraphs = "".join(f"<p>{xhtml_text(note)}</p>" for note in notes)
+    paragraphs = "".join(f"<p>{as_xhtml(note)}</p>" for note in notes)
     return _Frame(
-        f'<div xmlns="http://www.w3.org/1999/xhtml"><p><b>{xhtml_text(headline(judgement))}</b>',
-        f"{xhtml_text(missing(judgement))}</p>"
+        f'<div xmlns="http://www.w3.org/1999/xhtml"><p>{as_xhtml(judgement.paper.title)}: ',
+        f"<br/><b>{as_xhtml(headline(judgement))}</b>",
+        f"{as_xhtml(missing(judgement))}</p>"
         "<table><thead><tr><th>Criterion</th><th>Answer</th><th>Counts</th><th>Limit</th>"
         "<th>The paper's words</th></tr></thead><tbody>",
         tuple(
             (
                 analytes_of(finding.criterion),
-                f"<tr><td>{xhtml_text(finding.criterion.title)}</td>"
+                f"<tr><td>{as_xhtml(finding.criterion.title)}</td>"
                 f"<td>{TRUTH_TEXT[finding.truth]}</td><td>",
                 f"</td>{rule_cells(finding.criterion)}</tr>",
             )
             for finding in judgement.findings
         ),
-        f"</tbody></table><p>{xhtml_text(judgement.paper.citation.text)}</p>{paragraphs}</div>",
+        "</tbody></table>",
+        f"<p>{as_xhtml(judgement.paper.citation.text)}</p>{paragraphs}</div>",
     )
 
 
@@ -137,18 +147,33 @@ def rule_text(criterion: Criterion) -> str:
 def rule_cells(criterion: Criterion) -> str:
     """The last two cells of a criterion's row: the rule, and the paper's words."""
     return (
-        f"<td>{xhtml_text(rule_text(criterion))}</td>"
-        f"<td>{xhtml_text(criterion.wording)} ({xhtml_text(criterion.source)})</td>"
+        f"<td>{as_xhtml(rule_text(criterion))}</td>"
+        f"<td>{as_xhtml(criterion.wording)} ({as_xhtml(criterion.source)})</td>"
     )
 
 
 def _count(count: Count) -> str:
-    where = ", ".join([source.reference or source.place for source in count.sources])
     analyte = count.analyte
-    return xhtml_text(
+    return as_xhtml(
         f"{analyte.short} {text_of(count.value)} {analyte.unit} "
-        f"of {count.when.text}{_HOW[count.kind]} ({where})"
+        f"of {count.when.text}{_HOW[count.kind]}"
     )
+
+
+def _sources(count: Count) -> str:
+    """Where a count comes from: what the caller knows it by, else its place."""
+    where = ", ".join([source.reference or source.place for source in count.sources])
+    return xhtml_text(f"{count.analyte.short} of {count.when.text}: {where}")
+
+
+def named(patient: Patient) -> str:
+    """How a text names a patient."""
+    return patient.reference or patient.value
+
+
+def as_xhtml(text: str) -> str:
+    """Our own words for a place in XHTML, as they are printed."""
+    return xhtml_text(readable(text))
 
 
 def xhtml_text(text: str) -> str:

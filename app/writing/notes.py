@@ -35,7 +35,7 @@ def judgement_remarks(judgement: Judgement) -> tuple[Remark, ...]:
         said = "; ".join(_severe_limit(one) for one in judgement.severe_limits)
         text = (
             "The limit of reticulocytes for severe disease is in dispute, and the answer hangs on "
-            f"it. With another published one (10*9/L) it would be: {said}."
+            f"it. With another published one (x10⁹/L) it would be: {said}."
         )
         remarks.append(Remark("severe-limit-disputed", Severity.INFORMATION, text, ()))
     return tuple(remarks)

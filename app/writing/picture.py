@@ -14,9 +14,7 @@ from app.writing.limit_lines import in_words, known_ends
 from app.writing.plotted import Given, Mark, Panel, Plot
 from app.writing.sheet import DEFAULT_WIDTH, LINE, MARGIN, SMALL, TEXT, TITLE, Sheet
 from app.writing.svg import Box
-
-UNITS = {"10*9/L": "x10⁹/L"}
-"""The units that people write otherwise than UCUM."""
+from app.writing.words import readable
 
 _LANE, _PANEL, _STRIP = 20, 104, 20
 _BESIDE = (
@@ -159,7 +157,7 @@ class _Picture(Sheet):
     def _panel(self, axis: TimeAxis, panel: Panel) -> None:
         analyte = panel.analyte
         ratios = analyte in _RATIOS
-        unit = UNITS.get(analyte.unit, analyte.unit)
+        unit = readable(analyte.unit)
         name = f"{analyte.short[0].upper()}{analyte.short[1:]}, {unit}"
         self.y += LINE + 4
         text = name + (" (log scale)" if ratios else "")
@@ -284,10 +282,7 @@ def told(mark: Mark) -> str:
     """A mark in words: what a pointer or a reader of screens is told of it."""
     count = mark.count
     analyte = count.analyte
-    said = [
-        f"{analyte.short} {in_words(count.value)} {UNITS.get(analyte.unit, analyte.unit)}, "
-        f"{count.when.text}"
-    ]
+    said = [f"{analyte.short} {in_words(count.value)} {readable(analyte.unit)}, {count.when.text}"]
     said += [mark.role] if mark.role else []
     if count.kind is Kind.DERIVED:
         said.append("worked out from other results")

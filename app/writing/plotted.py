@@ -33,7 +33,7 @@ from app.domain.rules import Known, Rule, under_policy
 from app.domain.timeline import Timeline
 from app.fhir.outcome import ISSUES
 from app.writing.limit_lines import LimitLine, limit_lines, normal_range
-from app.writing.narrative import AID, headline, missing
+from app.writing.narrative import AID, headline, missing, named
 from app.writing.response import missing_for_response, response_headline
 
 SHOWN = (
@@ -183,11 +183,6 @@ def periods_of(days: Sequence[tuple[date, str]]) -> list[Period]:
     return periods
 
 
-def patient_named(patient: Patient) -> str:
-    """The patient as the caller names it."""
-    return patient.reference or f"{patient.system}|{patient.value}".strip("|") or "no patient named"
-
-
 class _Plotter:
     """One course, as known at a moment."""
 
@@ -234,7 +229,7 @@ class _Plotter:
             events = [*events, (died.last, "died")]
         return Plot(
             title=paper.title,
-            patient=patient_named(patient),
+            patient=named(patient),
             verdict=verdict.strip(),
             panels=tuple(panels),
             without=tuple(a for a in SHOWN if a in asked - shown),

@@ -12,16 +12,18 @@ from app.domain.moments import INDEPENDENCE_WINDOWS, Moment, ResponseVerdict
 from app.domain.paper import LINEAGE_RESPONSES
 from app.domain.response import LineageReport, ResponseAssessment
 from app.domain.rules import Criterion, Truth, criteria_of
-from app.fhir.canonicals import ASSESSMENT_SYSTEM, CRITERION_SYSTEM, TRUTH_SYSTEM, VERDICT_SYSTEM
+from app.fhir.canonicals import ASSESSMENT_SYSTEM, CRITERION_SYSTEM
 from app.fhir.components import RESPONSE_COMPONENTS, RESPONSE_COURSE, RESPONSE_MOMENTS
 from app.fhir.json import Json, coded
 from app.fhir.ucum import UCUM
+from app.fhir.verdicts import TRUTHS, VERDICTS, truth_coded, verdict_coded
 from app.writing.answers import Answer, data_requirements
-from app.writing.narrative import rule_cells, text_of, xhtml_text
+from app.writing.narrative import as_xhtml, named, rule_cells, text_of
 from app.writing.notes import policy_note, standing_notes
 from app.writing.observation import assessment_observation, canonical, day_of, decided_by
+from app.writing.words import readable
 
-_YES = {Truth.MET: "yes", Truth.NOT_MET: "no", Truth.UNKNOWN: "not known"}
+_PRODUCTS = (Product.RED_CELLS, Product.PLATELETS)
 _HEADLINES = {
     ResponseVerdict.COMPLETE: "Complete response.",
     ResponseVerdict.RESPONSE: "Response.",
@@ -87,7 +89,7 @@ def _rule_text(found: ResponseAssessment, criterion: Criterion) -> str:
 
 def _observation(found: ResponseAssessment) -> Json:
     notes = _notes(found)
-    verdict = coded(VERDICT_SYSTEM, found.verdict.value) | {"text": response_headline(found)}
+    verdict = verdict_coded(found.verdict) | {"text": response_headline(found)}
     return assessment_observation(
         found,
         coded(ASSESSMENT_SYSTEM, "response", "Hematologic response by blood counts"),
@@ -117,10 +119,10 @@ def _criteria(found: ResponseAssessment) -> Iterator[Json]:
 def _truth(code: str, truth: Truth | None, rule: str = "") -> Json:
     component: Json = {
         "code": coded(CRITERION_SYSTEM, code, RESPONSE_COMPONENTS[code]),
-        "valueCodeableConcept": coded(TRUTH_SYSTEM, truth.value if truth else "not-applicable"),
+        "valueCodeableConcept": truth_coded(truth),
     }
     if rule:
-        component["referenceRange"] = [{"text": rule}]
+        component["referenceRange"] = [{"text": readable(rule)}]
     return component
 
 
@@ -145,17 +147,29 @@ def transfusions_text(found: ResponseAssessment) -> str:
     """Dependence before treatment and independence at the assessment; empty without one."""
     if found.baseline is None or found.judged is None:
         return ""
-    before, after = found.baseline.known, found.judged.known
-    said = (
-        f"{product.value}: dependent {_YES[before.transfusion_dependent[product]]}, "
-        f"then independent {_YES[after.transfusion_independent[product]]}"
-        for product in (Product.RED_CELLS, Product.PLATELETS)
-    )
     days = found.independence_days
-    then = "" if days == DEPENDENCE_DAYS else f"in the {_weeks(days)} "
+    return " ".join(_transfused(found, product, days) for product in _PRODUCTS)
+
+
+def _transfused(found: ResponseAssessment, product: Product, days: int) -> str:
+    """One product's transfusions before treatment, and up to the assessment."""
+    assert found.baseline  # noqa: S101 asked where there is one, and an assessment
+    assert found.judged  # noqa: S101
+    before = found.baseline.known.transfusion_dependent[product]
+    after = found.judged.known.transfusion_independent[product]
+    depended = {
+        Truth.MET: "depended on transfusions",
+        Truth.NOT_MET: "did not depend on transfusions",
+        Truth.UNKNOWN: "it is not known whether the patient depended on transfusions",
+    }[before]
+    since = {
+        Truth.MET: "none",
+        Truth.NOT_MET: "still transfused",
+        Truth.UNKNOWN: "it is not known whether any was given",
+    }[after]
     return (
-        f"In the {_weeks(DEPENDENCE_DAYS)} before treatment, and {then}to {found.judged.day}: "
-        + "; ".join(said)
+        f"{product.value.capitalize()}: {depended} in the {_weeks(DEPENDENCE_DAYS)} before "
+        f"treatment; {since} in the {_weeks(days)} to {found.judged.day}."
     )
 
 
@@ -185,14 +199,15 @@ def lineage_text(report: LineageReport) -> str:
         if count:
             said.append(f"{name} {_value(count)}")
     if report.change is not None:
-        said.append(f"change {report.change:+f} {report.lineage.analyte.unit}")
+        said.append(readable(f"change {report.change:+f} {report.lineage.analyte.unit}"))
     if report.fold is not None:
         said.append(f"{report.fold}-fold")
     return "; ".join(said)
 
 
 def _value(count: Count) -> str:
-    return f"{count.analyte.short} {text_of(count.value)} {count.analyte.unit} of {count.when.text}"
+    analyte = count.analyte
+    return readable(f"{analyte.short} {text_of(count.value)} {analyte.unit} of {count.when.text}")
 
 
 def _assessments(found: ResponseAssessment) -> Iterator[Json]:
@@ -200,7 +215,7 @@ def _assessments(found: ResponseAssessment) -> Iterator[Json]:
         verdict = moment.verdict if moment else ResponseVerdict.NOT_EVALUABLE
         yield {
             "code": coded(CRITERION_SYSTEM, code, RESPONSE_COMPONENTS[code]),
-            "valueCodeableConcept": coded(VERDICT_SYSTEM, verdict.value),
+            "valueCodeableConcept": verdict_coded(verdict),
         }
         if moment:
             yield _dated(f"{code}-date", moment)
@@ -278,18 +293,18 @@ def _notes(found: ResponseAssessment) -> list[str]:
 def _narrative(found: ResponseAssessment, notes: Iterable[str]) -> str:
     rows = "".join(_row(report) for report in found.lineages)
     moments = "".join(
-        f"<li>{xhtml_text(title)}: {moment.verdict.value} ({moment.day})</li>"
+        f"<li>{as_xhtml(title)}: {VERDICTS[moment.verdict.value]} ({moment.day})</li>"
         for _, title, moment in moments_of(found)
         if moment
     )
     start = f" Treatment started {found.start.text}." if found.start else ""
     day = f" Judged on the counts of {found.judged.day}." if found.judged else ""
-    kept = found.kept_two_years.value if found.kept_two_years else "not applicable"
-    exposure = f"<p>{xhtml_text(exposure_text(found.exposure))}</p>" if found.exposure else ""
+    kept = TRUTHS[found.kept_two_years.value if found.kept_two_years else "not-applicable"]
+    exposure = f"<p>{as_xhtml(exposure_text(found.exposure))}</p>" if found.exposure else ""
     transfusions = transfusions_text(found)
     criteria = "".join(
-        f"<p>{xhtml_text(one.title)}: {xhtml_text(_rule_text(found, one))}. "
-        f"The paper: {xhtml_text(one.wording)} ({xhtml_text(one.source)})</p>"
+        f"<p>{as_xhtml(one.title)}: {as_xhtml(_rule_text(found, one))}. "
+        f"The paper: {as_xhtml(one.wording)} ({as_xhtml(one.source)})</p>"
         for one in (found.paper.response, found.paper.complete)
         if one
     )
@@ -301,21 +316,22 @@ def _narrative(found: ResponseAssessment, notes: Iterable[str]) -> str:
     )
     return (
         '<div xmlns="http://www.w3.org/1999/xhtml">'
-        f"<p><b>{xhtml_text(response_headline(found))}</b>{xhtml_text(start + day)}</p>{table}"
+        f"<p>{as_xhtml(found.paper.title)}: {as_xhtml(named(found.patient))}<br/>"
+        f"<b>{as_xhtml(response_headline(found))}</b>{as_xhtml(start + day)}</p>{table}"
         + (f"<ul>{moments}<li>Kept for two years: {kept}</li></ul>" if moments else "")
-        + (f"<p>{xhtml_text(transfusions)}.</p>" if transfusions else "")
+        + (f"<p>{as_xhtml(transfusions)}</p>" if transfusions else "")
         + criteria
         + exposure
-        + f"<p>{xhtml_text(found.paper.citation.text)}</p>"
-        + "".join(f"<p>{xhtml_text(note)}</p>" for note in notes)
+        + f"<p>{as_xhtml(found.paper.citation.text)}</p>"
+        + "".join(f"<p>{as_xhtml(note)}</p>" for note in notes)
         + "</div>"
     )
 
 
 def _row(report: LineageReport) -> str:
     criterion = report.lineage.responded
-    answer = report.truth.value.replace("-", " ") if report.truth else "not applicable"
+    answer = TRUTHS[report.truth.value if report.truth else "not-applicable"]
     return (
-        f"<tr><td>{xhtml_text(criterion.title)}</td><td>{answer}</td>"
-        f"<td>{xhtml_text(lineage_text(report))}</td>{rule_cells(criterion)}</tr>"
+        f"<tr><td>{as_xhtml(criterion.title)}</td><td>{answer}</td>"
+        f"<td>{as_xhtml(lineage_text(report))}</td>{rule_cells(criterion)}</tr>"
     )

@@ -12,8 +12,8 @@ from app.domain.response import ResponseAssessment
 from app.writing import svg
 from app.writing.axes import TICK_SIZE
 from app.writing.glyphs import OUTCOMES, STATES, Glyph, State, state_bar
-from app.writing.narrative import AID
-from app.writing.plotted import patient_named, periods_of
+from app.writing.narrative import AID, named
+from app.writing.plotted import periods_of
 from app.writing.sheet import DEFAULT_WIDTH, LINE, MARGIN, SMALL, TEXT, TITLE, Sheet
 
 MOST_PATIENTS = 500
@@ -180,7 +180,7 @@ def _rank(swimmer: Swimmer) -> tuple[int, int, str]:
 
 
 def _name(found: ResponseAssessment) -> str:
-    return patient_named(found.patient).removeprefix("Patient/")
+    return named(found.patient).removeprefix("Patient/")
 
 
 def _last_day(course: Course, begun: date, as_of: When | None) -> date:

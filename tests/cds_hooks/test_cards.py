@@ -44,7 +44,7 @@ def test_two_low_lineages_are_said_in_one_short_sentence(http: httpx.Client) -> 
     )
     assert card["indicator"] == "info"
     assert "suggestions" not in card
-    assert "| Neutrophils depressed | met | ANC 0.9 x10^9/L | 2024-03-05 |" in card["detail"]
+    assert "| Neutrophils depressed | met | ANC 0.9 x10⁹/L | 2024-03-05 |" in card["detail"]
     assert "hypocellular bone marrow" in card["detail"]
     assert "a decision aid, not a diagnosis" in card["detail"]
     assert card["source"]["url"] == "https://doi.org/10.1182/blood-2003-04-1032"
@@ -275,8 +275,8 @@ def test_a_response_tells_before_and_now_and_since_when(http: httpx.Client) -> N
         "Response by the 2003 NIH criteria: ANC 0.8 to 2.6, platelets 40 to 65 (day 90, 2024-06-04)"
     )
     assert (
-        "| Neutrophil response | met: responded | ANC 0.8 x10^9/L (2024-03-01) "
-        "| ANC 2.6 x10^9/L (2024-06-04) | ANC 2.9 x10^9/L (2024-09-10) | +2.1 x10^9/L |"
+        "| Neutrophil response | met: responded | ANC 0.8 x10⁹/L (2024-03-01) "
+        "| ANC 2.6 x10⁹/L (2024-06-04) | ANC 2.9 x10⁹/L (2024-09-10) | +2.1 x10⁹/L |"
     ) in card["detail"]
     assert "Treatment started 2024-03-06. Responding since 2024-06-04 (day 90)." in card["detail"]
     assert card["source"]["topic"]["code"] == "response"
