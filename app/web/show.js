@@ -60,7 +60,7 @@ function wide(name, head, rows) {
 function patientOf([patient, found], index, view, act) {
   const name = titled(patient, view);
   return el("article", { class: "patient", id: `patient-${index}`, "aria-labelledby": `patient-${index}-name` },
-    el("h3", { id: `patient-${index}-name` }, name, el("span", { class: "id" }, name === patient ? "" : ` ${patient}`)),
+    el("h3", { id: `patient-${index}-name` }, name, el("span", { class: "id" }, patient.endsWith(name) ? "" : ` ${patient}`)),
     movedOf(patient, found, view, act),
     found.map((one, position) => assessmentOf(one, `${index}-${position}`, view, act)),
     el("div", { class: "others", "data-patient": patient }, othersOf(patient, view)),
