@@ -1392,6 +1392,11 @@ def test_platelets_that_clump_are_at_least_as_many_as_were_counted(
     assert (answer.platelets, answer.issues) == (truth, [("specimen-doubt", HERE)])
 
 
+def test_clumps_that_a_panel_tells_of_bound_the_platelets_in_it() -> None:
+    told = panel(component(PLATELETS, "60", "10*9/L")) | {"interpretation": [{"text": CLUMPS}]}
+    assert ask(told).issues == [("specimen-doubt", f"{HERE}.component[0]")]
+
+
 def test_clumps_on_other_counts_than_platelets_change_nothing() -> None:
     answer = ask(observation(ANC, "1.0", "10*9/L", **NOTE))
     assert (answer.neutrophils, answer.issues) == ("met", [])

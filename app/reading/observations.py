@@ -115,8 +115,10 @@ class Observations:
         declared = by.unit if by else ""
         ranges = normal_ranges_of(valued, row, declared) if valued.referenceRange else ()
         interval, repairs = value_of(valued, row, declared)
-        if valued.interpretation or observation.note or self._doubted or len(lending) > 1:
-            interval, doubts = under_doubt(interval, row, self._doubt(lending, valued))
+        doubt = doubt_told(valued.interpretation)
+        beside = valued is not observation or observation.note or len(lending) > 1
+        if doubt or beside or self._doubted:
+            interval, doubts = under_doubt(interval, row, self._doubt(doubt, lending, valued))
             repairs += doubts
         text = observation.effectiveDateTime
         moment = when(text) if text else None
@@ -162,15 +164,14 @@ class Observations:
         if repairs or said or by is not None or row.doubtful:
             _say(record, meaning, repairs, place)
 
-    def _doubt(self, lending: Sequence[Item], valued: Valued) -> Doubt | None:
-        """What the laboratory says of the specimen, by the result, its panels or the Specimen."""
-        told = doubt_told((valued.interpretation,))
+    def _doubt(self, told: Doubt | None, lending: Sequence[Item], valued: Valued) -> Doubt | None:
+        """What is told of the specimen, by the value, its result, its panels or the Specimen."""
         for lender in lending:
             one = lender.resource
             if not isinstance(one, Observation):
                 continue
             if one.note or one is not valued:
-                told = worst((told, doubt_told((one.note, one.interpretation))))
+                told = worst((told, doubt_told(one.note), doubt_told(one.interpretation)))
             if self._doubted and one.specimen:
                 specimen = self._resolve(one.specimen, lender)
                 told = worst((told, self._doubted.get(specimen.place) if specimen else None))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from msgspec import Raw
 
 from app.domain.counts import Analyte, Interval
@@ -15,16 +13,13 @@ from app.reading.aside import Repairs, SetAside, read_element
 from app.reading.doubts import Doubt, doubt_of, worst
 
 
-def doubt_told(remarks: Iterable[Raw]) -> Doubt | None:
-    """The worst that notes and interpretations say of a specimen; SetAside: they are not FHIR."""
-    found = None
-    for remark in remarks:
-        if remark:
-            raw = bytes(remark)
-            spend(len(raw) // 8)
-            doubt = _doubt_in(raw) if len(raw) < LONGEST else _doubt_in.__wrapped__(raw)
-            found = found if doubt is None else worst((found, doubt))
-    return found
+def doubt_told(remark: Raw) -> Doubt | None:
+    """What notes or interpretations say of a specimen; SetAside: they are not FHIR."""
+    if not remark:
+        return None
+    raw = bytes(remark)
+    spend(len(raw) // 8)
+    return _doubt_in(raw) if len(raw) < LONGEST else _doubt_in.__wrapped__(raw)
 
 
 @for_a_request(1024)
@@ -43,7 +38,7 @@ def doubt_of_specimen(specimen: Specimen) -> Doubt | None:
     for said in read_element(DECODE_SAID, bytes(specimen.condition), ".condition") or ():
         if any(coding.code in _SPOILT_CONDITIONS for coding in said.coding):
             return Doubt.SPOILT
-    return doubt_told((specimen.condition, specimen.note))
+    return worst({doubt_told(specimen.condition), doubt_told(specimen.note)})
 
 
 def under_doubt(interval: Interval, row: LoincRow, doubt: Doubt | None) -> tuple[Interval, Repairs]:
