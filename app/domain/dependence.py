@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from typing import NamedTuple
 
 from app.domain.counts import Course, NoTransfusion, Product, Source, Transfusion, When
@@ -126,4 +126,4 @@ def _recorded(course: Course, day: date, days: int, as_of: When | None) -> list[
 
 def days_before(day: date, days: int) -> date:
     """The day so many days before, or the calendar's first."""
-    return day - min(timedelta(days=days), day - date.min)
+    return date.fromordinal(max(day.toordinal() - days, 1))

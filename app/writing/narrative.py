@@ -46,9 +46,7 @@ def text_of(interval: Interval) -> str:
         return f"{'>=' if low_included else '>'} {low:f}"
     if low != high:
         return f"{low:f} to {high:f}"
-    text = str(low)
-    # Formatting a decimal takes three times as long, and nearly none has an exponent.
-    return text if "E" not in text else f"{low:f}"
+    return f"{low:f}"
 
 
 def headline(judgement: Judgement) -> str:
