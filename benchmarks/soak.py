@@ -22,8 +22,8 @@ from pathlib import Path
 import httpx
 
 from app import operations
+from app.fhir.json import encode
 from app.fhir.outcome import RequestError
-from app.writing.answers import encode
 from benchmarks.hostile import ELIGIBILITY, FHIR_JSON, RESPONSE
 from benchmarks.servers import OURS, ROOT, served
 from tests import shapes

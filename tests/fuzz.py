@@ -122,8 +122,8 @@ def _of_documents(call: Callable[[bytes], Any], file: str) -> Callable[[bytes], 
 
 
 def _told(call: Callable[[bytes], Any], body: bytes) -> bytes:
+    from app.fhir.json import encode
     from app.fhir.outcome import RequestError
-    from app.writing.answers import encode
 
     try:
         answer = call(body)

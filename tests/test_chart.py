@@ -16,11 +16,11 @@ from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.chart import Cause, CauseKind
 from app.domain.counts import Course
 from app.fhir.causes import CAUSE_ROWS, coded
+from app.fhir.json import encode
 from app.fhir.resources import Coding, Concept
 from app.fhir.times import when
 from app.operations import assessed, eligibility
 from app.papers import PUBLISHED
-from app.writing.answers import encode
 from app.writing.chart import chart_words
 from tests.shapes import LOINC
 

@@ -22,7 +22,7 @@ from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE
 from app.bulk import files, results
 from app.bulk import spark as bulk
 from app.bulk.judging import Order
-from app.fhir.maps import read_code_maps
+from app.fhir.map_files import read_code_maps
 from app.fhir.outcome import RequestError
 from benchmarks.exports import export
 from tests.conftest import free_port

@@ -17,7 +17,7 @@ import pytest
 
 from app import operations
 from app.access import keys
-from app.writing.answers import encode
+from app.fhir.json import encode
 from tests import shapes
 from tests.conftest import FHIR_JSON, OPERATION, ROOT, environment, free_port, serving
 
