@@ -1,4 +1,4 @@
-"""What may be asked: one table of parameters, and the question they make.
+"""What may be asked: one table of parameters, and the question they fill.
 
 The OperationDefinitions, OpenAPI, the command line and exports all tell of the same table. A new
 parameter is a row of `PARAMETERS` and the field of `Question` that it fills.
@@ -6,30 +6,29 @@ parameter is a row of `PARAMETERS` and the field of `Question` that it fills.
 
 from __future__ import annotations
 
-import codecs
 import copyreg
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import msgspec
-
 from app.domain.counts import When
-from app.domain.effort import spend
 from app.domain.paper import Paper, ResponsePaper
 from app.fhir.bodies import Entries, Entry
-from app.fhir.bodies import Parameter as Sent
-from app.fhir.canonicals import BASE
-from app.fhir.map_files import with_maps
-from app.fhir.maps import CodeMap, CodeMapError
-from app.fhir.outcome import Fault, RequestError
+from app.fhir.maps import CodeMap
+from app.fhir.outcome import Fault
 from app.fhir.resources import Reference
-from app.fhir.times import days_of, when
 from app.papers import PUBLISHED, RESPONSES
-from app.reading.bundles import decode_body
-from app.reading.subjects import Subjects
+from app.reading.parameters import (
+    Value,
+    independence_days,
+    patient_in,
+    reference_in,
+    text_in,
+    when_in,
+    whole_number,
+)
 from app.writing.sheet import DEFAULT_WIDTH, WIDTHS
 
 ASSESS_ELIGIBILITY, ASSESS_RESPONSE, EVALUATE_MEASURE, PLOT = OPERATIONS = (
@@ -59,14 +58,7 @@ _ABOUT = {
     PLOT: "a picture",
 }
 _WINDOWS_DAYS = 1, 36_500
-_LONGEST_INDEPENDENCE_DAYS = 731
-_FAULTS_NAMED = 20
 _RESOURCES = ("Bundle", "ConceptMap")
-
-Value = str | Reference
-"""A parameter as it was sent, of whatever type."""
-Given = tuple[Value, str]
-"""A parameter's value and the place it stands at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,53 +103,6 @@ class Data(NamedTuple):
         return sum(map(len, raw)) <= most_bytes
 
 
-# How values are read: None is for what cannot be meant.
-
-
-def _text(value: Value) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _when(value: Value) -> When | None:
-    # A plus sign that a query did not escape arrives as a space.
-    moment = when(value.replace(" ", "+")) if isinstance(value, str) else None
-    return moment if moment and (moment.instant or "T" not in moment.text) else None
-
-
-def _whole(limits: tuple[int, int]) -> Callable[[Value], int | None]:
-    """A whole number within limits."""
-    least, most = limits
-
-    def read(value: Value) -> int | None:
-        if not isinstance(value, str) or not value.isascii() or not value.isdigit():
-            return None
-        return int(value) if len(value) <= len(f"{most}") and least <= int(value) <= most else None
-
-    return read
-
-
-def _independence(value: Value) -> int | None:
-    # A plus sign, as a query may write a space.
-    days = days_of(value.replace("+", " ")) if isinstance(value, str) else None
-    return days if days and days <= _LONGEST_INDEPENDENCE_DAYS else None
-
-
-def _reference(value: Value) -> str | None:
-    text = value.reference if isinstance(value, Reference) else value
-    return text if (text and "/" in text) or (text or "").startswith("urn:") else None
-
-
-def _patient(value: Value) -> Reference | None:
-    """A patient's reference or identifier; a bare id is the id of a Patient.
-
-    None for what names no patient: it would narrow the answer to nobody, or to everybody.
-    """
-    if isinstance(value, str):
-        bare = "/" not in value and not value.startswith("urn:")
-        value = Reference(reference=f"Patient/{value}" if bare else value)
-    return value if Subjects((), (), value).key(value, "", None) else None
-
-
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One parameter of the operations: everything that is said of it, and how it is read."""
@@ -171,7 +116,7 @@ class Parameter:
     """Those that publish it."""
     field: str = ""
     """What it fills in a Question; empty for what is no value, such as the data."""
-    read: Callable[[Value], Any] = _text
+    read: Callable[[Value], Any] = text_in
     remedy: str = ""
     """Completes "'name' is ..." where `read` makes None of it; by default its choices."""
     choices: tuple[str, ...] = ()
@@ -251,7 +196,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "The start of the period reported.",
         _REPORT,
         field="period_start",
-        read=_when,
+        read=when_in,
         remedy="a date such as 2024-03-05",
     ),
     Parameter(
@@ -260,7 +205,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "The end of the period: results after it are ignored.",
         _REPORT,
         field="as_of",
-        read=_when,
+        read=when_in,
         remedy="a date such as 2024-03-05",
     ),
     _one_of(
@@ -285,7 +230,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Pixels, from {} to {}; {} by default.".format(*WIDTHS, DEFAULT_WIDTH),
         (PLOT,),
         field="width",
-        read=_whole(WIDTHS),
+        read=whole_number(WIDTHS),
         limits=WIDTHS,
         remedy="a number of pixels from {} to {}".format(*WIDTHS),
         default=f"{DEFAULT_WIDTH}",
@@ -309,7 +254,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Judge as known on that day. Default: the latest result.",
         (*_ASSESS, PLOT),
         field="as_of",
-        read=_when,
+        read=when_in,
         remedy=_A_DAY,
         metavar="DATE",
         of_the_newest=True,
@@ -321,7 +266,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Only this patient; the patient of results without subject.",
         OPERATIONS,
         field="subject",
-        read=_patient,
+        read=patient_in,
         remedy="a patient's reference such as Patient/123",
         metavar="REFERENCE",
         of_exports=False,
@@ -333,7 +278,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         f"Days within which counts are combined. Default {WINDOW_DAYS}.",
         OPERATIONS,
         field="window_days",
-        read=_whole(_WINDOWS_DAYS),
+        read=whole_number(_WINDOWS_DAYS),
         limits=_WINDOWS_DAYS,
         remedy="a number of days from {} to {}".format(*_WINDOWS_DAYS),
         default=f"{WINDOW_DAYS}",
@@ -375,7 +320,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Adds a ResearchSubject for each patient.",
         _ASSESS,
         field="study",
-        read=_reference,
+        read=reference_in,
         remedy="a reference such as ResearchStudy/123",
         of_the_newest=True,
         profile="http://hl7.org/fhir/StructureDefinition/ResearchStudy",
@@ -397,7 +342,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "data.",
         _OF_RESPONSE,
         field="treatment_start",
-        read=_when,
+        read=when_in,
         remedy=_A_DAY,
         metavar="DATE",
         also=(ASSESS_ELIGIBILITY,),
@@ -409,7 +354,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Default: the definition's, 8 weeks.",
         _OF_RESPONSE,
         field="independence_days",
-        read=_independence,
+        read=independence_days,
         remedy="a duration up to 2 a, in d, wk, mo or a: 8 wk",
         metavar="DURATION",
     ),
@@ -421,211 +366,6 @@ BY_NAME: Mapping[str, Parameter] = MappingProxyType({one.name: one for one in PA
 def parameters_of(operation: str) -> tuple[Parameter, ...]:
     """The parameters that an operation publishes."""
     return tuple(one for one in PARAMETERS if operation in one.operations)
-
-
-_TAKEN = {
-    operation: [one for one in PARAMETERS if one.is_taken(operation)] for operation in OPERATIONS
-}
-
-
-def read_request(
-    body: bytes,
-    query: Iterable[tuple[str, str]] = (),
-    operation: str = ASSESS_ELIGIBILITY,
-    window_days: int = WINDOW_DAYS,
-    code_map: CodeMap | None = None,
-) -> tuple[Question, Data]:
-    """An operation's whole input: a Bundle with parameters in the query, or Parameters.
-
-    `window_days` and `code_map` are those of the settings. Raises RequestError 400 for what is
-    malformed, naming the place, and 422 for a definition that is not published here.
-    """
-    given = _in_query(query)
-    decoded = decode_body(body.removeprefix(codecs.BOM_UTF8))
-    if decoded.resourceType == "Bundle":
-        data = Data(decoded.entry)
-    elif decoded.resourceType == "Parameters":
-        parameters, code_map = _without_maps(decoded.parameter, code_map)
-        data = _data(_in_parameters(parameters, given, operation), operation)
-    else:
-        raise RequestError(
-            400,
-            Fault(
-                "invalid",
-                "Send a Bundle, or Parameters with the Bundle in it; a single resource goes "
-                "into a Bundle of type 'collection' as its entry.",
-                "resourceType",
-            ),
-        )
-    return _question(operation, given, window_days, code_map), data
-
-
-def read_question(
-    query: Iterable[tuple[str, str]] = (),
-    operation: str = ASSESS_ELIGIBILITY,
-    window_days: int = WINDOW_DAYS,
-    code_map: CodeMap | None = None,
-    parameters: bytes = b"",
-) -> Question:
-    """The question alone, whose data come from elsewhere; errors as of `read_request`.
-
-    `parameters` is empty, or Parameters without data.
-    """
-    given = _in_query(query)
-    if parameters:
-        decoded = decode_body(parameters.removeprefix(codecs.BOM_UTF8))
-        placed, code_map = _without_maps(decoded.parameter, code_map)
-        text = "The data are read from the FHIR server: send Parameters without them, or no body."
-        if decoded.resourceType != "Parameters":
-            raise RequestError(400, Fault("invalid", text, "resourceType"))
-        for place, _ in _in_parameters(placed, given, operation):
-            raise RequestError(400, Fault("invalid", text, place))
-    return _question(operation, given, window_days, code_map)
-
-
-def _in_query(query: Iterable[tuple[str, str]]) -> dict[str, list[Given]]:
-    """The parameters of a query; those whose names begin with '_' are of HTTP's concern."""
-    given: dict[str, list[Given]] = {}
-    for name, text in query:
-        if not name.startswith("_"):
-            place = f"Parameters.parameter.where(name='{name[:40]}')"
-            given.setdefault(name, []).append((text, place))
-    return given
-
-
-Placed = tuple[str, Sent]
-"""A parameter and its FHIRPath."""
-
-
-def _without_maps(
-    parameters: Sequence[Sent], own: CodeMap | None
-) -> tuple[list[Placed], CodeMap | None]:
-    """The other parameters; and the maps that hold, those sent beside the settings'."""
-    others: list[Placed] = []
-    maps: list[tuple[msgspec.Raw, str]] = []
-    for index, parameter in enumerate(parameters):
-        place = f"Parameters.parameter[{index}]"
-        if parameter.name == "codeMap" and parameter.resource:
-            maps.append((parameter.resource, f"{place}.resource"))
-        else:
-            others.append((place, parameter))
-    try:
-        return others, with_maps(own, maps)
-    except CodeMapError as error:
-        faults = [
-            Fault("invalid", f"The codeMap does not hold: {text}.", where)
-            for where, text in error.faults[:_FAULTS_NAMED]
-        ]
-        raise RequestError(400, *faults) from None
-
-
-def _data_name(operation: str) -> str:
-    return next(one.name for one in parameters_of(operation) if one.type == "Bundle")
-
-
-def _in_parameters(
-    parameters: Sequence[Placed], given: dict[str, list[Given]], operation: str
-) -> Iterator[tuple[str, Data]]:
-    """Puts the values beside those given, and yields the data with their parameters' places."""
-    spend(2 * len(parameters))
-    name = _data_name(operation)
-    for place, parameter in parameters:
-        if parameter.name == name:
-            inner = (
-                decode_body(parameter.resource, f"{place}.resource") if parameter.resource else None
-            )
-            if inner is None or inner.resourceType != "Bundle":
-                raise RequestError(400, Fault("invalid", f"'{name}' is a Bundle.", place))
-            yield place, Data(inner.entry, f"{place}.resource")
-            continue
-        value = parameter.value()
-        if parameter.name is None or value is None:
-            raise RequestError(
-                400, Fault("invalid", "A parameter has a name and one value of its type.", place)
-            )
-        given.setdefault(parameter.name, []).append((value, place))
-
-
-def _data(found: Iterable[tuple[str, Data]], operation: str) -> Data:
-    data = [one for _, one in found]
-    if len(data) != 1:
-        text = f"Parameters need '{_data_name(operation)}', once: the Bundle to assess."
-        raise RequestError(400 if data else 422, Fault("required", text, "Parameters.parameter"))
-    return data[0]
-
-
-def _question(
-    operation: str,
-    given: Mapping[str, Sequence[Given]],
-    window_days: int,
-    code_map: CodeMap | None,
-) -> Question:
-    faults: list[Fault] = []
-    values: dict[str, Any] = {}
-    for one in _TAKEN[operation] if given else ():
-        if found := _values(one, given.get(one.name, ()), faults):
-            values.setdefault(one.field, found if one.repeats else found[0])
-    asked = _judged_for(values, operation)
-    faults += _left_over(operation, asked, given)
-    if faults:
-        raise RequestError(400, *faults)
-    values["papers"] = papers_named(values.get("papers", ()), DEFINITIONS[asked])
-    values.setdefault("window_days", window_days)
-    if "subject" in values:
-        values.setdefault("report_type", "subject")
-    return Question(asked, code_map=code_map, **values)
-
-
-def _judged_for(values: dict[str, Any], operation: str) -> str:
-    """What is judged for a picture, or else the operation itself."""
-    if operation != PLOT:
-        return operation
-    default = "response" if "treatment_start" in values else "eligibility"
-    return PLOTTED[values.pop("operation", default)]
-
-
-def _values(one: Parameter, given: Sequence[Given], faults: list[Fault]) -> list[Any]:
-    """What was given of a parameter, as it is read; nothing where that is a fault."""
-    if len(given) > 1 and not one.repeats:
-        faults.append(Fault("invalid", f"'{one.name}' is given more than once.", given[1][1]))
-        return []
-    found = [(one.read(value), place) for value, place in given]
-    text = f"'{one.name}' is {one.remedy}."
-    faults += (Fault("value", text, place) for value, place in found if value is None)
-    return [value for value, _ in found if value is not None]
-
-
-def _left_over(operation: str, asked: str, given: Mapping[str, Sequence[Given]]) -> Iterator[Fault]:
-    """What is not taken by the operation, nor by what is judged for it; and what is unknown."""
-    for name, values in given.items():
-        place = values[0][1]
-        known = BY_NAME.get(name)
-        if known is None:
-            yield Fault("not-supported", f"No parameter has the name '{name[:60]}'.", place)
-        elif not known.is_taken(operation):
-            yield known.refused(operation, place)
-        elif known.operations != (PLOT,) and not known.is_taken(asked):
-            yield known.refused(asked, place)
-
-
-def papers_named(names: Iterable[str], published: Sequence[AnyPaper]) -> tuple[AnyPaper, ...]:
-    """The definitions asked for by id or canonical; 422 for one that is not published here."""
-    known = {paper.id: paper for paper in published}
-    papers: dict[str, AnyPaper] = {}
-    for name in names:
-        url, _, version = name.partition("|")
-        paper = known.get(url.removeprefix(f"{BASE}/PlanDefinition/"))
-        if paper is None or version not in {"", paper.version}:
-            raise RequestError(
-                422,
-                Fault(
-                    "not-found",
-                    f"No definition '{name[:100]}' for this operation. Known: {', '.join(known)}.",
-                    "Parameters.parameter.where(name='criteria')",
-                ),
-            )
-        papers[paper.id] = paper
-    return tuple(papers.values()) or (published[0],)
 
 
 # There is one of each definition, in whatever process: its rules are remembered by it.

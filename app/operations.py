@@ -15,7 +15,6 @@ from app.asking import (
     WINDOW_DAYS,
     Data,
     Question,
-    read_request,
 )
 from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.cohort import Cohort
@@ -28,6 +27,7 @@ from app.fhir.json import Json
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 from app.reading.courses import Reading, read_courses
+from app.requests import read_request
 from app.writing.answers import Answer, eligibility_answer, write_answers
 from app.writing.measure import measure_report
 from app.writing.narrative import headline, missing

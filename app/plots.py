@@ -8,18 +8,12 @@ from importlib import resources
 from importlib.util import find_spec
 from types import MappingProxyType
 
-from app.asking import (
-    ASSESS_ELIGIBILITY,
-    ASSESS_RESPONSE,
-    EVALUATE_MEASURE,
-    PLOT,
-    WINDOW_DAYS,
-    read_request,
-)
+from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE, EVALUATE_MEASURE, PLOT, WINDOW_DAYS
 from app.domain.effort import tell
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 from app.operations import Judged, judged
+from app.requests import read_request
 from app.writing.picture import draw
 from app.writing.plotted import Plot, eligibility_plot, response_plot
 from app.writing.swimmers import MOST_PATIENTS, draw_cohort

@@ -19,7 +19,7 @@ import pytest
 from conformance import faults
 from fhir.resources.R4B.conceptmap import ConceptMap
 
-from app.asking import ASSESS_ELIGIBILITY, read_request
+from app.asking import ASSESS_ELIGIBILITY
 from app.bulk.judging import Order
 from app.cli import main
 from app.ehr.searches import tokens_of
@@ -29,6 +29,7 @@ from app.fhir.maps import CodeMap, CodeMapError
 from app.fhir.outcome import RequestError
 from app.operations import eligibility
 from app.reading.courses import read_courses
+from app.requests import read_request
 from app.settings import Settings
 from tests.conftest import environment
 from tests.test_ehr import Asked, Client, Reply, calling, searchset, service, serving

@@ -15,11 +15,12 @@ from starlette.responses import Response
 from app import operations
 from app.api.fhir_json import media_type
 from app.api.strict import asks_strict, check_strictly, require_checkable
-from app.asking import Data, Question, read_question
+from app.asking import Data, Question
 from app.body import Body, Sized, elsewhere_if_large
 from app.domain.effort import tell
 from app.fhir.json import Json, encode
 from app.fhir.maps import CodeMap
+from app.requests import read_question
 
 _ZIPPED_FROM_BYTES = 64 * 1024
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from app import operations
-from app.asking import BY_NAME, Data, Question, read_question
+from app.asking import BY_NAME, Data, Question
 from app.bulk.files import ChangedError, File, Reader
 from app.bulk.lines import head_of
 from app.bulk.patients import OBSERVATION
@@ -28,6 +28,7 @@ from app.fhir.bodies import Entry
 from app.fhir.json import Json, encode
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError, operation_outcome
+from app.requests import read_question
 from app.writing.answers import Answer
 
 _ENTRY = re.compile(r"Bundle\.entry\[(\d+)\]")

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app import operations
-from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE, read_question
+from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE
 from app.cds_hooks.calls import Call
 from app.cds_hooks.cards import Setting, eligibility_card, response_card
 from app.cds_hooks.discovery import Service
@@ -18,6 +18,7 @@ from app.fhir.json import Json
 from app.fhir.outcome import Fault, RequestError
 from app.operations import AnyAssessment, Judged
 from app.reading.courses import OthersDataError
+from app.requests import read_question
 from app.settings import Settings
 
 _CARDS: Mapping[str, Callable[[Any, Sequence[Remark], Setting], Json | None]] = MappingProxyType(
