@@ -217,6 +217,29 @@ def test_the_patients_counts_are_found_and_judged_as_if_they_were_sent() -> None
     assert sorts["/fhir/MedicationAdministration"] == ["-effective-time"]
 
 
+def test_an_answer_is_the_same_wherever_its_parameters_stood() -> None:
+    """What was remarked names a place in the data that were read, not in the caller's body."""
+    odd = observation("odd", "777-3", "41", "furlongs")
+    served = [odd, *COUNTS.values()]
+
+    def reply(asked: Asked) -> Reply:
+        if asked.path.endswith("/Patient/1"):
+            return 200, {}, PATIENT.encode()
+        found = [
+            one for one in served if json.loads(one)["code"]["coding"][0]["code"] in codes_of(asked)
+        ]
+        return 200, {}, searchset(found if "Observation" in asked.path else [])
+
+    headers = {"content-type": "application/fhir+json"}
+    parameters = {"name": "window", "valuePositiveInt": 20}
+    body = {"resourceType": "Parameters", "parameter": [parameters]}
+    with serving(reply) as stub, service(stub) as client:
+        by_query = client.get(f"{ELIGIBILITY}?window=20")
+        by_body = client.post(ELIGIBILITY, json=body, headers=headers)
+    assert "Bundle.entry[" in by_query.text
+    assert by_body.content == by_query.content
+
+
 def test_parameters_go_into_the_query_or_the_body() -> None:
     criteria = {"name": "criteria", "valueUri": "very-severe"}
     parameters = {"resourceType": "Parameters", "parameter": [criteria]}
