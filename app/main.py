@@ -35,8 +35,9 @@ from app.body import Room
 from app.cds_hooks import routes as cds_hooks
 from app.cds_hooks.remembered import Remembered, shared_store
 from app.ehr.authorization import Authorization, BackendServices, Bearer, PrivateKey
+from app.ehr.exchange import Limits, Told
 from app.ehr.probe import Probe
-from app.ehr.server import FhirServer, Limits, Told
+from app.ehr.server import FhirServer
 from app.evaluation import Bounds, Evaluator
 from app.fhir.map_files import read_code_maps
 from app.fhir.maps import CodeMap, CodeMapError

@@ -28,8 +28,9 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from pydantic import ValidationError
 
 from app.ehr.authorization import Bearer
+from app.ehr.exchange import Limits, connections
 from app.ehr.searches import SEARCHES
-from app.ehr.server import FhirServer, Limits, connections
+from app.ehr.server import FhirServer
 from app.fhir.bodies import Entries
 from app.fhir.outcome import RequestError
 from app.main import create_app

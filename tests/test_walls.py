@@ -34,7 +34,8 @@ from app.domain.counts import Analyte, Count, Interval, When
 from app.domain.effort import limited
 from app.domain.recovery import Doubled, OverBaseline, Rise
 from app.domain.rules import Known, Truth
-from app.ehr.server import FhirServer, Limits
+from app.ehr.exchange import Limits
+from app.ehr.server import FhirServer
 from app.evaluation import STARVED, Bounds, BugError, Evaluator
 from app.fhir.bodies import Entries
 from app.fhir.outcome import RequestError
