@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-# pytest's own exit codes: 1 is a failed test, whatever else is no answer.
-_FAILED = 1
+# pytest's own exit codes; any other is no answer.
+_PASSED, _FAILED = 0, 1
 
 
 class Removal(NamedTuple):
@@ -200,6 +200,8 @@ def _fails(removal: Removal, copy: Path) -> bool:
         done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, check=False)
     finally:
         file.write_text(kept)
+    if done.returncode not in {_PASSED, _FAILED}:
+        raise RuntimeError(done.stdout.decode()[-2000:])
     return done.returncode == _FAILED
 
 

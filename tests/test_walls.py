@@ -70,7 +70,7 @@ def _work(call: Callable[..., Any], *arguments: Any) -> int:
     return taken
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: str(one.__name__))
+@pytest.mark.parametrize("operation", OPERATIONS, ids=["eligibility", "response"])
 @pytest.mark.parametrize("shape", shapes.SHAPES, ids=lambda one: str(one.__name__))
 def test_twice_the_body_takes_about_twice_the_work(
     shape: Callable[[int], bytes], operation: Callable[..., Any]
