@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.domain import assessment, confounding, dependence
+from app.domain import confounding, dependence, judgement
 from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.counts import (
     Analyte,
@@ -250,12 +250,12 @@ def test_the_numbers_of_dependence_matter_to_some_case(
 def test_the_published_limits_of_severe_disease_matter_to_some_case(
     monkeypatch: pytest.MonkeyPatch, number: Decimal, change: int
 ) -> None:
-    monkeypatch.setattr(assessment, "_judgements", {})
+    monkeypatch.setattr(judgement, "_judgements", {})
     monkeypatch.delitem(SEVERE_RETICULOCYTES, number)
     monkeypatch.setitem(SEVERE_RETICULOCYTES, number + change, "")
-    assessment._leaves.cache_clear()
+    judgement._leaves.cache_clear()
     assert not all(holds(NIH, case) for case in cases_of(NIH))
-    assessment._leaves.cache_clear()
+    judgement._leaves.cache_clear()
 
 
 def test_no_definition_counts_severe_disease_from_a_limit_nobody_published() -> None:

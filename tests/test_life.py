@@ -9,8 +9,9 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.domain.assessment import Assessment, Verdict, assess_eligibility, sustained_rules
+from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.counts import Count, Course, When
+from app.domain.judgement import Verdict, sustained_rules
 from app.domain.life import Life, assess_life, sustained_over
 from app.domain.paper import Paper, interpretation
 from app.papers import PUBLISHED

@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app import operations
-from app.domain.assessment import Assessment, Verdict, assess_eligibility, sustained_rules
+from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.counts import (
     UNDATED,
     Analyte,
@@ -34,6 +34,7 @@ from app.domain.counts import (
     When,
 )
 from app.domain.derivation import derived_counts
+from app.domain.judgement import Verdict, sustained_rules
 from app.domain.limits import Limit
 from app.domain.paper import Paper, interpretation
 from app.domain.rules import Rule

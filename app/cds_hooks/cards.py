@@ -13,8 +13,9 @@ from decimal import Decimal
 
 from app.cds_hooks.calls import Call
 from app.cds_hooks.prefetch import Gathered
-from app.domain.assessment import Assessment, Finding, Verdict, none_low
+from app.domain.assessment import Assessment, none_low
 from app.domain.counts import Analyte, Count, Interval, Kind, Remark, Severity
+from app.domain.judgement import Finding, Verdict
 from app.domain.moments import ResponseVerdict
 from app.domain.paper import Paper, ResponsePaper
 from app.domain.response import LineageReport, ResponseAssessment, change_between

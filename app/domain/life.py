@@ -11,20 +11,17 @@ from typing import NamedTuple
 
 from app.domain.assessment import (
     Assessment,
-    Judgement,
-    Verdict,
     assess_eligibility,
     chart_on,
     counts_beside,
-    judgement_of,
     known_by,
     supporting_of,
-    sustained_rules,
     timeline_of,
     with_exclusions,
 )
 from app.domain.choosing import places
 from app.domain.counts import Count, Course, Remark, Severity, When
+from app.domain.judgement import Judgement, Verdict, judgement_of, sustained_rules
 from app.domain.paper import Interpretation, Paper, default_policy, interpretation
 from app.domain.remarks import contradictions, left_out, of_the_person, stale
 from app.domain.rules import Known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.domain.assessment import Verdict
+from app.domain.judgement import Verdict
 from app.domain.moments import ResponseVerdict
 from app.domain.rules import Truth
 from app.fhir.canonicals import TRUTH_SYSTEM, VERDICT_SYSTEM

@@ -13,10 +13,10 @@ from functools import cache
 from importlib.resources import files
 from textwrap import indent, wrap
 
-from app.domain.assessment import sustained_rules
 from app.domain.confounding import CONFOUNDED_BY, CONFOUNDED_DAYS
 from app.domain.counts import Analyte, Product
 from app.domain.dependence import DEPENDENCE_DAYS, DEPENDENCE_UNITS
+from app.domain.judgement import sustained_rules
 from app.domain.limits import Above, AtLeast, AtMost, Below, Limit
 from app.domain.paper import Paper, interpretation
 from app.domain.rules import AtLeastOf, Criterion, Not, OfOneProduct, Rule, criteria_of

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
-from app.domain.assessment import Assessment, Judgement, Verdict, sustained_rules
+from app.domain.assessment import Assessment
 from app.domain.counts import Analyte, Patient, Product, Remark
 from app.domain.effort import spend, tell
+from app.domain.judgement import Judgement, Verdict, sustained_rules
 from app.domain.paper import analytes_of
 from app.domain.rules import Criterion, Truth
 from app.fhir import codes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
-from app.domain.assessment import Finding, Verdict
 from app.domain.counts import Source
+from app.domain.judgement import Finding, Verdict
 from app.domain.life import Life, Period
 from app.domain.paper import analytes_of
 from app.domain.rules import Truth

@@ -8,9 +8,10 @@ from functools import lru_cache
 from html import escape
 from typing import NamedTuple
 
-from app.domain.assessment import Assessment, Finding, Judgement, Verdict
+from app.domain.assessment import Assessment
 from app.domain.chart import LookedFor
 from app.domain.counts import Analyte, Count, Interval, Kind, Patient
+from app.domain.judgement import Finding, Judgement, Verdict
 from app.domain.paper import analytes_of
 from app.domain.rules import Criterion, Truth
 from app.domain.sustained import time_of

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.domain.assessment import Judgement, SevereLimit
 from app.domain.counts import Remark, Severity
+from app.domain.judgement import Judgement, SevereLimit
 from app.domain.paper import Paper, ResponsePaper
 from app.domain.rules import Truth
 from app.domain.severity import severe_limit_text

@@ -13,7 +13,8 @@ from cds_calls import RESPONSE, Json, call, cards_of
 
 from app import operations
 from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE
-from app.domain.assessment import Verdict, none_low
+from app.domain.assessment import none_low
+from app.domain.judgement import Verdict
 from app.domain.moments import ResponseVerdict
 from app.fhir.outcome import RequestError
 
