@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from starlette.requests import Request
 from app.domain.effort import TooCostlyError, limited
 from app.fhir.kept import forget
 from app.fhir.outcome import Fault, RequestError
+from app.fhir.zipped import ENCODINGS, NoGzipError, Unzipping
 
 T = TypeVar("T")
 
@@ -56,8 +56,8 @@ class Body:
         if not self.zipped:
             return len(self.sent) <= most_bytes
         try:
-            return len(_unzipper().decompress(self.sent, most_bytes + 1)) <= most_bytes
-        except zlib.error:
+            return len(Unzipping().piece(self.sent, most_bytes)) <= most_bytes
+        except NoGzipError:
             return True
 
 
@@ -93,7 +93,7 @@ async def body_of(request: Request) -> AsyncIterator[Body]:
     """
     _require_json(request.headers.get("content-type", ""))
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip", "x-gzip"}:
+    if encoding not in {"identity", *ENCODINGS}:
         text = "Send the body with Content-Encoding gzip, or without one."
         raise RequestError(415, Fault("not-supported", text))
     settings = request.app.state.settings
@@ -196,20 +196,16 @@ def _require_json(content_type: str) -> None:
         raise RequestError(415, Fault("not-supported", text))
 
 
-def _unzipper() -> zlib._Decompress:
-    return zlib.decompressobj(16 + zlib.MAX_WBITS)
-
-
 def _unzipped(body: bytes, limit: int) -> bytes:
     """A gzip body as it was; 413 as soon as it grows over the limit, 400 when it is no gzip."""
-    unzip = _unzipper()
+    unzip = Unzipping()
     try:
-        plain = unzip.decompress(body, limit + 1)
-    except zlib.error:
+        plain = unzip.piece(body, limit)
+    except NoGzipError:
         raise RequestError(400, Fault("structure", "The body is not gzip.")) from None
     if len(plain) > limit:
         raise _too_long(limit)
-    if not unzip.eof or unzip.unused_data:
+    if not unzip.ended or unzip.is_followed:
         raise RequestError(400, Fault("structure", "The gzip body is cut short, or more than one."))
     return plain
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -49,13 +49,6 @@ class WhenAsked:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = scope.get("method") != "POST" or any(n == self._header for n, _ in scope["headers"])
         await (self._with if asked else self._without)(scope, receive, send)
-
-
-def _new_id() -> str:
-    """A random UUID (version 4)."""
-    # uuid.uuid4 takes three times as long.
-    digits = os.urandom(16).hex()
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
 
 
 def _may_be_called(host: str, hosts: tuple[str, ...] | None) -> bool:
@@ -105,7 +98,7 @@ class RequestMiddleware:
         scope = self._answered_as(scope)
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if _REQUEST_ID.fullmatch(given) else _new_id()
+        request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
         scope["request_id"] = request_id
         status = 0
         tally = Tally()

@@ -7,7 +7,6 @@ import codecs
 import math
 import re
 import time
-import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from tenacity import (
 from app.ehr.authorization import Authorization, Form
 from app.ehr.proof import Question
 from app.fhir.outcome import Fault, RequestError
+from app.fhir.zipped import ENCODINGS, NoGzipError, Unzipping
 
 # What an HTTP header can carry.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -307,28 +307,25 @@ class Exchange:
 
 
 async def _body(response: httpx.Response, ask: Ask, budget: Budget) -> bytes:
-    """The body of a 200, and of no other status.
-
-    It is unzipped here, piece by piece: a few zipped bytes may become any number of plain ones.
-    """
+    """The body of a 200, and of no other status."""
     if response.status_code in _TRY_AGAIN:
         text = f"It answered {response.status_code} to {ask.what}."
         raise OutageError(text, pause=_retry_after(response))
     if response.status_code != 200:
         return b""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip", "x-gzip"}:
+    if encoding not in {"identity", *ENCODINGS}:
         failed("It sent a Content-Encoding that was not asked for.")
-    unzip = None if encoding == "identity" else zlib.decompressobj(16 + zlib.MAX_WBITS)
+    unzip = Unzipping() if encoding in ENCODINGS else None
     body = bytearray()
     try:
         async for chunk in response.aiter_raw():
-            plain = unzip.decompress(chunk, budget.bytes + 1) if unzip else chunk
+            plain = unzip.piece(chunk, budget.bytes) if unzip else chunk
             budget.spend(len(plain))
             body += plain
-    except zlib.error:
+    except NoGzipError:
         failed("It sent a body that is not the gzip it says it is.")
-    if unzip and not unzip.eof:
+    if unzip and not unzip.ended:
         raise OutageError(f"It cannot be reached, or broke off at {ask.what}.")
     return bytes(body).removeprefix(codecs.BOM_UTF8)
 
