@@ -22,6 +22,7 @@ from app.fhir.resources import Reference
 from app.papers import PUBLISHED, RESPONSES
 from app.reading.parameters import (
     Value,
+    boolean_in,
     independence_days,
     patient_in,
     reference_in,
@@ -85,6 +86,8 @@ class Question:
     """None: as many as each paper asks for."""
     report_type: str = "population"
     period_start: When | None = None
+    picture: bool = False
+    """Whether each assessment has its picture with it."""
     width: int = DEFAULT_WIDTH
     """Of a picture, in pixels."""
     code_map: CodeMap | None = None
@@ -324,6 +327,17 @@ PARAMETERS: tuple[Parameter, ...] = (
         remedy="a reference such as ResearchStudy/123",
         of_the_newest=True,
         profile="http://hl7.org/fhir/StructureDefinition/ResearchStudy",
+        also=(EVALUATE_MEASURE, PLOT),
+    ),
+    Parameter(
+        "picture",
+        "boolean",
+        "true: each assessment contains its picture, as $plot draws it; false (default).",
+        _ASSESS,
+        field="picture",
+        read=boolean_in,
+        remedy="true or false",
+        default="false",
         also=(EVALUATE_MEASURE, PLOT),
     ),
     Parameter(

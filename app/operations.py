@@ -30,8 +30,11 @@ from app.reading.courses import Reading, read_courses
 from app.requests import read_request
 from app.writing.answers import Answer, eligibility_answer, write_answers
 from app.writing.measure import measure_report
+from app.writing.media import with_picture
 from app.writing.narrative import headline, missing
 from app.writing.observation import canonical
+from app.writing.picture import description, draw
+from app.writing.plotted import Plot, eligibility_plot, response_plot
 from app.writing.response import missing_for_response, response_answer, response_headline
 
 AnyAssessment = Assessment | ResponseAssessment
@@ -50,6 +53,8 @@ class Operation:
     """The verdict in a sentence."""
     missing: Callable[[Any], str]
     """What would settle an open one."""
+    plot: Callable[..., Plot]
+    """What a picture shows of one assessment, with its course and what was remarked."""
     whole_course: bool
     """Whether the counts of a whole course are judged, and by their laboratory's own range."""
     criteria: Callable[[Question], Iterable[str]]
@@ -125,6 +130,7 @@ ELIGIBILITY = Operation(
     answer=eligibility_answer,
     headline=lambda found: headline(found.judgement),
     missing=lambda found: missing(found.judgement),
+    plot=eligibility_plot,
     whole_course=False,
     criteria=_criteria_asked,
     truths=_truths,
@@ -135,6 +141,7 @@ RESPONSE = Operation(
     answer=response_answer,
     headline=response_headline,
     missing=missing_for_response,
+    plot=response_plot,
     whole_course=True,
     criteria=lambda _question: RESPONSE_TABLE,
     in_cohort=lambda found: found.start is not None,
@@ -159,7 +166,7 @@ def judged(
         data.place,
         question.subject,
         question.transfusion_history == "complete",
-        normal_ranges or operation.whole_course,
+        normal_ranges or operation.whole_course or question.picture,
         question.code_map,
         of_one_patient,
     )
@@ -189,11 +196,25 @@ def written(found: Judged) -> Json:
     """What was judged, as FHIR: a Bundle of assessments, or a cohort's MeasureReport."""
     if found.question.operation == EVALUATE_MEASURE:
         return _report(found)
-    answer = found.operation.answer
-    remarks = {course.patient: course.remarks for course in found.reading.courses}
+    courses = {course.patient: course for course in found.reading.courses}
     # One by one: of a large cohort's answers each is encoded while it is at hand.
-    answers = (answer(one, remarks[one.patient]) for one in found.assessments)
+    answers = (_answer(found, one, courses[one.patient]) for one in found.assessments)
     return write_answers(answers, found.reading.remarks, found.question.study)
+
+
+def _answer(found: Judged, one: AnyAssessment, course: Course) -> Answer:
+    answer = found.operation.answer(one, course.remarks)
+    if not found.question.picture:
+        return answer
+    plot = plotted(found, one, course)
+    observation = with_picture(answer.observation, draw(plot), description(plot))
+    return answer._replace(observation=observation)
+
+
+def plotted(found: Judged, one: AnyAssessment, course: Course) -> Plot:
+    """What a picture shows of an assessment, with everything that was remarked of its data."""
+    remarks = [*found.reading.remarks, *course.remarks]
+    return found.operation.plot(one, course, remarks, found.question.as_of)
 
 
 def answered(

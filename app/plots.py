@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from importlib import resources
 from importlib.util import find_spec
 from types import MappingProxyType
@@ -12,10 +11,9 @@ from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE, EVALUATE_MEASURE, PL
 from app.domain.effort import tell
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
-from app.operations import Judged, judged
+from app.operations import Judged, judged, plotted
 from app.requests import read_request
 from app.writing.picture import draw
-from app.writing.plotted import Plot, eligibility_plot, response_plot
 from app.writing.swimmers import MOST_PATIENTS, draw_cohort
 
 _FONTS = "fontpkg_open_sans"
@@ -39,16 +37,15 @@ def plot(
     return _DRAWN[question.operation](judged(question, data, normal_ranges=True))
 
 
-def _one(plotted: Callable[..., Plot], found: Judged) -> str:
+def _one(found: Judged) -> str:
     if len(found.assessments) != 1:
         text = (
             "One patient by one definition is drawn: name the patient with 'subject', and one "
             "definition with 'criteria'."
         )
         raise RequestError(422, Fault("required", text))
-    question, course = found.question, found.reading.courses[0]
-    remarks = [*found.reading.remarks, *course.remarks]
-    return draw(plotted(found.assessments[0], course, remarks, question.as_of), question.width)
+    plot = plotted(found, found.assessments[0], found.reading.courses[0])
+    return draw(plot, found.question.width)
 
 
 def _cohort(found: Judged) -> str:
@@ -69,8 +66,8 @@ def _cohort(found: Judged) -> str:
 
 _DRAWN: Mapping[str, Callable[[Judged], str]] = MappingProxyType(
     {
-        ASSESS_ELIGIBILITY: partial(_one, eligibility_plot),
-        ASSESS_RESPONSE: partial(_one, response_plot),
+        ASSESS_ELIGIBILITY: _one,
+        ASSESS_RESPONSE: _one,
         EVALUATE_MEASURE: _cohort,
     }
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from base64 import b64decode
 from collections.abc import Iterator
 from datetime import date, timedelta
 from decimal import Decimal
@@ -12,10 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from app import plots
+from app import operations, plots
+from app.domain.life import assess_life
+from app.fhir.json import encode
 from app.fhir.outcome import RequestError
+from app.papers import PUBLISHED
 from app.writing import svg
 from app.writing.glyphs import GLYPHS, OUTCOMES, RINGS, STATES
+from app.writing.picture import draw
+from app.writing.plotted import eligibility_plot
 from tests.pictures import (
     COHORT,
     STORIES,
@@ -260,6 +267,55 @@ def test_no_platelets_at_all_have_a_place_on_the_ratio_scale() -> None:
     low, high = (height(mark) for mark in reversed(of_class(root, "mark")))
     assert low > high
     assert "0" in texts(root)
+
+
+def assessment_of(answer: Json) -> Json:
+    """The first assessment of an answer."""
+    found: Json = json.loads(encode(answer))["entry"][0]["resource"]
+    return found
+
+
+@pytest.mark.parametrize("operation", ["eligibility", "response"])
+def test_an_assessment_contains_its_picture_where_that_is_asked_for(operation: str) -> None:
+    assess = {"eligibility": operations.eligibility, "response": operations.response}[operation]
+    query = [("subject", "Patient/mAA-05")]
+    plain = assessment_of(assess(COHORT, query))
+    pictured = assessment_of(assess(COHORT, [*query, ("picture", "true")]))
+    (media,) = pictured.pop("contained")
+    assert media["partOf"] == [{"reference": "#"}]
+    assert media["subject"] == pictured["subject"]
+    drawn_alone = plots.plot(COHORT, [*query, ("operation", operation)])
+    assert b64decode(media["content"]["data"]).decode() == drawn_alone
+    assert '<img src="#picture" alt="' in pictured["text"]["div"]
+    # What the assessment rests on is the same: the picture is no source of it.
+    assert {**pictured, "text": None} == {**plain, "text": None}
+
+
+def test_whether_a_picture_is_wanted_is_true_or_false() -> None:
+    asked = {"name": "picture", "valueBoolean": True}
+    data = {"name": "data", "resource": json.loads(bundle(result("777-3", 41, "2024-03-05")))}
+    body = json.dumps({"resourceType": "Parameters", "parameter": [asked, data]}).encode()
+    assert assessment_of(operations.eligibility(body))["contained"]
+    assert "contained" not in assessment_of(operations.eligibility(body.replace(b"true", b"false")))
+    with pytest.raises(RequestError) as refused:
+        operations.eligibility(COHORT, [("picture", "yes")])
+    assert refused.value.faults[0].text == "'picture' is true or false."
+
+
+def test_a_life_is_a_strip_of_what_each_day_came_to() -> None:
+    """Two of three low in March, one in April, two again in May: met, not met, met."""
+    counts = [("2024-03-05", 41), ("2024-03-12", 45), ("2024-04-20", 160), ("2024-05-30", 50)]
+    entries = [result("777-3", value, day) for day, value in counts]
+    entries += [result("751-8", 0.9, day) for day, _ in counts]
+    entries += [result("718-7", 12, day, unit="g/dL") for day, _ in counts]
+    (course,) = operations.assessed("assess-eligibility", bundle(*entries)).reading.courses
+    found = assess_life(PUBLISHED[0], course, window_days=5, with_changes=True)
+    strip = of_class(read(draw(eligibility_plot(found, course, ()))), "period")
+    assert [title(one) for one in strip] == [
+        "meets the definition, 2024-03-05 to 2024-03-12",
+        "does not meet it, 2024-04-20 to 2024-04-20",
+        "meets the definition, 2024-05-30 to 2024-05-30",
+    ]
 
 
 def swimmers(**query: str) -> Element:

@@ -66,6 +66,11 @@ def messages(
         "searchset": http.get("/fhir/ValueSet"),
         "part": http.get("/fhir/PlanDefinition/emaa?_summary=true"),
         "responses": http.post("/fhir/$assess-response", content=trial, headers=asked),
+        "pictured": http.post(
+            "/fhir/$assess-response?picture=true&subject=Patient/mAA-05",
+            content=trial,
+            headers=asked,
+        ),
         "report": http.post(measure, content=trial, headers=asked),
         "list": http.post(f"{measure}?reportType=subject-list", content=trial, headers=asked),
         "error": http.post("/fhir/$assess-response", content=b"{", headers=asked),

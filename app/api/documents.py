@@ -86,6 +86,7 @@ def _answered(operation: str, request: dict[str, Any]) -> Any:
 
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "positiveInt": {"type": "integer"},
+    "boolean": {"type": "boolean"},
     "date": {"type": "string", "minLength": 1},
     "dateTime": {"type": "string", "minLength": 1},
 }

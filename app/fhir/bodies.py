@@ -60,6 +60,7 @@ class Parameter(Element):
     valuePositiveInt: int | None = None
     valueUnsignedInt: int | None = None
     valueInteger: int | None = None
+    valueBoolean: bool | None = None
 
     def value(self) -> str | Reference | None:
         """The value, whichever type it came in; numbers as their digits."""
@@ -70,6 +71,8 @@ class Parameter(Element):
         ]
         if len(given) != 1:
             return None
+        if isinstance(given[0], bool):
+            return str(given[0]).lower()
         return given[0] if isinstance(given[0], Reference) else str(given[0])
 
 

@@ -45,6 +45,11 @@ def independence_days(value: Value) -> int | None:
     return days if days and days <= _LONGEST_INDEPENDENCE_DAYS else None
 
 
+def boolean_in(value: Value) -> bool | None:
+    """Whether it is true; None where it is neither true nor false."""
+    return {"true": True, "false": False}.get(value) if isinstance(value, str) else None
+
+
 def reference_in(value: Value) -> str | None:
     """A reference to whatever."""
     text = value.reference if isinstance(value, Reference) else value

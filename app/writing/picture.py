@@ -303,8 +303,9 @@ def description(plot: Plot) -> str:
     for panel in plot.panels:
         ringed = [told(mark) for mark in panel.marks if mark.role]
         limits = ", ".join(limit.text for limit in panel.limits)
+        results = f"{panel.results} {'result' if panel.results == 1 else 'results'}"
         said.append(
-            f"{panel.analyte.title}: {panel.results} results"
+            f"{panel.analyte.title}: {results}"
             + (f"; limits {limits}" if limits else "")
             + (f"; {'; '.join(ringed)}" if ringed else "")
             + "."

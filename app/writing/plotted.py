@@ -119,9 +119,13 @@ def eligibility_plot(
     course: Course,
     remarks: Iterable[Remark],
     as_of: When | None = None,
-    periods: Sequence[Period] = (),
 ) -> Plot:
-    """An eligibility assessment with the course it was made of, as known at `as_of`."""
+    """An eligibility assessment with the course it was made of, as known at `as_of`.
+
+    Where the changes over a life were asked for, its periods are shown.
+    """
+    life = found.life.periods if found.life and found.life.changes is not None else ()
+    periods = [Period(one.first, one.last, one.verdict.value) for one in life]
     rule = interpretation(found.paper, found.judgement.policy).rule
     roles = dict.fromkeys(found.counts, "judged")
     events = [(found.as_of.last, "judged")] if found.as_of and found.as_of is not UNDATED else []
