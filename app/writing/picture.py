@@ -17,6 +17,8 @@ from app.writing.svg import Box
 from app.writing.words import readable
 
 _LANE, _PANEL, _STRIP = 20, 104, 20
+_LEAST_BAR = 6
+"""How wide a time of a single day is shown."""
 _BESIDE = (
     (11, 4, "start"),
     (-11, 4, "end"),
@@ -252,7 +254,7 @@ class _Picture(Sheet):
                     "g",
                     {"class": f"period {period.state}"},
                     svg.titled(text),
-                    state_bar(period.state, x, max(end, x + 3), y),
+                    state_bar(period.state, x, max(end, x + _LEAST_BAR), y),
                 )
             )
         self.y += _STRIP + 4
