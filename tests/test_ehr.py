@@ -28,7 +28,8 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from pydantic import ValidationError
 
 from app.ehr.authorization import Bearer
-from app.ehr.exchange import Limits, connections
+from app.ehr.exchange import Limits
+from app.ehr.outbound import connections
 from app.ehr.searches import SEARCHES
 from app.ehr.server import FhirServer
 from app.fhir.bodies import Entries

@@ -26,6 +26,7 @@ from app.access.keys import UnreadableError, fetch
 from app.access.scopes import Caller, confinement
 from app.access.tokens import Issuer, Tokens
 from app.api.guard import is_open
+from app.ehr import outbound
 from app.fhir.outcome import RequestError
 from app.main import create_app
 from app.settings import Settings, SettingsError
@@ -39,6 +40,7 @@ from tests.test_ehr import (
     Stub,
     calling,
     ordinary,
+    service,
     serving,
 )
 
@@ -610,16 +612,30 @@ def test_an_issuers_metadata_are_believed_only_of_himself_and_of_safe_addresses(
 
 def test_nothing_is_asked_of_a_link_local_address(monkeypatch: pytest.MonkeyPatch) -> None:
     # As though the name led there: this machine has no such address.
-    monkeypatch.setattr(key_sets.ipaddress, "ip_address", lambda _: _LinkLocal())
+    monkeypatch.setattr(outbound, "is_link_local", lambda _: True)
     monkeypatch.setattr(key_sets, "_is_safe", lambda _: True)
     with serving(ordinary) as stub:
         with pytest.raises(UnreadableError, match="link-local"):
             asyncio.run(fetch(f"{stub.host}/auth/jwks"))
+        with service(stub, fhir_token="secret") as client:
+            assert client.get(ELIGIBILITY).status_code == 502
+            assert client.get("/health/ready").status_code == 503
         assert stub.asked == []
 
 
-class _LinkLocal:
-    is_link_local = True
+@pytest.mark.parametrize(
+    ("address", "link_local"),
+    [
+        ("169.254.169.254", True),
+        ("::ffff:169.254.169.254", True),
+        ("fe80::1%eth0", True),
+        ("127.0.0.1", False),
+        ("10.0.0.1", False),
+        ("2001:db8::1", False),
+    ],
+)
+def test_which_addresses_are_link_local(address: str, link_local: bool) -> None:
+    assert outbound.is_link_local(address) is link_local
 
 
 INTROSPECTION = {

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from app.ehr.outbound import LinkLocalError, watch
+
 _FRESH_SECONDS = 3600
 _ASKED_AGAIN_SECONDS = 60
 _MOST_BYTES = 262_144
@@ -48,14 +50,18 @@ async def fetch(
     try:
         async with (
             asyncio.timeout(_TIMEOUT_SECONDS),
-            httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, trust_env=False, verify=_tls()) as http,
+            httpx.AsyncClient(
+                timeout=_TIMEOUT_SECONDS,
+                trust_env=False,
+                verify=_tls(),
+                event_hooks={"request": [watch]},
+            ) as http,
             http.stream(
                 "POST" if form else "GET",
                 url,
                 headers={"Accept": "application/json"},
                 data=form,
                 auth=credentials,
-                extensions={"trace": _refuse_link_local},
             ) as response,
         ):
             if response.status_code != httpx.codes.OK:
@@ -64,19 +70,11 @@ async def fetch(
                 body += chunk
                 if len(body) > _MOST_BYTES:
                     raise UnreadableError("it is too large")
+    except LinkLocalError:
+        raise UnreadableError("its address is link-local") from None
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
         raise UnreadableError("its address does not answer") from None
     return bytes(body)
-
-
-async def _refuse_link_local(event: str, info: Mapping[str, Any]) -> None:
-    """UnreadableError once a connection has been made to such an address, before it is used."""
-    if event == "connection.connect_tcp.complete":
-        connection = info["return_value"]
-        address = connection.get_extra_info("server_addr")
-        if address and ipaddress.ip_address(address[0].partition("%")[0]).is_link_local:
-            await connection.aclose()
-            raise UnreadableError("its address is link-local")
 
 
 def _is_safe(url: str) -> bool:

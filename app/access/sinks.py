@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from app.access.spool import OneOfMany, Spool, SpoolError
-from app.ehr.exchange import connections
+from app.ehr.outbound import connections
 from app.logs import tell, told_of
 from app.settings import Settings
 

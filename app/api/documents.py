@@ -121,11 +121,14 @@ _ERRORS = {
     status: {"description": f"OperationOutcome: {why}", "content": _OUTCOME}
     for status, why in {
         400: "not JSON, not FHIR, or a bad parameter",
+        401: "no access token, or none that is good, where one is asked for",
+        403: "the token does not allow it, or nobody is asked who he is and this is not loopback",
         406: "no JSON accepted",
         408: "the body did not come in time",
         413: "the body is over the limit, or would take too much to assess",
         415: "the body is not JSON",
         422: "nothing to assess, or an unknown definition",
+        429: "the caller has asked as often as he may: come again (Retry-After)",
         500: "a fault of the service",
         503: "too many are assessed already, or it took too long: come again (Retry-After)",
     }.items()

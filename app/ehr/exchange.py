@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import NoReturn
 from urllib.parse import urlencode
 
@@ -28,6 +27,7 @@ from tenacity import (
 )
 
 from app.ehr.authorization import Authorization, Form
+from app.ehr.outbound import connections
 from app.ehr.proof import Question
 from app.fhir.outcome import Fault, RequestError
 from app.fhir.zipped import ENCODINGS, NoGzipError, Unzipping
@@ -107,16 +107,6 @@ class Budget:
         self.bytes -= size
         if self.bytes < 0:
             failed("It sent more than is read for one patient (MAA_FHIR_MAX_BYTES).")
-
-
-def connections() -> httpx.AsyncClient:
-    """A pool of connections that several servers may share.
-
-    It keeps no cookies, since a session of one token must not go with another; it uses no proxy of
-    the environment, since nothing may leave for another host; SSL_CERT_FILE is honoured.
-    """
-    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-    return httpx.AsyncClient(trust_env=False, verify=httpx.create_ssl_context(), cookies=no_cookies)
 
 
 class Exchange:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import httpx
 
-from app.ehr.exchange import connections
+from app.ehr.outbound import connections
 
 _SECONDS_TO_ANSWER = 2
 _SECONDS_GOOD = 10
