@@ -253,9 +253,11 @@ def test_the_published_limits_of_severe_disease_matter_to_some_case(
     monkeypatch.setattr(judgement, "_judgements", {})
     monkeypatch.delitem(SEVERE_RETICULOCYTES, number)
     monkeypatch.setitem(SEVERE_RETICULOCYTES, number + change, "")
-    judgement._leaves.cache_clear()
+    for kept in (judgement._leaves, judgement._limits):
+        kept.cache_clear()
     assert not all(holds(NIH, case) for case in cases_of(NIH))
-    judgement._leaves.cache_clear()
+    for kept in (judgement._leaves, judgement._limits):
+        kept.cache_clear()
 
 
 def test_no_definition_counts_severe_disease_from_a_limit_nobody_published() -> None:

@@ -13,7 +13,7 @@ from app.domain.needs import counted_by_hand, counts_needed
 from app.domain.paper import PAPERS_KEPT, Paper, interpretation
 from app.domain.rules import Criterion, Known, OfOneProduct, Rule, Truth, criteria_of
 from app.domain.severity import SEVERE_RETICULOCYTES, in_dispute, with_severe_limit
-from app.domain.sustained import Sustained
+from app.domain.sustained import Sustained, leaves_of
 
 _JUDGEMENTS_KEPT = 20_000
 
@@ -82,7 +82,7 @@ _judgements: dict[object, Judgement] = {}
 
 def judgement_of(paper: Paper, policy: str | None, known: Known) -> Judgement:
     """Depends on what the counts say of each limit only: few are worked out anew."""
-    truths = tuple([leaf.check(known) for leaf in _leaves(paper)])
+    truths = tuple([leaf.check(known) for leaf in _limits(paper)])
     by_hand = counted_by_hand(known)
     key = (paper, policy, truths, by_hand, *known.held_before.values())
     found = _judgements.get(key)
@@ -91,6 +91,12 @@ def judgement_of(paper: Paper, policy: str | None, known: Known) -> Judgement:
             _judgements.clear()
         found = _judgements[key] = _worked_out(paper, policy, known)
     return found
+
+
+@lru_cache(maxsize=PAPERS_KEPT)
+def _limits(paper: Paper) -> tuple[Rule, ...]:
+    """What is asked of one day's counts; what earlier days told stands beside it."""
+    return leaves_of(_leaves(paper))
 
 
 @lru_cache(maxsize=PAPERS_KEPT)

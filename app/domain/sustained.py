@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from app.domain.rules import Criterion, Known, Rule, Truth, all_of
@@ -20,6 +20,14 @@ class Sustained(Rule):
 
     rule: Rule
     days: int
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        # What is known of earlier days is looked up by the rule, day after day.
+        object.__setattr__(self, "_hash", hash((self.rule, self.days)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def check(self, known: Known) -> Truth:
         now = self.rule.check(known)
@@ -68,30 +76,51 @@ class Record:
 
     def __init__(self, rules: Iterable[Sustained]) -> None:
         self._rules = tuple(rules)
+        self._times = frozenset(rule.days for rule in self._rules)
+        self._leaves = leaves_of(self._rules)
         self._days: list[int] = []
-        self._last: dict[tuple[Rule, Truth], int] = {}
-        """The newest day on which a rule was open, or not met."""
+        self._told: dict[tuple[Truth, ...], tuple[Truth, ...]] = {}
+        """Of each rule what it comes to, by what its limits do: few are worked out anew."""
+        self._open = [0] * len(self._rules)
+        """The newest day on which each rule was open."""
+        self._not_met = [0] * len(self._rules)
 
     def add(self, day: date, known: Known) -> None:
         """The assessment of a day later than all so far."""
         number = day.toordinal()
         self._days.append(number)
-        for rule in self._rules:
-            truth = rule.rule.check(known)
-            if truth is not Truth.MET:
-                self._last[rule, truth] = number
+        key = tuple([leaf.check(known) for leaf in self._leaves])
+        if key not in self._told:
+            self._told[key] = tuple([rule.rule.check(known) for rule in self._rules])
+        for index, truth in enumerate(self._told[key]):
+            if truth is Truth.NOT_MET:
+                self._not_met[index] = number
+            elif truth is Truth.UNKNOWN:
+                self._open[index] = number
 
     def held_before(self, day: date) -> dict[Rule, Truth]:
         """Of each rule, whether it held over its time up to the assessment before this day's."""
-        return {rule: self._held(rule, day.toordinal() - rule.days) for rule in self._rules}
+        until = day.toordinal()
+        starts = {days: self._start(until - days) for days in self._times}
+        return {
+            rule: self._held(number, until - rule.days, starts[rule.days])
+            for number, rule in enumerate(self._rules)
+        }
 
-    def _held(self, rule: Rule, since: int) -> Truth:
-        not_met = self._last.get((rule, Truth.NOT_MET), 0)
-        if not_met >= max(since, 1):
-            return Truth.NOT_MET
+    def _start(self, since: int) -> int:
+        """The newest assessment that lies so long before; 0 for none."""
         long_enough = bisect_right(self._days, since)
-        if not long_enough:
-            return Truth.UNKNOWN
-        start = self._days[long_enough - 1]
-        is_open = max(not_met, self._last.get((rule, Truth.UNKNOWN), 0)) >= start
+        return self._days[long_enough - 1] if long_enough else 0
+
+    def _held(self, number: int, since: int, start: int) -> Truth:
+        not_met = self._not_met[number]
+        if not_met and not_met >= since:
+            return Truth.NOT_MET
+        is_open = not start or max(not_met, self._open[number]) >= start
         return Truth.UNKNOWN if is_open else Truth.MET
+
+
+def leaves_of(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """What the rules come down to in one day's counts, each once."""
+    leaves = dict.fromkeys(leaf for rule in rules for leaf in rule.leaves())
+    return tuple(leaf for leaf in leaves if not isinstance(leaf, Sustained))

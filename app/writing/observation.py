@@ -48,7 +48,7 @@ def assessment_observation(
     other causes.
     """
     evidence = (*assessment.counts, *beside)
-    spend(20 * len(evidence))
+    spend(20 * len(assessment.counts) + len(beside))
     paper = assessment.paper
     supporting = (*assessment.supporting, *charted)
     observation: Json = {"resourceType": "Observation"}
