@@ -23,8 +23,9 @@ class Sustained(Rule):
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
-        # What is known of earlier days is looked up by the rule, day after day.
-        object.__setattr__(self, "_hash", hash((self.rule, self.days)))
+        # What is known of earlier days is looked up by the rule, day after day; a criterion's own
+        # hash is the same under every policy.
+        object.__setattr__(self, "_hash", hash((self.rule.describe(), self.days)))
 
     def __hash__(self) -> int:
         return self._hash
