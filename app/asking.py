@@ -23,7 +23,7 @@ from app.papers import PUBLISHED, RESPONSES
 from app.reading.parameters import (
     Value,
     boolean_in,
-    independence_days,
+    days_up_to,
     patient_in,
     reference_in,
     text_in,
@@ -59,6 +59,8 @@ _ABOUT = {
     PLOT: "a picture",
 }
 _WINDOWS_DAYS = 1, 36_500
+_LONGEST_INDEPENDENCE_DAYS = 731
+_LONGEST_SUSTAINED_DAYS = 3_653
 _RESOURCES = ("Bundle", "ConceptMap")
 
 
@@ -82,6 +84,10 @@ class Question:
     study: str | None = None
     treatment_start: When | None = None
     """None: the earliest administration of the paper's drug."""
+    when: str = "newest"
+    """Which days are told of: the newest, the first on which a definition was met, or changes."""
+    sustained_days: int | None = None
+    """None: as many as each paper asks for."""
     independence_days: int | None = None
     """None: as many as each paper asks for."""
     report_type: str = "population"
@@ -349,6 +355,26 @@ PARAMETERS: tuple[Parameter, ...] = (
         repeats=True,
         metavar="FILE",
     ),
+    _one_of(
+        "when",
+        "when",
+        ("newest", "first", "changes"),
+        "newest (default): the newest counts; first: the first day on which the definition was "
+        "met; changes: besides, the timeline, and an assessment for each change of the verdict.",
+        operations=(ASSESS_ELIGIBILITY,),
+        metavar="WHEN",
+    ),
+    Parameter(
+        "sustained",
+        "string",
+        "The definition must be met at every assessment over at least that time, two at the least, "
+        "such as '6 wk' (d, wk, mo, a; up to 10 a). Default: the definition's, if it names one.",
+        (ASSESS_ELIGIBILITY,),
+        field="sustained_days",
+        read=days_up_to(_LONGEST_SUSTAINED_DAYS),
+        remedy="a duration up to 10 a, in d, wk, mo or a: 6 wk",
+        metavar="DURATION",
+    ),
     Parameter(
         "treatmentStart",
         "dateTime",
@@ -368,7 +394,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Default: the definition's, 8 weeks.",
         _OF_RESPONSE,
         field="independence_days",
-        read=independence_days,
+        read=days_up_to(_LONGEST_INDEPENDENCE_DAYS),
         remedy="a duration up to 2 a, in d, wk, mo or a: 8 wk",
         metavar="DURATION",
     ),

@@ -19,16 +19,18 @@ from app.asking import (
 from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.cohort import Cohort
 from app.domain.counts import Course, Patient, Remark, When
+from app.domain.life import assess_life, sustained_over
 from app.domain.paper import Paper, ResponsePaper, interpretation
 from app.domain.response import ResponseAssessment, assess_response
 from app.domain.tally import count
-from app.fhir.components import CHART_COMPONENTS, RESPONSE_TABLE
+from app.fhir.components import CHART_COMPONENTS, LIFE_COMPONENTS, RESPONSE_TABLE
 from app.fhir.json import Json
 from app.fhir.maps import CodeMap
 from app.fhir.outcome import Fault, RequestError
 from app.reading.courses import Reading, read_courses
 from app.requests import read_request
 from app.writing.answers import Answer, eligibility_answer, write_answers
+from app.writing.life import life_cells
 from app.writing.measure import measure_report
 from app.writing.media import with_picture
 from app.writing.narrative import headline, missing
@@ -84,14 +86,18 @@ class Judged:
 
 
 def _eligibility(question: Question, paper: Paper, course: Course) -> Assessment:
-    return assess_eligibility(
-        paper,
-        course,
-        question.as_of,
-        question.window_days,
-        question.red_cell_policy,
-        question.exclusions == "apply",
-    )
+    asked = _over_time_asked(paper, question)
+    how = question.as_of, question.window_days, question.red_cell_policy
+    applied = question.exclusions == "apply"
+    if question.when == "newest":
+        return assess_eligibility(asked, course, *how, exclusions=applied)
+    changes = question.when == "changes"
+    return assess_life(asked, course, *how, with_changes=changes, exclusions=applied)
+
+
+def _over_time_asked(paper: Paper, question: Question) -> Paper:
+    days = question.sustained_days
+    return sustained_over(paper, days) if days else paper
 
 
 def _response(question: Question, paper: ResponsePaper, course: Course) -> ResponseAssessment:
@@ -110,9 +116,12 @@ def _criteria_asked(question: Question) -> Iterable[str]:
     criteria = (
         criterion.code
         for paper in question.papers
-        for criterion in interpretation(paper, question.red_cell_policy).criteria
+        for criterion in interpretation(
+            _over_time_asked(paper, question), question.red_cell_policy
+        ).criteria
     )
-    return dict.fromkeys((*criteria, *CHART_COMPONENTS))
+    of_life = () if question.when == "newest" else LIFE_COMPONENTS
+    return dict.fromkeys((*criteria, *CHART_COMPONENTS, *of_life))
 
 
 def _truths(found: Assessment) -> dict[str, str]:
@@ -121,7 +130,7 @@ def _truths(found: Assessment) -> dict[str, str]:
     truths["other-cause"] = found.causes.answer.value
     if found.judgement.exclusion:
         truths["no-recorded-exclusion"] = found.judgement.exclusion.value
-    return truths
+    return truths | life_cells(found.life) if found.life else truths
 
 
 ELIGIBILITY = Operation(

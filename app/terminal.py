@@ -14,10 +14,12 @@ from rich.text import Text
 from app.domain.assessment import Assessment
 from app.domain.cohort import Cohort
 from app.domain.counts import Remark
+from app.domain.life import Life
 from app.domain.moments import ResponseVerdict
 from app.domain.response import ResponseAssessment
 from app.domain.rules import Truth
 from app.reading.courses import Reading
+from app.writing.life import life_text
 from app.writing.measure import cohort_lines
 from app.writing.narrative import AID, UNVERIFIED, counts_of, headline, missing, named, text_of
 from app.writing.notes import judgement_remarks
@@ -97,6 +99,9 @@ def print_eligibility(reading: Reading, assessments: Iterable[Assessment]) -> No
         console.print(
             harmless(f"{headline(assessment.judgement)} {missing(assessment.judgement)}".rstrip())
         )
+        if assessment.life:
+            console.print(harmless(life_text(assessment.life)))
+            _print_periods(console, assessment.life)
         own = (*assessment.remarks, *judgement_remarks(assessment.judgement))
         _print_remarks(console, (*remarks[assessment.patient], *own))
         console.print()
@@ -119,6 +124,17 @@ def _print_assessment(console: Console, assessment: Assessment) -> None:
         limit = readable(criterion.describe())
         rows.append((criterion.title, answer, counts or "no count", limit))
     _print_table(console, title, ("criterion", "answer", "counts", "limit"), rows, {"answer"})
+
+
+def _print_periods(console: Console, life: Life) -> None:
+    """The timeline, where the changes were asked for."""
+    if life.changes is None:
+        return
+    rows: list[Row] = [
+        (str(one.first), str(one.last), str(one.assessments), one.verdict.value)
+        for one in life.periods
+    ]
+    _print_table(console, "", ("from", "to", "days judged", "verdict"), rows, {"verdict"})
 
 
 def print_responses(reading: Reading, assessments: Iterable[ResponseAssessment]) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.fhir.canonicals import PERIOD
+from app.fhir.components import LIFE_COMPONENTS
 from app.fhir.json import encode
 from app.operations import eligibility
 from tests.conformance import faults
@@ -56,11 +58,58 @@ def named(subject: Json) -> str:
     return "{system}|{value}".format(**subject["identifier"])
 
 
+def coded(component: Json) -> str:
+    code: str = component["code"]["coding"][0]["code"]
+    return code
+
+
+def life(assessment: Json) -> Json:
+    """What is said of a life: days, numbers, or why there is none."""
+    return {
+        coded(c): c.get("valueDateTime")
+        or c.get("valueInteger", c.get("valueQuantity", {}).get("value"))
+        if "valueCodeableConcept" not in c
+        else c["valueCodeableConcept"]["coding"][0]["code"]
+        for c in assessment["component"]
+        if coded(c) in LIFE_COMPONENTS
+    }
+
+
+def periods(assessment: Json) -> list[str]:
+    """The timeline, a line a period."""
+    found = [e for e in assessment.get("extension", []) if e["url"] == PERIOD]
+    lines = []
+    for one in found:
+        part = {e["url"]: e for e in one["extension"]}
+        span, number = part["period"]["valuePeriod"], part["assessments"]["valueInteger"]
+        verdict = part["verdict"]["valueCoding"]["code"]
+        lines.append(f"{span['start']} {span['end']} {number} {verdict}")
+    return lines
+
+
+def changes(response: Json, assessment: Json, told_of: list[str]) -> list[str]:
+    """The assessments of further days: those that no GuidanceResponse tells of."""
+    return [
+        f"{r['effectiveDateTime']} {r['valueCodeableConcept']['coding'][0]['code']}"
+        for entry in response["entry"]
+        for r in [entry["resource"]]
+        if r["resourceType"] == "Observation"
+        and entry["fullUrl"] not in told_of
+        and (r["subject"], r["method"]) == (assessment["subject"], assessment["method"])
+    ]
+
+
 def told(response: Json) -> list[Json]:
     """What the response says, in the words of expected.toml; one row for each assessment."""
     by_url = {entry["fullUrl"]: entry["resource"] for entry in response["entry"]}
     enrolled = [subject["status"] for subject in resources(response, "ResearchSubject")]
-    rows = []
+    rows: list[Json] = []
+    told_of = [
+        parameter["valueReference"]["reference"]
+        for guidance in resources(response, "GuidanceResponse")
+        for parameter in guidance["contained"][0]["parameter"]
+        if parameter["name"] == "assessment"
+    ]
     for guidance in resources(response, "GuidanceResponse"):
         output = {p["name"]: p for p in guidance["contained"][0]["parameter"]}
         assessment = by_url[output["assessment"]["valueReference"]["reference"]]
@@ -71,7 +120,7 @@ def told(response: Json) -> list[Json]:
         components = {
             c["code"]["coding"][0]["code"]: c["valueCodeableConcept"]["coding"][0]["code"]
             for c in assessment["component"]
-            if "valueCodeableConcept" in c
+            if "valueCodeableConcept" in c and coded(c) not in LIFE_COMPONENTS
         }
         rows.append(
             {
@@ -82,8 +131,13 @@ def told(response: Json) -> list[Json]:
                 "criteria": components,
                 "derived-from": sorted(s["reference"] for s in assessment.get("derivedFrom", [])),
                 "supporting": sorted(
-                    e["valueReference"]["reference"] for e in assessment.get("extension", [])
+                    e["valueReference"]["reference"]
+                    for e in assessment.get("extension", [])
+                    if e["url"] != PERIOD
                 ),
+                "life": life(assessment),
+                "periods": periods(assessment),
+                "changes": changes(response, assessment, told_of),
                 "issues": sorted(
                     issue["details"]["coding"][0]["code"]
                     for outcome in outcomes
@@ -109,6 +163,9 @@ def expected(story: str) -> list[Json]:
                 for name in lists
             },
             "patient": patient,
+            "life": row.get("life", {}),
+            "periods": row.get("periods", []),
+            "changes": row.get("changes", []),
             "enrolment": row.get("enrolment", ""),
             "other-cause": row.get("other-cause", "not-looked-for"),
         }

@@ -268,8 +268,11 @@ class Judge:
         )
 
     def _line(self, written: Answer, rows: Sequence[Row]) -> bytes:
-        """The assessment as a line; a result without an id is named by the line it stands on."""
-        line = encode(written.observation) + b"\n"
+        """The assessment as a line; a result without an id is named by the line it stands on.
+
+        Where a whole life was asked for, each change is a line of its own after it.
+        """
+        line = b"".join([encode(one) + b"\n" for one in (written.observation, *written.changes)])
         return line if all(row.name for row in rows) else _WITHOUT_ID.sub(self._by_line(rows), line)
 
     def _by_line(self, rows: Sequence[Row]) -> Callable[[re.Match[bytes]], bytes]:

@@ -11,7 +11,6 @@ from app.reading.subjects import Subjects
 
 Value = str | Reference
 """A parameter as it was sent, of whatever type."""
-_LONGEST_INDEPENDENCE_DAYS = 731
 
 
 def text_in(value: Value) -> str | None:
@@ -38,11 +37,15 @@ def whole_number(limits: tuple[int, int]) -> Callable[[Value], int | None]:
     return read
 
 
-def independence_days(value: Value) -> int | None:
-    """A duration in days."""
-    # A plus sign, as a query may write a space.
-    days = days_of(value.replace("+", " ")) if isinstance(value, str) else None
-    return days if days and days <= _LONGEST_INDEPENDENCE_DAYS else None
+def days_up_to(longest_days: int) -> Callable[[Value], int | None]:
+    """A duration in days, of one at the least."""
+
+    def read(value: Value) -> int | None:
+        # A plus sign, as a query may write a space.
+        days = days_of(value.replace("+", " ")) if isinstance(value, str) else None
+        return days if days and days <= longest_days else None
+
+    return read
 
 
 def boolean_in(value: Value) -> bool | None:

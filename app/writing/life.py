@@ -31,7 +31,8 @@ _DECIDING = {
 def with_life(div: str, life: Life) -> str:
     """The narrative of the day told of, with the life after its first sentences."""
     rows = "" if life.changes is None else _table(life)
-    return div.replace("</p>", f" {xhtml_text(life_text(life))}</p>{rows}", 1)
+    first, rest = div.split("</p>", 1)
+    return f"{first.rstrip()} {xhtml_text(life_text(life))}</p>{rows}{rest}"
 
 
 def life_extensions(life: Life) -> list[Json]:
@@ -98,6 +99,19 @@ def _absent(life: Life) -> Json:
 def absence(life: Life) -> str:
     """Why no day is known to have met the definition: none did, or one may have."""
     return "unknown" if life.may_have_been_met else "none"
+
+
+def life_cells(life: Life) -> dict[str, str]:
+    """What is said of the life, by the components' codes; times in days."""
+    nothing = absence(life)
+    days = life.longest_met_days
+    maybe = not life.met and life.may_have_been_met
+    return {
+        "first-met": life.first_met.isoformat() if life.first_met else nothing,
+        "last-met": life.last_met.isoformat() if life.last_met else nothing,
+        "episodes": nothing if maybe else str(life.episodes),
+        "longest-time-met": nothing if days is None else str(days),
+    }
 
 
 def _extension(period: Period) -> Json:
