@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import shtab
 from rich.console import Console
 from rich.progress import track
 
 from app import __version__, operations
-from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE, PARAMETERS, parameters_of
+from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE
 from app.domain.counts import Remark
 from app.domain.response import ResponseAssessment
 from app.fhir.json import encode
@@ -33,15 +32,21 @@ from app.files import (
     data_of,
     refuse_no_export,
 )
+from app.options import (
+    add_bulk_options,
+    add_parameters,
+    complete,
+    in_options,
+    option_of,
+    port,
+    positive,
+    query_of,
+)
 from app.terminal import harmless, print_cohort, print_eligibility, print_responses
 
 ANSWERED, ENDED = 0, 130
 _CODES = "exit codes: 0 answered; 1 the data cannot be assessed; 2 bad usage, or no such file"
 _STOPPED = "; 3 stopped, and the same command goes on"
-# The operations name a parameter where the shell has an option.
-_OPTIONS = {one.name: one.option for one in PARAMETERS if one.metavar}
-_PARAMETER = re.compile(r"Parameters\.parameter\.where\(name='(\w+)'\)")
-_NAMED = re.compile(rf"(?:the parameter )?'({'|'.join(_OPTIONS)})'")
 
 
 class _Help(argparse.HelpFormatter):
@@ -110,74 +115,20 @@ def _parser() -> argparse.ArgumentParser:
         (cohort, "DIRECTORY|FILE", "Bundles; answers of ours among them are passed over"),
         (screen, "EXPORT", "a directory, its manifest, or one file of lines (NDJSON)"),
     ):
-        _complete(command.add_argument("file", metavar=metavar, help=text))
+        complete(command.add_argument("file", metavar=metavar, help=text))
         if command in {screen, response}:
             others = "exports of other servers" + ("" if command is screen else ", with --out")
-            _complete(command.add_argument("more", metavar="EXPORT", nargs="*", help=others))
+            complete(command.add_argument("more", metavar="EXPORT", nargs="*", help=others))
         of_response = command in {response, cohort}
         operation = ASSESS_RESPONSE if of_response else ASSESS_ELIGIBILITY
         command.set_defaults(operation=operation)
-        _add_parameters(command, operation, exports_only=command is screen)
+        add_parameters(command, operation, exports_only=command is screen)
         if command in {screen, response}:
-            _add_bulk_options(command, required=command is screen)
+            add_bulk_options(command, required=command is screen)
         if command is not screen:
             command.add_argument("--json", action="store_true", help="print the FHIR answer")
     _add_service_commands(add)
     return parser
-
-
-def _complete(argument: argparse.Action) -> None:
-    """Names of files are what the shell is to complete it with."""
-    argument.complete = shtab.FILE  # type: ignore[attr-defined]
-
-
-def _add_parameters(command: argparse.ArgumentParser, operation: str, exports_only: bool) -> None:
-    """An option for each parameter of an operation that has one."""
-    for one in parameters_of(operation):
-        if not one.metavar or (exports_only and not one.of_exports):
-            continue
-        text = one.told(operation) + (" May be repeated." if one.repeats else "")
-        more: dict[str, Any] = {"choices": one.choices} if one.choices else {}
-        if one.repeats:
-            more |= {"action": "append", "default": []}
-        if one.is_resource:
-            more |= {"type": Path}
-        argument = command.add_argument(
-            one.option,
-            dest=one.name,
-            metavar=one.metavar,
-            help=f"{text[0].lower()}{text[1:].rstrip('.')}",
-            **more,
-        )
-        if one.is_resource:
-            _complete(argument)
-
-
-def _add_bulk_options(command: argparse.ArgumentParser, required: bool) -> None:
-    command.add_argument(
-        "--out", metavar="DIR", required=required, help="write the results of an export here"
-    ).complete = shtab.DIRECTORY  # type: ignore[attr-defined]
-    command.add_argument(
-        "--assessments",
-        choices=["all", "open", "met", "none"],
-        default="all",
-        help="which are written as FHIR: all, open (met, or what may still be), met, or none; "
-        "the table has everybody (all)",
-    )
-    command.add_argument(
-        "--workers",
-        type=_positive,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes: 1 or more (all cores)",
-    )
-    command.add_argument(
-        "--memory",
-        type=_positive,
-        default=2048,
-        metavar="MIB",
-        help="for all processes together (2048); what does not fit goes to the disk",
-    )
 
 
 def _add_service_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -191,14 +142,14 @@ def _add_service_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     serve.add_argument(
         "--port",
-        type=_port,
+        type=port,
         default=8000,
         metavar="PORT",
         help="1 to 65535, or 0 for any that is free (8000)",
     )
     serve.add_argument(
         "--workers",
-        type=_positive,
+        type=positive,
         default=os.environ.get("WEB_CONCURRENCY") or "1",
         metavar="N",
         help="processes that answer: 1 or more (1, or WEB_CONCURRENCY)",
@@ -218,28 +169,6 @@ def _add_service_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     completion.set_defaults(run=_completion)
 
 
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError("not a whole number above 0")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 5 or int(text) > 65535:
-        raise argparse.ArgumentTypeError("not a port: they go from 1 to 65535")
-    return int(text)
-
-
-def _query(options: argparse.Namespace) -> list[tuple[str, str]]:
-    """What the options ask, as a query holds it."""
-    query = []
-    for one in PARAMETERS:
-        given = getattr(options, one.name, None)
-        if one.metavar and not one.is_resource and given is not None:
-            query += [(one.name, text) for text in (given if one.repeats else [given])]
-    return query
-
-
 def _code_map(options: argparse.Namespace) -> CodeMap | None:
     """The hospital's own codes: from the files named, or else from those of the settings."""
     if options.codeMap or "MAA_CODE_MAPS" not in os.environ:
@@ -253,7 +182,7 @@ def _code_map(options: argparse.Namespace) -> CodeMap | None:
 
 
 def _assess(options: argparse.Namespace) -> int:
-    query, code_map = _query(options), _code_map(options)
+    query, code_map = query_of(options), _code_map(options)
     body = data_of(options.file)
     try:
         judged = operations.assessed(options.operation, body, query, code_map=code_map)
@@ -284,7 +213,7 @@ def _bulk(options: argparse.Namespace) -> int:
         from app.bulk.command import assess_exports  # noqa: PLC0415
     except ModuleNotFoundError as error:
         return _bad_usage(f"{error.name} is missing: it comes with the extra exports")
-    query, code_map = tuple(_query(options)), _code_map(options)
+    query, code_map = tuple(query_of(options)), _code_map(options)
     exports = [Path(name) for name in (options.file, *options.more)]
     for export in exports:
         refuse_no_export(export, operations.OPERATIONS[options.operation].name)
@@ -310,24 +239,17 @@ def _print_faults(error: RequestError, file: str = "") -> int:
     """Says what is wrong in a shell's words; the exit code."""
     for issue in error.outcome()["issue"]:
         place = " ".join(issue.get("expression", []))
-        text = _NAMED.sub(lambda name: _OPTIONS[name[1]], issue["diagnostics"])
-        text = text.replace("Send a Bundle or Parameters as JSON.", "A Bundle as JSON is read.")
-        if option := _option(place):
+        text = in_options(issue["diagnostics"])
+        if option := option_of(place):
             place = ""
             text = text if option in text else f"{option}: {text}"
         sys.stderr.write(harmless(f"{file}{issue['severity']}: {text} {place}".rstrip()) + "\n")
-    return BAD_USAGE if all(_option(fault.place) for fault in error.faults) else UNUSABLE
-
-
-def _option(place: str | None) -> str | None:
-    """The option that has to be mended; none where it is the data."""
-    match = _PARAMETER.fullmatch(place or "")
-    return _OPTIONS.get(match[1]) if match else None
+    return BAD_USAGE if all(option_of(fault.place) for fault in error.faults) else UNUSABLE
 
 
 def _cohort(options: argparse.Namespace) -> int:
     """Every file's patients as one cohort; a file that cannot be assessed is named, and counts."""
-    code_map, query = _code_map(options), _query(options)
+    code_map, query = _code_map(options), query_of(options)
     found: list[ResponseAssessment] = []
     remarks: list[Remark] = []
     code = ANSWERED

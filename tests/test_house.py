@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 APP = ROOT / "app"
 MODULES = sorted(APP.rglob("*.py"))
 PURE = [path for path in MODULES if path.parent.name in {"domain", "papers"}]
+LINES = 400
 PAPERS = [path for path in PURE if path.parent.name == "papers"]
 BRANCHES = (ast.If, ast.IfExp, ast.Match, ast.While, ast.Try)
 
@@ -68,3 +69,8 @@ def drawn() -> set[str]:
 def test_the_drawing_of_the_house_has_every_module_and_no_other() -> None:
     kept = [path for path in MODULES if path.stem[:2] != "__" and path not in PAPERS]
     assert drawn() == {named(path) for path in kept}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_no_module_is_too_long_to_be_read_at_once(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= LINES
