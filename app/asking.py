@@ -187,6 +187,7 @@ def _one_of(name: str, field: str, choices: tuple[str, ...], text: str, **more: 
 
 _A_DAY = "a date or dateTime such as 2024-03-05"
 _ASSESS = (ASSESS_ELIGIBILITY, ASSESS_RESPONSE)
+_OF_ELIGIBILITY = (ASSESS_ELIGIBILITY, PLOT)
 _OF_RESPONSE = (ASSESS_RESPONSE, EVALUATE_MEASURE, PLOT)
 _REPORT = (EVALUATE_MEASURE,)
 
@@ -319,7 +320,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "tell (default): what the chart records is told beside the verdict; apply: an active "
         "recorded exclusion of the definition, or an age or weight outside its limits, makes not "
         "eligible.",
-        operations=(ASSESS_ELIGIBILITY,),
+        operations=_OF_ELIGIBILITY,
         metavar="HOW",
         of_the_newest=True,
     ),
@@ -361,7 +362,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         ("newest", "first", "changes"),
         "newest (default): the newest counts; first: the first day on which the definition was "
         "met; changes: besides, the timeline, and an assessment for each change of the verdict.",
-        operations=(ASSESS_ELIGIBILITY,),
+        operations=_OF_ELIGIBILITY,
         metavar="WHEN",
     ),
     Parameter(
@@ -369,7 +370,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "string",
         "The definition must be met at every assessment over at least that time, two at the least, "
         "such as '6 wk' (d, wk, mo, a; up to 10 a). Default: the definition's, if it names one.",
-        (ASSESS_ELIGIBILITY,),
+        _OF_ELIGIBILITY,
         field="sustained_days",
         read=days_up_to(_LONGEST_SUSTAINED_DAYS),
         remedy="a duration up to 10 a, in d, wk, mo or a: 6 wk",

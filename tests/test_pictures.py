@@ -15,14 +15,10 @@ from pathlib import Path
 import pytest
 
 from app import operations, plots
-from app.domain.life import assess_life
 from app.fhir.json import encode
 from app.fhir.outcome import RequestError
-from app.papers import PUBLISHED
 from app.writing import svg
 from app.writing.glyphs import GLYPHS, OUTCOMES, RINGS, STATES
-from app.writing.picture import draw
-from app.writing.plotted import eligibility_plot
 from tests.pictures import (
     COHORT,
     STORIES,
@@ -308,14 +304,13 @@ def test_a_life_is_a_strip_of_what_each_day_came_to() -> None:
     entries = [result("777-3", value, day) for day, value in counts]
     entries += [result("751-8", 0.9, day) for day, _ in counts]
     entries += [result("718-7", 12, day, unit="g/dL") for day, _ in counts]
-    (course,) = operations.assessed("assess-eligibility", bundle(*entries)).reading.courses
-    found = assess_life(PUBLISHED[0], course, window_days=5, with_changes=True)
-    strip = of_class(read(draw(eligibility_plot(found, course, ()))), "period")
+    strip = of_class(drawn(*entries, when="changes", window="5"), "period")
     assert [title(one) for one in strip] == [
         "meets the definition, 2024-03-05 to 2024-03-12",
         "does not meet it, 2024-04-20 to 2024-04-20",
         "meets the definition, 2024-05-30 to 2024-05-30",
     ]
+    assert not of_class(drawn(*entries, window="5"), "period")
 
 
 def swimmers(**query: str) -> Element:

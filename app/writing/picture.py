@@ -234,7 +234,7 @@ class _Picture(Sheet):
         ringed = [(in_words(mark.count.value), x, y) for mark, x, y in placed if mark.role]
         lines = [values.y(limit.number) for limit in panel.limits]
         crossed = [Box(self._left, y - 1, self._right, y + 1) for y in lines]
-        inside = Box(self._left, values.top - 2, self._right, values.bottom)
+        inside = Box(self._left + 4, values.top - 2, self._right, values.bottom)
         yield from _figures(ringed, boxes, crossed, inside)
 
     def _normal_text(self, panel: Panel) -> str:
