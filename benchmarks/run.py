@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ GOALS = {
     "bare": Goal("HTTP throughput / bare ASGI", 0.05, 0.12, False),
     "tail": Goal("p99 / p50 under half load", 5, 2.5, True),
     "linear": Goal("10,000 Observations in one Bundle / 250 times 40", 1.5, 1.1, True),
+    "life": Goal("when=changes / when=newest, 10,000 Observations of one patient", 6, 3, True),
     "bulk": Goal("bulk on one process / decode only", 1.8, 1.4, True),
     "two": Goal("bulk on two processes / on one", 0.65, 0.55, True),
     "duckdb": Goal("bulk on two processes / DuckDB on the same rule", 1.2, 0.85, True),
@@ -240,6 +242,26 @@ def linear(run: Run, bodies: Sequence[bytes]) -> None:
             run.figure("the same, all of one patient", found)
 
 
+def life(run: Run, bodies: Sequence[bytes]) -> None:
+    """A whole life against its newest day: every day is judged, and each change answered."""
+    say("when=changes against when=newest, of one patient")
+    large = [bundle(observations=10_000, seed=1)]
+    for name, some, calls in (("40", bodies, 40), ("10,000", large, 1)):
+        contenders: dict[str, tuple[Callable[[bytes], Any], int]] = {
+            when: (partial(_answer_when, when), calls) for when in ("newest", "changes")
+        }
+        found = times_in_turn(contenders, some, 15)
+        ratio = ratios(found["changes"], found["newest"])
+        if len(some) > 1:
+            run.figure(f"when=changes / when=newest, {name} Observations", ratio)
+        else:
+            run.goal("life", ratio)
+
+
+def _answer_when(when: str, body: bytes) -> bytes:
+    return encode(eligibility(body, [("when", when)]))
+
+
 def start_and_memory(run: Run, requests: Sequence[bytes]) -> None:
     """From the start of the process to its first answer, and what memory it comes to."""
     say("Start and memory")
@@ -387,7 +409,7 @@ def main() -> None:
     requests = [load.post(OPERATION, body) for body in bodies[:200]]
     run = Run()
     run.load.append(os.getloadavg()[0])
-    for part in (in_process, cql, linear):
+    for part in (in_process, cql, linear, life):
         settle()
         part(run, bodies)
     start_and_memory(run, requests)

@@ -1059,6 +1059,74 @@ def test_which_assessments_are_written_is_asked_for_and_the_table_has_everybody(
     assert found == {f"Patient/{name}" for name in told}
 
 
+def test_a_whole_life_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
+    """Of whoever was eligible two years ago, and of whoever never was."""
+    healthy = {"_751_8": "2.4", "_777_3": "160", "_718_7": "13", "_60474_4": "80"}
+
+    def on(day: str, patient: str, **changed: str) -> list[dict[str, Any]]:
+        return [
+            one | {"id": f"{one['id']}-{day}", "effectiveDateTime": day}
+            for one in counts(patient, **changed)
+        ]
+
+    some = [
+        *on("2022-03-01", "once"),
+        *on("2022-04-12", "once"),
+        *on("2024-03-05", "once", **healthy),
+        *on("2022-03-01", "never", **healthy),
+        *on("2024-03-05", "never", **healthy),
+    ]
+    out = screened(written(tmp_path / "export", some), tmp_path / "out", "--when", "first")
+    with (out / "verdicts.csv").open(newline="") as told:
+        rows = {row["patient"]: row for row in csv.DictReader(told)}
+    columns = ("verdict", "day", "first-met", "last-met", "episodes", "longest-time-met")
+    assert [rows["Patient/once"][name] for name in columns] == [
+        "eligible",
+        "2022-03-01",
+        "2022-03-01",
+        "2022-04-12",
+        "1",
+        "42",
+    ]
+    assert [rows["Patient/never"][name] for name in columns] == [
+        "not-eligible",
+        "2024-03-05",
+        "none",
+        "none",
+        "0",
+        "none",
+    ]
+
+
+def test_six_weeks_are_read_where_a_definition_asks_for_them(tmp_path: Path) -> None:
+    some = [
+        one | {"id": f"{one['id']}-{day}", "effectiveDateTime": day}
+        for day in ("2024-01-02", "2024-03-05")
+        for one in counts("child")
+    ]
+    source = written(tmp_path / "export", some)
+    out = screened(source, tmp_path / "out", "--criteria", "howard-2004-pediatric")
+    assert verdicts(out) == {"Patient/child": "eligible"}
+
+
+def test_each_change_of_a_life_is_a_line(tmp_path: Path) -> None:
+    some = [
+        one | {"id": f"{one['id']}-{day}", "effectiveDateTime": day}
+        for day, changed in (
+            ("2022-03-01", {}),
+            ("2023-03-01", {"_751_8": "2.4", "_777_3": "160", "_718_7": "13", "_60474_4": "80"}),
+            ("2024-03-05", {}),
+        )
+        for one in counts("twice", **changed)
+    ]
+    source = written(tmp_path / "export", some)
+    out = screened(source, tmp_path / "out", "--when", "changes")
+    assert [
+        (one["effectiveDateTime"], one["valueCodeableConcept"]["coding"][0]["code"])
+        for one in lines(out / "assessments.ndjson")
+    ] == [("2022-03-01", "eligible"), ("2023-03-01", "not-eligible"), ("2024-03-05", "eligible")]
+
+
 def test_a_needless_result_is_not_told_of(tmp_path: Path) -> None:
     folder = written(tmp_path / "in", [*week("p", 1), *week("p", 9)])
     out = screened(folder, tmp_path / "out")

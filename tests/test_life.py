@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.domain.assessment import Assessment, assess_eligibility
-from app.domain.counts import Count, Course, When
+from app.domain.counts import Analyte, Count, Course, Interval, Patient, Source, When
 from app.domain.judgement import Verdict, sustained_rules
 from app.domain.life import Life, assess_life, sustained_over
 from app.domain.paper import Paper, interpretation
@@ -158,3 +159,19 @@ def test_the_counts_told_of_give_the_same_life(
     again = assess_life(paper, evidence, None, window, policy)
     assert [p[:3] for p in life_of(again).periods] == [p[:3] for p in life_of(found).periods]
     assert (again.verdict, again.counts) == (found.verdict, found.counts)
+
+
+def test_a_bound_that_spans_days_makes_none_where_an_older_count_stands() -> None:
+    """The count of 20 February is a window before the bound of 5 and 6 March, and agrees with it."""
+    anc = Interval.exactly(Decimal("0.1"))
+    bound = Interval(None, Decimal("0.1"))
+    span = When(date(2024, 3, 5), date(2024, 3, 6), None, "2024-03-05/2024-03-06")
+    told = (
+        (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, anc, on(date(2024, 2, 20))),
+        (Analyte.PLATELETS, Interval.exactly(Decimal(10)), on(date(2024, 3, 5))),
+        (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, bound, span),
+    )
+    counts = tuple(Count(*one, (Source(f"Observation/{n}", ""),)) for n, one in enumerate(told))
+    course = Course(Patient("Patient/1"), counts=counts)
+    life = life_of(assess_life(PUBLISHED[0], course, window_days=14))
+    assert [p.last for p in life.periods] == [date(2024, 2, 20), date(2024, 3, 5)]

@@ -56,7 +56,8 @@ class Timeline:
 
     def at(self, day: date) -> Window:
         """The counts of the window that ends on the day."""
-        start = days_before(day, self._window_days)
+        # A bound may span a window, and an exact count a window before it still stand before it.
+        start = days_before(day, 2 * self._window_days)
         counts = [c for s in self._series for c in s.contenders(start, day)]
         earliest = min([count.when.first for count in counts], default=day)
         return take_window(
