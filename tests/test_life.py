@@ -162,7 +162,7 @@ def test_the_counts_told_of_give_the_same_life(
 
 
 def test_a_bound_that_spans_days_makes_none_where_an_older_count_stands() -> None:
-    """The count of 20 February is a window before the bound of 5 and 6 March, and agrees with it."""
+    """The count of 20 February is a window before the bound of 5 and 6 March and fits it."""
     anc = Interval.exactly(Decimal("0.1"))
     bound = Interval(None, Decimal("0.1"))
     span = When(date(2024, 3, 5), date(2024, 3, 6), None, "2024-03-05/2024-03-06")
