@@ -132,7 +132,8 @@ class Settings(AccessSettings):
         "system/Patient.rs system/Observation.rs system/Procedure.rs "
         "system/MedicationAdministration.rs"
     )
-    """The scopes asked for; older servers want `.read` in place of `.rs`."""
+    """The scopes asked for; older servers want `.read` in place of `.rs`. Those of Condition,
+    MedicationRequest and MedicationStatement let other causes of low counts be looked for."""
     fhir_token_url: str | None = Field(
         default=None, title="an https URL", examples=["https://auth.example.org/token"]
     )
@@ -171,6 +172,11 @@ class Settings(AccessSettings):
     """FHIR servers that may be read with the token of a CDS Hooks call."""
     cds_silent_when_normal: bool = True
     """No card where no count is low."""
+    cds_silent_when_not_met: bool = True
+    """No card where the counts do not meet the definition, or are open with nothing to order;
+    counts of severe disease are told of all the same."""
+    cds_silent_when_explained: bool = True
+    """No card where the chart records a malignant disease of blood or marrow, or chemotherapy."""
     cds_newest_within_days: int = Field(default=90, ge=0, le=36_500)
     """No card where the newest count judged is older than this at the call; 0: of any age."""
     cds_require_jwt: bool = False

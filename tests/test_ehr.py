@@ -295,6 +295,23 @@ def test_all_pages_are_followed_and_a_result_on_two_pages_is_one(following: str)
     assert [one.query["page"][0] for one in stub.asked if "page" in one.query] == list("1234")
 
 
+@pytest.mark.parametrize("kind", ["Condition", "MedicationRequest", "MedicationStatement"])
+def test_what_turns_no_verdict_may_be_refused(kind: str) -> None:
+    def reply(asked: Asked) -> Reply:
+        return (403, {}, b"") if f"/{kind}" in asked.path else ordinary(asked)
+
+    with serving(reply) as stub, service(stub) as client:
+        assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
+
+
+def test_what_is_refused_of_the_counts_fails_the_call() -> None:
+    def reply(asked: Asked) -> Reply:
+        return (403, {}, b"") if "/Procedure" in asked.path else ordinary(asked)
+
+    with serving(reply) as stub, service(stub) as client:
+        assert client.get(ELIGIBILITY).status_code == 502
+
+
 def test_search_by_post_keeps_the_patient_out_of_the_address() -> None:
     with serving(ordinary) as stub, service(stub, fhir_search_by_post=True) as client:
         assert verdict(client.get(ELIGIBILITY).json()) == "eligible"
@@ -842,12 +859,13 @@ def test_a_token_that_expires_amid_the_searches_is_renewed_once(tmp_path: Path) 
     file = tmp_path / "key.jwk"
     file.write_text(json.dumps(jwt.algorithms.ECAlgorithm.to_jwk(key, as_dict=True)))
     issuer = Issuer(key.public_key(), "ES384")
-    together = threading.Barrier(4)
+    together, first = threading.Barrier(4), iter(range(4))
 
     def reply(asked: Asked) -> Reply:
         if asked.headers.get("authorization") == "Bearer token-1" and "/Patient/" not in asked.path:
-            # All four wait for each other, and are refused one after the other.
-            time.sleep(0.05 * together.wait(5))
+            # The first four wait for each other, and are refused one after the other.
+            if next(first, None) is not None:
+                time.sleep(0.05 * together.wait(5))
             return 401, {}, b""
         return issuer.reply(asked)
 

@@ -328,6 +328,7 @@ def test_each_criterion_and_each_count_used_is_a_component(http: httpx.Client) -
         "platelets-depressed": "met",
         "red-cells-depressed": "not-met",
         "not-severe": "met",
+        "other-cause": "not-looked-for",
     }
     used = {
         component["code"]["coding"][0]["code"]: component["valueQuantity"]

@@ -42,8 +42,15 @@ def answer(
     patient_id = call.context.patientId
     query = [("subject", f"Patient/{patient_id}")]
     question = read_question(query, service.operation, settings.window_days, service.code_map)
-    launched = settings.may_launch(call.fhirServer)
-    setting = Setting(call, address, gathered, settings.cds_silent_when_normal, launched)
+    setting = Setting(
+        call,
+        address,
+        gathered,
+        settings.cds_silent_when_normal,
+        settings.may_launch(call.fhirServer),
+        settings.cds_silent_when_not_met,
+        settings.cds_silent_when_explained,
+    )
     try:
         judged = operations.judged(question, gathered.data, normal_ranges=True, of_one_patient=True)
     except OthersDataError:

@@ -14,6 +14,7 @@ from decimal import Decimal
 from app.cds_hooks.calls import Call
 from app.cds_hooks.prefetch import Gathered
 from app.domain.assessment import Assessment, none_low
+from app.domain.chart import LookedFor, OtherCauses
 from app.domain.counts import Analyte, Count, Interval, Kind, Remark, Severity
 from app.domain.judgement import Finding, Verdict
 from app.domain.moments import ResponseVerdict
@@ -24,6 +25,7 @@ from app.fhir.canonicals import BASE
 from app.fhir.codes import LOINC, PREFERRED_LOINC
 from app.fhir.json import Json, encode
 from app.publishing.terminology import OVERRIDE_REASONS
+from app.writing.chart import chart_words, named
 from app.writing.narrative import AID, TRUTH_TEXT, counts_of, missing, text_of
 from app.writing.notes import judgement_remarks
 from app.writing.response import (
@@ -46,6 +48,7 @@ _TYPES = (
     *(f"response-{verdict.value}" for verdict in ResponseVerdict),
 )
 _SUMMARY_LENGTH = 139
+_CHART_LENGTH = 50
 _WARNINGS = 5
 _LABORATORY = {
     "system": "http://snomed.info/sct",
@@ -59,6 +62,8 @@ _RESPONSES = {
     ResponseVerdict.NO_RESPONSE: "No response by the {short} criteria",
     ResponseVerdict.NOT_EVALUABLE: "Response by the {short} criteria cannot be judged",
 }
+# What is old is counted, not listed one by one.
+_OLD = {"outside-window"}
 # What a renderer of GitHub Flavored Markdown would take for more than text.
 _MARKED_UP = re.compile(r"([\\`*_\[\]<>|~#&])")
 
@@ -75,6 +80,10 @@ class Setting:
     """Whether nothing is said of counts none of which is low."""
     launched: bool = False
     """Whether the caller's EHR may launch the page."""
+    silent_when_not_met: bool = False
+    """Whether nothing is said where the definition is not met, or nothing can be ordered."""
+    silent_when_explained: bool = False
+    """Whether nothing is said where a malignant disease or chemotherapy explains the counts."""
 
 
 def eligibility_card(found: Assessment, remarks: Sequence[Remark], setting: Setting) -> Json | None:
@@ -82,12 +91,12 @@ def eligibility_card(found: Assessment, remarks: Sequence[Remark], setting: Sett
 
     `remarks` were made in reading the patient's data.
     """
-    normal = found.verdict is not Verdict.ELIGIBLE and none_low(found)
-    if not found.counts or (setting.silent_when_normal and normal):
+    if _is_silent(found, setting):
         return None
     severe = found.judgement.severe
     kind = "severe" if severe else found.verdict.value
     detail = [
+        _said("Chart", _chart(found.causes, setting.gathered) + "."),
         _table(
             ("Criterion", "Answer", "Count", "Date", "Limit"),
             (_criterion_row(found, finding) for finding in found.findings),
@@ -103,6 +112,28 @@ def eligibility_card(found: Assessment, remarks: Sequence[Remark], setting: Sett
     if severe:
         card["indicator"] = "warning"
     return _named(card | _orders(found.needs, setting), kind, setting)
+
+
+def _is_silent(found: Assessment, setting: Setting) -> bool:
+    """Whether there is nothing to say, or nothing that a clinician wants to hear."""
+    if not found.counts or (setting.silent_when_explained and found.causes.explains):
+        return True
+    if found.verdict is Verdict.ELIGIBLE:
+        return False
+    if setting.silent_when_normal and none_low(found):
+        return True
+    return setting.silent_when_not_met and not (found.needs or found.judgement.severe)
+
+
+def _chart(causes: OtherCauses, gathered: Gathered) -> str:
+    """What the chart says of other causes, or where they were looked for."""
+    if causes.answer is LookedFor.RECORDED:
+        return chart_words(causes)
+    if not gathered.looked_at:
+        return "other causes not looked for: neither conditions nor medications were sent"
+    missing = [key for key in ("conditions", "medications") if key not in gathered.looked_at]
+    without = f"; no {missing[0]} were sent" if missing else ""
+    return f"no other cause found in {' and '.join(gathered.looked_at)}{without}"
 
 
 def response_card(
@@ -245,8 +276,15 @@ def _eligibility_summary(found: Assessment, severe: bool) -> str:
         needed = ", ".join(analyte.title if one else analyte.short for analyte in found.needs)
         said = f"{criteria}: open" + (f", missing {needed}" if needed else "")
         deciding = list(found.counts)
+    if recorded := found.causes.recorded:
+        said += f"; chart: {_cut(named(recorded))}"
     day = f" ({found.as_of.last})" if found.as_of else ""
     return _fitting(said, deciding, day)
+
+
+def _cut(text: str) -> str:
+    """So much of a text as leaves room for the verdict."""
+    return text if len(text) <= _CHART_LENGTH else f"{text[: _CHART_LENGTH - 1]}\u2026"
 
 
 def _named_in_short(paper: Paper | ResponsePaper) -> str:
@@ -359,6 +397,9 @@ def _doubts(remarks: Iterable[Remark], setting: Setting) -> Iterator[str]:
 
 def _doubt(remark: Remark, gathered: Gathered) -> str:
     """A remark, with the results it is about."""
+    if remark.code in _OLD:
+        many = len(remark.places)
+        return f"{many} older result{'s' if many > 1 else ''}: {remark.text}"
     results = list(dict.fromkeys(filter(None, map(gathered.result_at, remark.places))))
     named = ", ".join(results[:_WARNINGS])
     return f"{named}: {remark.text}" if named else remark.text

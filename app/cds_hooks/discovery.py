@@ -18,7 +18,12 @@ HOOK = "patient-view"
 # The version of the specification as CDS Hooks 3.0 has services tell it: STU2 is 2.0.
 _SPECIFICATION = "STU2"
 _TOKEN = "{{context.patientId}}"  # noqa: S105 CDS Hooks' word for a placeholder
-_NEWEST_FIRST = {"MedicationAdministration": "-effective-time"}
+_NEWEST_FIRST = {
+    "MedicationAdministration": "-effective-time",
+    "MedicationRequest": "-authoredon",
+    "Condition": "-recorded-date",
+}
+_SEARCHES = tuple(search for search in SEARCHES if search.name != "medications-taken")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,11 @@ class Service:
     def whole_course(self) -> bool:
         """Whether older results matter too, so that a first page alone does not do."""
         return OPERATIONS[self.operation].whole_course
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """The prefetch keys without which there is an answer too."""
+        return frozenset(search.name for search in self.searches if search.optional)
 
     def queries(self, patient_id: str) -> dict[str, str]:
         """The prefetch key of each query, and the query for a patient, relative to the server."""
@@ -63,7 +73,7 @@ _ELIGIBILITY = Service(
     description="Says whether the patient's newest blood counts meet the published criteria of "
     "moderate aplastic anemia (NIH daclizumab trial, 2003), and which test would settle an open "
     "answer. Research criteria: a decision aid, not a diagnosis.",
-    searches=tuple(search for search in SEARCHES if search.name != "weight"),
+    searches=tuple(search for search in _SEARCHES if search.name != "weight"),
     count=100,
     operation=ASSESS_ELIGIBILITY,
 )
@@ -72,7 +82,7 @@ _RESPONSE = Service(
     title="Response of aplastic anemia to daclizumab by blood counts",
     description="Says whether a patient treated with daclizumab responded by the end point of the "
     "NIH trial of 2003: baseline, now, and the change of each blood count. Suggests no treatment.",
-    searches=SEARCHES,
+    searches=_SEARCHES,
     count=1000,
     operation=ASSESS_RESPONSE,
 )
@@ -113,7 +123,8 @@ def discovery(services: Services = SERVICES) -> Json:
                 "description": service.description,
                 "id": service.id,
                 "prefetch": service.queries(_TOKEN),
-                "usageRequirements": "Needs every prefetch key (null where there is no data), or "
+                "usageRequirements": "Needs every prefetch key (null where there is no data) but "
+                "conditions and medications, without which other causes are not looked for; or "
                 "fhirServer and fhirAuthorization of a server that this service is set up to "
                 "read; else the answer is 412.",
                 "version": _SPECIFICATION,

@@ -87,6 +87,8 @@ class Gathered:
     first_pages: tuple[str, ...]
     code_map: CodeMap | None = None
     """The hospital's own codes."""
+    looked_at: tuple[str, ...] = ()
+    """Of the keys that an answer can do without those that were had, be it with nothing in them."""
 
     def result_at(self, place: str) -> str:
         """Which result stands at a place in the Bundle: its analyte and day, where it has them."""
@@ -117,6 +119,10 @@ class Sent:
     missing: Mapping[str, str]
     first_pages: Mapping[str, list[Entry]]
     """Of the missing, those whose first page does: it holds the newest results."""
+    looked_at: tuple[str, ...] = ()
+    """See `Gathered`."""
+    cut: tuple[str, ...] = ()
+    """Of these, those that have further pages, which are not fetched."""
 
 
 def sent_along(call: Call, service: Service) -> Sent:
@@ -125,15 +131,22 @@ def sent_along(call: Call, service: Service) -> Sent:
     missing: dict[str, str] = {}
     pages: dict[str, list[Entry]] = {}
     sent = call.prefetch or {}
+    looked_at: list[str] = []
+    cut: list[str] = []
     for key in service.queries(""):
         if key not in sent:
             missing[key] = "was not sent"
             continue
         slot = _slot(sent[key], key)
+        if key in service.optional and (slot is None or slot.resourceType != "OperationOutcome"):
+            looked_at.append(key)
         if slot is None:
             continue
         found = list(_entries(sent[key], slot, key, 0))
-        if slot.resourceType == "OperationOutcome":
+        if key in service.optional:
+            entries += found if key in looked_at else ()
+            cut += [key] if any(link.relation == "next" for link in slot.link) else []
+        elif slot.resourceType == "OperationOutcome":
             missing[key] = "could not be had by the client (OperationOutcome)"
         elif any(link.relation == "next" for link in slot.link):
             missing[key] = "has further pages"
@@ -141,7 +154,7 @@ def sent_along(call: Call, service: Service) -> Sent:
         else:
             entries += found
     first = {} if service.whole_course else {k: p for k, p in pages.items() if _newest_first(p)}
-    return Sent(entries, missing, first)
+    return Sent(entries, missing, first, tuple(looked_at), tuple(cut))
 
 
 async def gather(
@@ -156,8 +169,9 @@ async def gather(
     fetched = await _fetch(call, service, sent.missing, first, allowed, open_server)
     for key, found in fetched.items():
         entries += first[key] if found is None else _opened(found, key, 0)
-    first_pages = tuple(key for key, found in fetched.items() if found is None)
-    return Gathered(Data(tuple(entries)), first_pages, service.code_map)
+    first_pages = (*sent.cut, *(key for key, found in fetched.items() if found is None))
+    looked_at = (*sent.looked_at, *(key for key in fetched if key in service.optional))
+    return Gathered(Data(tuple(entries)), first_pages, service.code_map, tuple(sorted(looked_at)))
 
 
 def _slot(raw: Raw, key: str) -> _Slot | None:
@@ -234,7 +248,10 @@ async def _fetch(
     allowed: Iterable[str],
     open_server: OpenServer,
 ) -> dict[str, tuple[Entry, ...] | None]:
-    """The missing keys' data; None where the first page that was sent has to do."""
+    """The missing keys' data; None where the first page that was sent has to do.
+
+    What an answer can do without is left out where it cannot be had.
+    """
     obstacle = _obstacle(call, allowed)
     fetched: dict[str, tuple[Entry, ...] | RequestError] = {}
     if missing and not obstacle and call.fhirServer and call.fhirAuthorization:
@@ -246,6 +263,8 @@ async def _fetch(
             await server.aclose()
         fetched = dict(zip(missing, answers, strict=True))
     faults = []
+    needless = {key for key in service.optional if not isinstance(fetched.get(key), tuple)}
+    missing = {key: why for key, why in missing.items() if key not in needless}
     for key, why in missing.items():
         answer = fetched.get(key)
         if (answer is None or isinstance(answer, RequestError)) and key not in first_pages:

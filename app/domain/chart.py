@@ -210,6 +210,14 @@ class OtherCauses(NamedTuple):
         return self.present + self.doubtful + self.later
 
     @property
+    def explains(self) -> bool:
+        """Whether a malignant disease or chemotherapy is there for sure, on that day or since."""
+        surely = self.present + self.later
+        return any(
+            one.kind is CauseKind.MALIGNANT or one.cause is Cause.CHEMOTHERAPY for one in surely
+        )
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         """The records named."""
         return tuple(record.source for record in self.recorded)

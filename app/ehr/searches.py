@@ -47,6 +47,8 @@ class Search:
     name: str
     type: str
     codings: tuple[tuple[str, str], ...] = ()
+    optional: bool = False
+    """Whether an answer can do without: no verdict by counts hangs on it."""
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -82,6 +84,9 @@ SEARCHES: tuple[Search, ...] = (
     Search("panels", "Observation", tuple((_LOINC, code) for code in sorted(PANEL_LOINC))),
     Search("transfusions", "Procedure"),
     Search("drugs", "MedicationAdministration"),
+    Search("conditions", "Condition", optional=True),
+    Search("medications", "MedicationRequest", optional=True),
+    Search("medications-taken", "MedicationStatement", optional=True),
 )
 """Every analyte stands in one of them; a panel is searched for the components it may hold."""
 

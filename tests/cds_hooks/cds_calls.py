@@ -27,7 +27,11 @@ KEYS = (
     "panels",
     "transfusions",
     "drugs",
+    "conditions",
+    "medications",
 )
+NEEDED = tuple(key for key in KEYS if key not in {"conditions", "medications"})
+"""Those without which there is no answer."""
 ANC, PLATELETS, HEMOGLOBIN, RETICULOCYTES = "751-8", "777-3", "718-7", "60474-4"
 _KEY_OF_NAME = {
     "PLATELETS": "platelets",
@@ -102,7 +106,12 @@ def key_of(resource: Json) -> str:
     """The prefetch key whose search finds the resource."""
     kind = resource["resourceType"]
     if kind != "Observation":
-        keys = {"Patient": "patient", "Procedure": "transfusions"}
+        keys = {
+            "Patient": "patient",
+            "Procedure": "transfusions",
+            "Condition": "conditions",
+            "MedicationRequest": "medications",
+        }
         return keys.get(kind, "drugs" if kind.startswith("Medication") else "panels")
     codings = resource.get("code", {}).get("coding", [])
     return next((k for c in codings if (k := _KEY_OF_LOINC.get(c.get("code")))), "panels")

@@ -14,7 +14,7 @@ from cds_calls import (
     ELIGIBILITY,
     ELIGIBLE,
     HOOK_INSTANCE,
-    KEYS,
+    NEEDED,
     PLATELETS,
     RESPONSE,
     Json,
@@ -182,7 +182,7 @@ def test_the_patients_own_data_are_known_under_every_name(http: httpx.Client) ->
 def test_every_key_that_is_missing_is_named(http: httpx.Client, outcome_of: Outcome) -> None:
     for sent in (without(ELIGIBLE, "prefetch"), call(prefetch={}), call(prefetch={"other": None})):
         told = refused(http, outcome_of, sent, 412)
-        assert all(f"'{key}' was not sent" in told for key in KEYS)
+        assert all(f"'{key}' was not sent" in told for key in NEEDED)
         assert "no 'fhirServer' in the request" in told
     told = refused(http, outcome_of, without(ELIGIBLE, "prefetch", "drugs"), 412)
     assert "'drugs' was not sent" in told

@@ -85,6 +85,14 @@ def test_a_card_leads_to_the_page_in_an_ehr_that_may_launch_it(
     assert smart == (["https://maa.example.org/launch"] if launched else [])
 
 
+@pytest.fixture(scope="module")
+def outspoken() -> Iterator[Client]:
+    """The service that says all there is to say, of counts of any age."""
+    settings = {"cds_silent_when_not_met": False, "cds_silent_when_explained": False}
+    with calling(Settings(cds_newest_within_days=0, **settings)) as client:
+        yield client
+
+
 def test_severe_counts_are_a_warning(http: httpx.Client) -> None:
     (card,) = cards_of(http, call(result(ANC, 0.3), result(PLATELETS, 12)))
     assert card["indicator"] == "warning"
@@ -93,8 +101,9 @@ def test_severe_counts_are_a_warning(http: httpx.Client) -> None:
     )
 
 
-def test_one_low_lineage_is_said_not_to_be_enough(http: httpx.Client) -> None:
-    (card,) = cards_of(http, call(result(ANC, 0.9), result(PLATELETS, 150), result(HEMOGLOBIN, 13)))
+def test_one_low_lineage_is_said_not_to_be_enough(outspoken: httpx.Client) -> None:
+    sent = call(result(ANC, 0.9), result(PLATELETS, 150), result(HEMOGLOBIN, 13))
+    (card,) = cards_of(outspoken, sent)
     assert card["summary"].startswith("Counts do not meet the 2003 NIH mAA criteria (1 of 3): ")
     assert card["indicator"] == "info"
 
@@ -158,18 +167,18 @@ def test_there_is_no_card_where_there_is_nothing_to_say(http: httpx.Client, coun
     ],
     ids=["ANC 1.9", "leukocytes 0.9", "ARC 30", "Hb 12.5"],
 )
-def test_what_is_low_or_may_be_is_not_passed_over(http: httpx.Client, counts: Any) -> None:
-    assert len(cards_of(http, call(*counts))) == 1
+def test_what_is_low_or_may_be_is_not_passed_over(outspoken: httpx.Client, counts: Any) -> None:
+    assert len(cards_of(outspoken, call(*counts))) == 1
 
 
-def test_the_laboratorys_own_range_says_what_is_low(http: httpx.Client) -> None:
+def test_the_laboratorys_own_range_says_what_is_low(outspoken: httpx.Client) -> None:
     def ranged(low: float) -> Any:
         limits = {"low": {"value": low, "unit": "10*9/L"}, "high": {"value": 8, "unit": "10*9/L"}}
         return result(ANC, 1.7) | {"referenceRange": [limits]}
 
     rest = [result(PLATELETS, 250), result(HEMOGLOBIN, 14.0), WOMAN]
-    assert cards_of(http, call(ranged(1.5), *rest)) == []
-    assert len(cards_of(http, call(ranged(1.8), *rest))) == 1
+    assert cards_of(outspoken, call(ranged(1.5), *rest)) == []
+    assert len(cards_of(outspoken, call(ranged(1.8), *rest))) == 1
 
 
 def test_a_count_set_aside_is_told_with_its_reason(http: httpx.Client) -> None:
@@ -186,16 +195,16 @@ def test_text_of_the_chart_cannot_become_markup(http: httpx.Client) -> None:
     assert r"!\[x\](data:image/png;base64,AA)\<script\>\|" in card["detail"]
 
 
-def test_digits_are_neither_rounded_nor_padded(http: httpx.Client) -> None:
+def test_digits_are_neither_rounded_nor_padded(outspoken: httpx.Client) -> None:
     sent = json.dumps(ELIGIBLE).replace("0.9,", "1.200000000000000001,").encode()
-    answer = http.post(
+    answer = outspoken.post(
         "/cds-services/maa-eligibility", content=sent, headers={"content-type": "application/json"}
     )
     (card,) = answer.json()["cards"]
     assert "ANC 1.200000000000000001" in card["detail"]
     assert card["summary"].startswith("Counts do not meet the 2003 NIH mAA criteria (1 of 3)")
     per_microliter = call(result(ANC, 900, unit="/uL"), result(PLATELETS, 41))
-    assert "ANC 0.9," in cards_of(http, per_microliter)[0]["summary"]
+    assert "ANC 0.9," in cards_of(outspoken, per_microliter)[0]["summary"]
 
 
 def test_the_same_call_has_the_same_uuids_and_another_call_others(http: httpx.Client) -> None:
@@ -366,3 +375,81 @@ def test_the_clock_is_the_servers_own() -> None:
 def test_an_age_that_is_no_number_of_days_is_no_setting(days: str) -> None:
     with pytest.raises(ValidationError, match="cds_newest_within_days"):
         Settings(cds_newest_within_days=days)
+
+
+# What else stands in the chart
+
+COUNTS = (result(ANC, 0.9), result(PLATELETS, 41))
+
+
+def charted(kind: str, text: str, **elements: Any) -> Any:
+    own = {"resourceType": kind, "id": text[:8].strip(), "subject": {"reference": "Patient/p1"}}
+    return own | elements
+
+
+def condition(text: str, clinical: str = "active") -> Any:
+    status = {"coding": [{"code": clinical}]}
+    return charted("Condition", text, code={"text": text}, clinicalStatus=status)
+
+
+def order(text: str, day: str) -> Any:
+    return charted(
+        "MedicationRequest",
+        text,
+        status="active",
+        intent="order",
+        medicationCodeableConcept={"text": text},
+        authoredOn=day,
+    )
+
+
+EXPLAINED = [condition("Acute myeloid leukemia"), order("Cyclophosphamide 50 mg", "2024-01-05")]
+
+
+@pytest.mark.parametrize("record", EXPLAINED, ids=["leukemia", "chemotherapy"])
+def test_what_explains_the_counts_silences_the_card_unless_a_setting_says_otherwise(
+    http: httpx.Client, outspoken: httpx.Client, record: Any
+) -> None:
+    sent = call(*COUNTS, record)
+    assert cards_of(http, sent) == []
+    (card,) = cards_of(outspoken, sent)
+    assert card["summary"].startswith("Counts meet the 2003 NIH mAA criteria (2 of 3); chart: ")
+
+
+def test_a_leukemia_in_remission_silences_nothing(http: httpx.Client) -> None:
+    assert len(cards_of(http, call(*COUNTS, condition("Acute leukemia", "remission")))) == 1
+
+
+def test_the_card_leads_with_what_else_stands_in_the_chart(http: httpx.Client) -> None:
+    (card,) = cards_of(http, call(*COUNTS, order("Clozapine 100 MG Oral Tablet", "2022-05-11")))
+    told = "Clozapine 100 MG Oral Tablet since 2022-05-11"
+    assert f"; chart: {told}" in card["summary"]
+    assert card["detail"].startswith(f"**Chart:** {told}.")
+
+
+def test_the_card_says_what_was_looked_for_and_not_found(http: httpx.Client) -> None:
+    (card,) = cards_of(http, call(*COUNTS))
+    assert card["detail"].startswith(
+        "**Chart:** no other cause found in conditions and medications."
+    )
+
+
+def test_who_leaves_conditions_and_medications_out_is_answered(http: httpx.Client) -> None:
+    sent = call(*COUNTS)
+    for key in ("conditions", "medications"):
+        del sent["prefetch"][key]
+    (card,) = cards_of(http, sent)
+    assert "other causes not looked for" in card["detail"]
+
+
+def test_a_chart_that_plainly_does_not_meet_the_definition_has_no_card(http: httpx.Client) -> None:
+    assert (
+        cards_of(http, call(result(ANC, 0.9), result(PLATELETS, 150), result(HEMOGLOBIN, 13))) == []
+    )
+
+
+def test_what_is_old_is_counted_and_not_listed(http: httpx.Client) -> None:
+    old = [result(HEMOGLOBIN, 13, f"20{year}-01-05") for year in range(10, 22)]
+    (card,) = cards_of(http, call(*COUNTS, *old))
+    assert "12 older results: " in card["detail"]
+    assert "2015" not in card["detail"]

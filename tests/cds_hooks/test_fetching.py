@@ -175,7 +175,13 @@ def test_nothing_sent_along_all_is_read_by_the_queries_of_discovery(
 @pytest.mark.parametrize("key", KEYS)
 def test_only_the_key_that_is_missing_is_read(reader: httpx.Client, ehr: Ehr, key: str) -> None:
     assert len(cards_of(reader, asking(ehr.url, key), RESPONSE)) == 1
-    kinds = {"patient": "Patient/p1", "transfusions": "Procedure", "drugs": DRUG}
+    kinds = {
+        "patient": "Patient/p1",
+        "transfusions": "Procedure",
+        "drugs": DRUG,
+        "conditions": "Condition",
+        "medications": "MedicationRequest",
+    }
     read = {path.split("?")[0] for path in ehr.asked}
     assert read == {f"/fhir/{kinds.get(key, 'Observation')}"}
 
