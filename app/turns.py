@@ -65,7 +65,8 @@ class Turns:
 
     def _next(self) -> None:
         """Gives the free places to those who wait."""
-        while able := [one for one in self._queue if self._may(one[0])]:
+        # Who was cancelled still stands in the queue until he is told so.
+        while able := [one for one in self._queue if not one[1].done() and self._may(one[0])]:
             first = min(able, key=lambda one: self._taken[one[0]] if one[0] else 0)
             self._queue.remove(first)
             self._give(first[0])

@@ -173,6 +173,21 @@ def test_no_place_is_lost_or_given_twice_whatever_happens(steps: list[tuple[str,
 # What is fetched
 
 
+def test_a_place_is_not_lost_on_one_who_went_while_it_came_free() -> None:
+    async def went() -> list[bool]:
+        turns = Turns(1, 8)
+        await turns.acquire(None)
+        first, second = waiting(turns, None, None)
+        await settled()
+        # He is told only when the loop comes round, and the place comes free before.
+        first.cancel()
+        turns.release(None)
+        await settled()
+        return [first.cancelled(), second.done()]
+
+    assert asyncio.run(went()) == [True, True]
+
+
 def test_what_is_fetched_takes_the_room_of_large_bodies() -> None:
     with serving(ordinary) as stub:
         with service(stub, max_bytes_at_once=1_000) as client:
