@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import sysconfig
@@ -124,8 +125,13 @@ def test_it_serves(installed: Installed, tmp_path: Path, command: list[str]) -> 
         headers = {"content-type": FHIR_JSON}
         answer = httpx.post(f"{url}{OPERATION}", content=body, headers=headers)
         definition = httpx.get(f"{url}/fhir/Library/nih-daclizumab-2003")
+        page = httpx.get(url).text
+        files = [httpx.get(f"{url}{address}") for address in re.findall(r'="(/web/[^"]+)"', page)]
+        files.append(httpx.get(f"{url}/web/0/stories/open.json"))
     assert answer.json() == json.loads((STORY / "response.json").read_text())
     assert definition.status_code == httpx.codes.OK, "The files beside the modules are there too."
+    assert len(files) > 4
+    assert {file.status_code for file in files} == {httpx.codes.OK}
     assert "Traceback" not in log.read_text()
 
 

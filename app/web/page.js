@@ -152,7 +152,14 @@ async function judge() {
 /** What is shown beside the verdict, and may come after it: the other definitions, the pictures. */
 async function beside(operation, data, definitions, signal) {
   const { view } = state;
-  await Promise.all([compared(operation, data, signal), ...view.found.slice(0, MOST_COMPARED).map(one => drawn(one, data, signal))]);
+  await Promise.all([cohort(data, definitions, signal), compared(operation, data, signal), ...view.found.slice(0, MOST_COMPARED).map(one => drawn(one, data, signal))]);
+}
+
+/** All treated patients in one picture. */
+async function cohort(data, definitions, signal) {
+  const place = byId("cohort");
+  const svg = place && await plotted("measure", widthOf(place), withParameters(data.text, parametersOf(definitions.slice(0, 1))), signal);
+  if (svg) place.replaceChildren(picture(svg, () => {}));
 }
 
 async function compared(operation, data, signal) {
@@ -185,7 +192,7 @@ function show(answer, data) {
   }
   const patients = new Set(found.map(one => one.patient)).size;
   const doubted = new Set([...issues, ...found.flatMap(one => one.issues)].flatMap(issue => (issue.expression ?? []).map(place => source.at(place)[1])));
-  const view = { found, doubted, issues, source, patients, others: [], before: state.before, changes: state.changes, names: state.sheet?.found.patients ?? new Map(), answerOf: patient => ofPatient(answer, patient) };
+  const view = { found, doubted, cohort: question() === "response" && patients > 1, issues, source, patients, others: [], before: state.before, changes: state.changes, names: state.sheet?.found.patients ?? new Map(), answerOf: patient => ofPatient(answer, patient) };
   state.view = view;
   byId("answer-body").replaceChildren(...shown(view, actions(source, doubted)));
   byId("source-body").replaceChildren(...state.sheet ? [writtenSheet(state.sheet, source, doubted)] : sourceOf(source, doubted));

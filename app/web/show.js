@@ -18,7 +18,7 @@ export function shown(view, act) {
   const patients = [...Map.groupBy(view.found, one => one.patient)];
   const parts = [];
   if (view.issues.length) parts.push(el("section", { class: "aside" }, el("h3", {}, "Of all the data"), issuesOf(view.issues, view, act)));
-  if (view.cohort) parts.push(view.cohort);
+  if (view.cohort) parts.push(el("div", { class: "picture", id: "cohort" }));
   if (patients.length > 1) parts.push(overview(patients, view, act));
   const rest = patients.slice(MOST_PATIENTS);
   const list = el("div", {}, patients.slice(0, MOST_PATIENTS).map((one, index) => patientOf(one, index, view, act)));

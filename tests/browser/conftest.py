@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.tools import chromium
+
+# A machine that is busy with other things is no fault of the page.
+expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="module")

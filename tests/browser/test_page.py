@@ -126,6 +126,7 @@ def test_a_cohort_is_told_in_one_table_and_patient_by_patient(visit: Visit) -> N
     answer = visit.story("cohort")
     expect(answer.locator(".overview tbody tr")).to_have_count(17)
     expect(answer.locator(".patient")).to_have_count(17)
+    expect(answer.locator("#cohort svg")).to_contain_text("6 of 16 evaluable patients responded")
     answer.locator(".overview").get_by_role("button", name="mAA-03").click()
     expect(
         answer.locator(".patient", has=visit.page.locator("h3", has_text="mAA-03"))
