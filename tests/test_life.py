@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.counts import Analyte, Count, Course, Interval, Patient, Source, When
+from app.domain.effort import limited
 from app.domain.judgement import Verdict, sustained_rules
 from app.domain.life import Life, assess_life, sustained_over
 from app.domain.paper import Paper, interpretation
 from app.papers import PUBLISHED
+from app.settings import Settings
 from tests.test_properties import READINGS, at_one_moment, courses, near, one_count
 
 windows = st.sampled_from([1, 14, 30, 60])
@@ -175,3 +178,66 @@ def test_a_bound_that_spans_days_makes_none_where_an_older_count_stands() -> Non
     course = Course(Patient("Patient/1"), counts=counts)
     life = life_of(assess_life(PUBLISHED[0], course, window_days=14))
     assert [p.last for p in life.periods] == [date(2024, 2, 20), date(2024, 3, 5)]
+
+
+def daily(days: int, turns: int) -> Course:
+    """All four counts every day; low, then normal, for so many days each."""
+    low, normal = ("0.9", "45", "8", "50"), ("2.4", "160", "13", "80")
+    analytes = (
+        Analyte.ABSOLUTE_NEUTROPHIL_COUNT,
+        Analyte.PLATELETS,
+        Analyte.HEMOGLOBIN,
+        Analyte.RETICULOCYTES,
+    )
+    counts = []
+    for number in range(days):
+        when = on(date(2004, 1, 1) + timedelta(days=number))
+        values = low if number // turns % 2 == 0 else normal
+        for analyte, value in zip(analytes, values, strict=True):
+            source = Source(f"Observation/{analyte.name}-{number}", f"{analyte.name}-{number}")
+            counts.append(Count(analyte, Interval.exactly(Decimal(value)), when, (source,)))
+    return Course(Patient("Patient/1"), counts=tuple(counts))
+
+
+@pytest.mark.parametrize("paper", [PUBLISHED[0], sustained_over(PUBLISHED[0], 3653)])
+def test_a_life_costs_as_many_steps_as_it_has_days(paper: Paper) -> None:
+    """Twenty years of daily counts stay far within what one evaluation may take."""
+    spent = []
+    for days in (1825, 7300):
+        with limited(Settings().evaluation_steps) as effort:
+            assess_life(paper, daily(days, turns=400), with_changes=True)
+        spent.append(effort.spent)
+    assert spent[1] < 4.2 * spent[0]
+    assert spent[1] < Settings().evaluation_steps / 4
+
+
+def test_an_episode_ends_where_the_definition_is_seen_not_to_be_met() -> None:
+    """A day left open ends none, and adds nothing to the longest time met."""
+    days = [("2024-01-01", "0.9", "45"), ("2024-03-01", "0.9", None), ("2024-05-01", "0.9", "45")]
+    days += [("2024-05-20", "0.9", "45"), ("2024-07-01", "3", "200"), ("2024-09-01", "0.9", "45")]
+    counts = [
+        Count(analyte, Interval.exactly(Decimal(value)), on(date.fromisoformat(day)), (source,))
+        for day, *values in days
+        for analyte, value in zip(
+            (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Analyte.PLATELETS), values, strict=True
+        )
+        if value
+        for source in [Source(f"Observation/{analyte.name}-{day}", day)]
+    ]
+    life = life_of(assess_life(PUBLISHED[0], Course(Patient("Patient/1"), counts=tuple(counts))))
+    assert [p.verdict.value for p in life.periods] == [
+        "eligible",
+        "indeterminate",
+        "eligible",
+        "not-eligible",
+        "eligible",
+    ]
+    assert (life.episodes, life.longest_met_days) == (2, 19)
+    assert (life.first_met, life.last_met) == (date(2024, 1, 1), date(2024, 9, 1))
+
+
+def test_a_longer_time_stands_in_place_of_the_papers_own_and_a_shorter_one_does_not() -> None:
+    howard = next(paper for paper in PUBLISHED if sustained_rules(paper))
+    assert sustained_over(howard, 14) is howard
+    (longer,) = sustained_rules(sustained_over(howard, 84))
+    assert (longer.rule, longer.days) == (sustained_rules(howard)[0].rule, 84)
