@@ -123,6 +123,8 @@ class Parameter:
     """What it is for, in sentences: for OperationDefinition, OpenAPI and `--help`."""
     operations: tuple[str, ...]
     """Those that publish it."""
+    about: str = ""
+    """What it is, in a few words, where the sentences only say what its values mean."""
     field: str = ""
     """What it fills in a Question; empty for what is no value, such as the data."""
     read: Callable[[Value], Any] = text_in
@@ -159,9 +161,9 @@ class Parameter:
         return bool(self.field) and operation in self.operations + self.also
 
     def told(self, operation: str) -> str:
-        """What it is for, and for the definitions which there are."""
+        """What it is for, and of the definitions which there are: for OpenAPI and `--help`."""
         if self.field != "papers" or operation not in DEFINITIONS:
-            return self.text
+            return f"{self.about}: {self.text}" if self.about else self.text
         return f"{self.text} Known: {', '.join(paper.id for paper in DEFINITIONS[operation])}."
 
     def refused(self, operation: str, place: str) -> Fault:
@@ -223,6 +225,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "report_type",
         ("population", "subject", "subject-list"),
         "population (default), subject or subject-list.",
+        about="Who is reported",
         operations=_REPORT,
     ),
     _one_of(
@@ -231,6 +234,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         tuple(PLOTTED),
         "eligibility or response of one patient, or measure: each patient of a cohort. "
         "Default: response where treatmentStart is given, else eligibility.",
+        about="What is drawn",
         operations=(PLOT,),
         default="",
     ),
@@ -301,6 +305,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         RED_CELL_POLICIES,
         f"{RED_CELL_POLICIES[0]} (default), {', '.join(RED_CELL_POLICIES[1:-1])}, "
         f"or {RED_CELL_POLICIES[-1]}.",
+        about="How the red-cell criterion is read",
         metavar="POLICY",
         of_the_newest=True,
     ),
