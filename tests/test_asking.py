@@ -87,8 +87,8 @@ def test_the_command_line_takes_what_the_operation_takes(command: str, operation
     )
     options = {name for one in commands[command]._actions for name in one.option_strings}
     known = {one.option for one in PARAMETERS if one.metavar}
-    # A study's enrolment is part of the FHIR answer alone, and the data are the file.
-    left_out = {"--study", "--data"}
+    # Two are of the FHIR answer alone, and the data are the file.
+    left_out = {"--study", "--picture", "--data"}
     assert options & known == {one.option for one in parameters_of(operation)} - left_out
 
 
