@@ -6,44 +6,34 @@ parameter is a row of `PARAMETERS` and the field of `Question` that it fills.
 
 from __future__ import annotations
 
-import copyreg
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from app.domain.counts import When
-from app.domain.paper import Paper, ResponsePaper
 from app.fhir.bodies import Entries, Entry
 from app.fhir.maps import CodeMap
-from app.fhir.outcome import Fault
 from app.fhir.resources import Reference
 from app.papers import PUBLISHED, RESPONSES
+from app.parameters import ASSESS_ELIGIBILITY as ASSESS_ELIGIBILITY
+from app.parameters import ASSESS_RESPONSE as ASSESS_RESPONSE
+from app.parameters import DEFINITIONS as DEFINITIONS
+from app.parameters import EVALUATE_MEASURE as EVALUATE_MEASURE
+from app.parameters import OPERATIONS as OPERATIONS
+from app.parameters import PLOT as PLOT
+from app.parameters import Parameter as Parameter
+from app.parameters import one_of
 from app.reading.parameters import (
-    Value,
     boolean_in,
     days_up_to,
     patient_in,
     reference_in,
-    text_in,
     when_in,
     whole_number,
 )
 from app.writing.sheet import DEFAULT_WIDTH, WIDTHS
 
-ASSESS_ELIGIBILITY, ASSESS_RESPONSE, EVALUATE_MEASURE, PLOT = OPERATIONS = (
-    "assess-eligibility",
-    "assess-response",
-    "evaluate-measure",
-    "plot",
-)
-"""What may be asked, by the codes of the OperationDefinitions."""
-AnyPaper = Paper | ResponsePaper
-DEFINITIONS: Mapping[str, Sequence[AnyPaper]] = MappingProxyType(
-    {ASSESS_ELIGIBILITY: PUBLISHED, ASSESS_RESPONSE: RESPONSES, EVALUATE_MEASURE: RESPONSES}
-)
-"""The published definitions that each operation applies; the first is its default."""
 RED_CELL_POLICIES = tuple(
     dict.fromkeys(name for paper in (*PUBLISHED, *RESPONSES) for name in paper.red_cell_policies)
 )
@@ -52,16 +42,9 @@ PLOTTED = MappingProxyType(
     {"eligibility": ASSESS_ELIGIBILITY, "response": ASSESS_RESPONSE, "measure": EVALUATE_MEASURE}
 )
 """What can be drawn: of one patient the first two, of a cohort the third."""
-_ABOUT = {
-    ASSESS_ELIGIBILITY: "eligibility",
-    ASSESS_RESPONSE: "a response",
-    EVALUATE_MEASURE: "a cohort",
-    PLOT: "a picture",
-}
 _WINDOWS_DAYS = 1, 36_500
 _LONGEST_INDEPENDENCE_DAYS = 731
 _LONGEST_SUSTAINED_DAYS = 3_653
-_RESOURCES = ("Bundle", "ConceptMap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,81 +95,6 @@ class Data(NamedTuple):
         return sum(map(len, raw)) <= most_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One parameter of the operations: everything that is said of it, and how it is read."""
-
-    name: str
-    type: str
-    """FHIR's name of the type."""
-    text: str
-    """What it is for, in sentences: for OperationDefinition, OpenAPI and `--help`."""
-    operations: tuple[str, ...]
-    """Those that publish it."""
-    about: str = ""
-    """What it is, in a few words, where the sentences only say what its values mean."""
-    field: str = ""
-    """What it fills in a Question; empty for what is no value, such as the data."""
-    read: Callable[[Value], Any] = text_in
-    remedy: str = ""
-    """Completes "'name' is ..." where `read` makes None of it; by default its choices."""
-    choices: tuple[str, ...] = ()
-    limits: tuple[int, int] | None = None
-    """Of a number, ends included."""
-    default: str = ""
-    repeats: bool = False
-    metavar: str = ""
-    """The value's name on the command line, which has an option for it; empty: it has none."""
-    of_exports: bool = True
-    """Whether the option is for exports too."""
-    of_the_newest: bool = False
-    """Whether it asks of the newest counts only: else an export passes over no older ones."""
-    profile: str = ""
-    """What a Reference is to."""
-    also: tuple[str, ...] = ()
-    """Operations that take it unpublished: one Parameters may be sent to several."""
-
-    @property
-    def option(self) -> str:
-        """Its name on the command line."""
-        return "--" + re.sub(r"[A-Z]", lambda letter: f"-{letter[0].lower()}", self.name)
-
-    @property
-    def is_resource(self) -> bool:
-        """Whether its value is a resource, which no query holds."""
-        return self.type in _RESOURCES
-
-    def is_taken(self, operation: str) -> bool:
-        """Whether it fills something in an operation's question."""
-        return bool(self.field) and operation in self.operations + self.also
-
-    def told(self, operation: str) -> str:
-        """What it is for, and of the definitions which there are: for OpenAPI and `--help`."""
-        if self.field != "papers" or operation not in DEFINITIONS:
-            return f"{self.about}: {self.text}" if self.about else self.text
-        return f"{self.text} Known: {', '.join(paper.id for paper in DEFINITIONS[operation])}."
-
-    def refused(self, operation: str, place: str) -> Fault:
-        """Why an operation does not take it."""
-        if self.is_resource:
-            text = f"'{self.name}' is a {self.type}, and comes as a resource in Parameters."
-            return Fault("value", text, place)
-        asked_of = _ABOUT[self.operations[0]]
-        text = f"'{self.name}' is asked of {asked_of}, not of {_ABOUT[operation]}."
-        return Fault("not-supported", text, place)
-
-
-def _one_of(name: str, field: str, choices: tuple[str, ...], text: str, **more: Any) -> Parameter:
-    def read(value: Value) -> str | None:
-        return value if isinstance(value, str) and value in choices else None
-
-    remedy = "one of " + ", ".join(choices) if len(choices) > 2 else " or ".join(choices)
-    given: dict[str, Any] = {"operations": OPERATIONS, "default": choices[0]} | more
-    return Parameter(
-        name, "code", text, field=field, read=read, remedy=remedy, choices=choices, **given
-    )
-
-
 _A_DAY = "a date or dateTime such as 2024-03-05"
 _ASSESS = (ASSESS_ELIGIBILITY, ASSESS_RESPONSE)
 _OF_ELIGIBILITY = (ASSESS_ELIGIBILITY, PLOT)
@@ -220,7 +128,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         read=when_in,
         remedy="a date such as 2024-03-05",
     ),
-    _one_of(
+    one_of(
         "reportType",
         "report_type",
         ("population", "subject", "subject-list"),
@@ -228,7 +136,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         about="Who is reported",
         operations=_REPORT,
     ),
-    _one_of(
+    one_of(
         "operation",
         "operation",
         tuple(PLOTTED),
@@ -299,7 +207,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         metavar="DAYS",
         of_the_newest=True,
     ),
-    _one_of(
+    one_of(
         "redCellPolicy",
         "red_cell_policy",
         RED_CELL_POLICIES,
@@ -309,7 +217,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         metavar="POLICY",
         of_the_newest=True,
     ),
-    _one_of(
+    one_of(
         "transfusionHistory",
         "transfusion_history",
         ("complete", "unknown"),
@@ -318,7 +226,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         metavar="KNOWN",
         of_the_newest=True,
     ),
-    _one_of(
+    one_of(
         "exclusions",
         "exclusions",
         ("tell", "apply"),
@@ -361,7 +269,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         repeats=True,
         metavar="FILE",
     ),
-    _one_of(
+    one_of(
         "when",
         "when",
         ("newest", "first", "changes"),
@@ -412,17 +320,3 @@ BY_NAME: Mapping[str, Parameter] = MappingProxyType({one.name: one for one in PA
 def parameters_of(operation: str) -> tuple[Parameter, ...]:
     """The parameters that an operation publishes."""
     return tuple(one for one in PARAMETERS if operation in one.operations)
-
-
-# There is one of each definition, in whatever process: its rules are remembered by it.
-def _paper(kind: str, name: str) -> AnyPaper:
-    published: Sequence[AnyPaper] = PUBLISHED if kind == Paper.__name__ else RESPONSES
-    return next(paper for paper in published if paper.id == name)
-
-
-def _by_name(paper: AnyPaper) -> tuple[Callable[..., Any], tuple[str, str]]:
-    return _paper, (type(paper).__name__, paper.id)
-
-
-copyreg.pickle(Paper, _by_name)
-copyreg.pickle(ResponsePaper, _by_name)

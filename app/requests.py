@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import copyreg
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,18 +18,20 @@ from app.asking import (
     PLOT,
     PLOTTED,
     WINDOW_DAYS,
-    AnyPaper,
     Data,
     Parameter,
     Question,
     parameters_of,
 )
 from app.domain.effort import spend
+from app.domain.paper import Paper, ResponsePaper
 from app.fhir.bodies import Parameter as Sent
 from app.fhir.canonicals import BASE
 from app.fhir.map_files import with_maps
 from app.fhir.maps import CodeMap, CodeMapError
 from app.fhir.outcome import Fault, RequestError
+from app.papers import PUBLISHED, RESPONSES
+from app.parameters import AnyPaper
 from app.reading.bundles import decode_body
 from app.reading.parameters import Value
 
@@ -238,3 +241,17 @@ def papers_named(names: Iterable[str], published: Sequence[AnyPaper]) -> tuple[A
             )
         papers[paper.id] = paper
     return tuple(papers.values()) or (published[0],)
+
+
+# There is one of each definition, in whatever process: its rules are remembered by it.
+def _paper(kind: str, name: str) -> AnyPaper:
+    published: Sequence[AnyPaper] = PUBLISHED if kind == Paper.__name__ else RESPONSES
+    return next(paper for paper in published if paper.id == name)
+
+
+def _by_name(paper: AnyPaper) -> tuple[Callable[..., Any], tuple[str, str]]:
+    return _paper, (type(paper).__name__, paper.id)
+
+
+copyreg.pickle(Paper, _by_name)
+copyreg.pickle(ResponsePaper, _by_name)
