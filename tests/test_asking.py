@@ -98,8 +98,9 @@ def test_a_parameter_fills_the_question_or_is_refused_by_its_name(
     operation: str, name: str
 ) -> None:
     one = BY_NAME[name]
-    # A picture of eligibility takes nothing that only a response is asked.
-    more = [("operation", "response")] if operation == PLOT and name != "operation" else []
+    # A picture takes what is asked of what it shows.
+    shown = "eligibility" if ASSESS_ELIGIBILITY in one.operations else "response"
+    more = [("operation", shown)] if operation == PLOT and name != "operation" else []
     if operation in one.operations:
         asked = read_question([(name, GOOD[name]), *more], operation)
         default = read_question(more, operation)
