@@ -9,6 +9,8 @@ import asyncio
 import gc
 import json
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -62,8 +64,14 @@ def _call() -> dict[str, Any]:
     }
 
 
-async def _ask() -> list[int]:
-    settings = Settings(fhir_server="http://localhost:9/fhir", fhir_timeout_seconds=0.5)
+async def _ask(folder: Path) -> list[int]:
+    settings = Settings(
+        fhir_server="http://localhost:9/fhir",
+        fhir_timeout_seconds=0.5,
+        rate_limit="1000/second",
+        audit=f"file://{folder}/audit.jsonl",
+        audit_spool=folder,
+    )
     app = create_app(settings)
     fhir = {"content-type": FHIR_JSON, "accept": f"*/*, x/{MARK}", "x-request-id": MARK}
     strict = fhir | {"prefer": f"handling=strict; {MARK}"}
@@ -86,6 +94,7 @@ async def _ask() -> list[int]:
         found.append(await client.get("/health/live"))
     statuses = [one.status_code for one in found]
     app.state.evaluator.close()
+    await app.state.delivery.aclose()
     _kept_alive.append(app)
     return statuses
 
@@ -114,4 +123,9 @@ def _remembered() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps({"statuses": asyncio.run(_ask()), "remembered": _remembered()}))
+    with TemporaryDirectory() as directory:
+        asked = asyncio.run(_ask(Path(directory)))
+        # What is to be remembered is on disk alone.
+        on_disk = MARK.encode() in (Path(directory) / "audit.db").read_bytes()
+    told = {"statuses": asked, "remembered": _remembered(), "audited": on_disk}
+    sys.stdout.write(json.dumps(told))

@@ -512,6 +512,7 @@ def test_nothing_of_a_request_is_kept_when_it_has_been_answered() -> None:
     command = [sys.executable, "-m", "tests.remembered"]
     told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert told["remembered"] == []
+    assert told["audited"]
     assert {200, 400, 404, 412, 415, 422, 502} <= set(told["statuses"])
 
 

@@ -6,15 +6,13 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cache
-from ssl import SSLContext
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
-from app.ehr.outbound import LinkLocalError, watch
+from app.ehr.outbound import LinkLocalError, tls, watch
 
 _FRESH_SECONDS = 3600
 _ASKED_AGAIN_SECONDS = 60
@@ -26,12 +24,6 @@ Key = Mapping[str, Any]
 
 class UnreadableError(Exception):
     """Something could not be fetched; the message says why."""
-
-
-@cache
-def _tls() -> SSLContext:
-    """Reading the authorities takes long enough to be noticed by other callers."""
-    return httpx.create_ssl_context()
 
 
 async def fetch(
@@ -47,13 +39,14 @@ async def fetch(
     if not _is_safe(url):
         raise UnreadableError("its address is not https")
     body = bytearray()
+    trusted = await asyncio.to_thread(tls)
     try:
         async with (
             asyncio.timeout(_TIMEOUT_SECONDS),
             httpx.AsyncClient(
                 timeout=_TIMEOUT_SECONDS,
                 trust_env=False,
-                verify=_tls(),
+                verify=trusted,
                 event_hooks={"request": [watch]},
             ) as http,
             http.stream(

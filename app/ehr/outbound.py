@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Mapping
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ssl import SSLContext
 from typing import Any
 
 import httpx
@@ -24,10 +27,20 @@ def connections() -> httpx.AsyncClient:
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
     return httpx.AsyncClient(
         trust_env=False,
-        verify=httpx.create_ssl_context(),
+        verify=tls(),
         cookies=no_cookies,
         event_hooks={"request": [watch]},
     )
+
+
+def tls() -> SSLContext:
+    """Whom to trust, read once: reading it takes long enough to be noticed by other callers."""
+    return _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@cache
+def _tls(_file: str | None, _directory: str | None) -> SSLContext:
+    return httpx.create_ssl_context()
 
 
 async def watch(request: httpx.Request) -> None:
