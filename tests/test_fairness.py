@@ -114,6 +114,21 @@ def test_one_caller_leaves_a_place_and_half_of_the_room_to_others() -> None:
     asyncio.run(told())
 
 
+def test_who_goes_as_his_turn_comes_gives_it_to_the_next() -> None:
+    async def told() -> None:
+        turns = Turns(places=1, waiting=5)
+        await turns.acquire(None)
+        first, second = waiting(turns, None, "a")
+        await settled()
+        turns.release(None)
+        first.cancel()
+        await settled()
+        assert first.cancelled()
+        assert second.done()
+
+    asyncio.run(told())
+
+
 def test_callers_without_a_name_come_in_their_order_and_take_all_places() -> None:
     async def told() -> None:
         turns = Turns(places=2, waiting=2)
