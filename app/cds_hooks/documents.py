@@ -82,6 +82,7 @@ _REFUSALS = {
     413: "the body is over the limit",
     415: "the body is not JSON",
     422: "data of another patient than the one in context",
+    429: "one caller asks too often: come again (Retry-After)",
     500: "a fault of the service",
     503: "too many are assessed already, or it took too long: come again (Retry-After)",
 }
@@ -134,17 +135,17 @@ DISCOVERY_DOCUMENT = _document(
     "The services, and the queries whose results they are sent.",
     discovery(),
     None,
-    _refusals(401, 403, 500),
+    _refusals(401, 403, 429, 500),
 )
 CALL_DOCUMENT = _document(
     "The cards: at most one, none where there is nothing to say.",
     EXAMPLE_ANSWER,
     EXAMPLE_CALL,
-    _refusals(400, 401, 403, 404, 408, 412, 413, 415, 422, 500, 503),
+    _refusals(400, 401, 403, 404, 408, 412, 413, 415, 422, 429, 500, 503),
 )
 FEEDBACK_DOCUMENT = _document(
     "How many feedbacks were received; the same one twice is counted once.",
     {"received": 1},
     EXAMPLE_FEEDBACK,
-    _refusals(400, 401, 403, 404, 408, 413, 415, 500, 503),
+    _refusals(400, 401, 403, 404, 408, 413, 415, 429, 500, 503),
 )
