@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.asking import ASSESS_ELIGIBILITY
+from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE
 from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.chart import Cause, CauseKind
 from app.domain.counts import Course
@@ -226,3 +226,73 @@ def test_what_treats_aplastic_anemia_is_no_other_cause() -> None:
     treats = {cause for cause in Cause if cause.kind is CauseKind.IMMUNOSUPPRESSION}
     excluded = {one.cause for paper in PUBLISHED for one in paper.exclusions}
     assert not treats & excluded
+
+
+# The course of a treated patient
+
+BASELINE = [
+    count("751-8", "0.8", "10*9/L", "2024-01-01"),
+    count("777-3", "40", "10*9/L", "2024-01-01"),
+]
+NORMAL = [("751-8", "3.0", "10*9/L"), ("777-3", "210", "10*9/L"), ("718-7", "14", "g/dL")]
+TRANSPLANT = {"text": "Allogeneic stem cell transplantation", "status": "completed"}
+
+
+def respond(*chart: Json, recovered: str = "2024-04-05") -> Any:
+    """What is made of a patient treated on 2024-01-02, whose counts are normal on a day."""
+    found = [*BASELINE, *(count(*one, recovered) for one in NORMAL), *chart]
+    query = [("treatmentStart", "2024-01-02")]
+    return assessed(ASSESS_RESPONSE, numbered(found), query).assessments[0]
+
+
+def codes_of(found: Any) -> set[str]:
+    return {remark.code for remark in found.remarks}
+
+
+def test_without_a_transplant_the_recovery_is_the_drugs() -> None:
+    assert respond().verdict.value == "complete-response"
+
+
+def test_counts_after_a_transplant_are_not_the_drugs() -> None:
+    found = respond(treatment("procedure", TRANSPLANT | {"at": "2024-03-01"}))
+    assert found.verdict.value == "not-evaluable"
+    assert "A stem-cell transplant ended the course (2024-03-01)" in found.reason
+    assert "course-ended" in codes_of(found)
+    assert [one.place for one in found.supporting] == ["Bundle.entry[5].resource"]
+
+
+def test_counts_of_the_day_of_the_transplant_are_not_either() -> None:
+    given = treatment("procedure", TRANSPLANT | {"at": "2024-04-05"})
+    assert respond(given).verdict.value == "not-evaluable"
+
+
+def test_counts_before_a_transplant_still_are() -> None:
+    found = respond(treatment("procedure", TRANSPLANT | {"at": "2024-04-06"}))
+    assert found.verdict.value == "complete-response"
+    assert "course-ended" in codes_of(found)
+
+
+def test_a_transplant_before_the_start_ends_nothing() -> None:
+    found = respond(treatment("procedure", TRANSPLANT | {"at": "2019-04-06"}))
+    assert found.verdict.value == "complete-response"
+    assert "course-ended" not in codes_of(found)
+
+
+def test_a_transplant_that_was_not_done_ends_nothing() -> None:
+    given = treatment("procedure", TRANSPLANT | {"at": "2024-03-01", "status": "not-done"})
+    assert respond(given).verdict.value == "complete-response"
+
+
+@pytest.mark.parametrize(
+    "drug", ["Anti-thymocyte globulin", "Ciclosporin 100 mg", "Eltrombopag 50 mg", "Danazol 200 mg"]
+)
+def test_other_immunosuppression_is_told_and_turns_nothing(drug: str) -> None:
+    given = {"text": drug, "status": "completed", "at": "2024-02-01"}
+    found = respond(treatment("administration", given))
+    assert found.verdict.value == "complete-response"
+    assert "other-immunosuppression" in codes_of(found)
+
+
+def test_immunosuppression_that_had_ended_before_the_baseline_is_not_told() -> None:
+    given = {"text": "Ciclosporin 100 mg", "status": "completed", "at": "2020-02-01"}
+    assert "other-immunosuppression" not in codes_of(respond(treatment("administration", given)))

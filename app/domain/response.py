@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
+from app.domain.chart import NOT_LOOKED_FOR, OtherCauses, other_causes
 from app.domain.counts import (
     EXACT,
     Analyte,
@@ -20,6 +21,7 @@ from app.domain.counts import (
     Source,
     When,
 )
+from app.domain.course_end import remarks_on_the_course, transplant_after
 from app.domain.effort import spend
 from app.domain.exposure import Exposure, exposure_of
 from app.domain.moments import (
@@ -109,6 +111,8 @@ class ResponseAssessment:
     unconfirmed: bool
     """Whether only the confirmation of a response is missing."""
     remarks: tuple[Remark, ...]
+    causes: OtherCauses = NOT_LOOKED_FOR
+    """What the chart says of other causes on the last day."""
 
 
 def assess_response(
@@ -200,14 +204,21 @@ def _assessment(
     whole: Course,
 ) -> ResponseAssessment:
     baseline = follow_up.baseline()
+    chart = follow_up.course.chart
+    ended = transplant_after(chart, follow_up.start, as_of)
     moments = follow_up.moments(baseline) if baseline else []
+    if ended:
+        moments = [m for m in moments if m.day < ended.when.first]
     reason = follow_up.obstacle(baseline)
     if reason:
         moments = []
     judged = best_of(follow_up.in_time(moments))
     if not reason and judged is None:
         reason = follow_up.nothing_in_time()
+        if ended:
+            reason += f" A stem-cell transplant ended the course ({ended.when.text[:10]})."
     start_sources = [d.source for d in doses] if by_drug else []
+    start_sources += [ended.source] if ended else []
     verdict = judged.verdict if judged else ResponseVerdict.NOT_EVALUABLE
     first = next((m for m in moments if m.verdict in RESPONDED), None)
     loss = first and next(
@@ -226,6 +237,8 @@ def _assessment(
     supporting = [s for t in windows for s in (*t.confounders, *t.dependence_sources)]
     supporting += (s for t in windows for count in t.excluded for s in count.sources)
     known = judged.known if judged else None
+    last = as_of or _last_day(follow_up.course)
+    causes = other_causes(chart, follow_up.course.looked_at, last.last if last else None, as_of)
     needs, needs_transfusions, unconfirmed = _needs(follow_up, judged)
     return ResponseAssessment(
         paper=follow_up.paper,
@@ -233,7 +246,7 @@ def _assessment(
         patient=follow_up.course.patient,
         verdict=verdict,
         reason=reason,
-        as_of=as_of or _last_day(follow_up.course),
+        as_of=last,
         start=follow_up.start,
         baseline=baseline,
         judged=judged,
@@ -260,8 +273,24 @@ def _assessment(
         needs=needs,
         needs_transfusions=needs_transfusions,
         unconfirmed=unconfirmed,
-        remarks=tuple(response_remarks(follow_up, windows, counts, whole, doses, judged)),
+        remarks=(
+            *response_remarks(follow_up, windows, counts, whole, doses, judged),
+            *remarks_on_the_course(chart, ended, _first_day(baseline), _until(judged, as_of)),
+            *causes.remarks,
+        ),
+        causes=causes,
     )
+
+
+def _first_day(baseline: Window | None) -> date:
+    return baseline.last_day if baseline and baseline.counts else date.min
+
+
+def _until(judged: Moment | None, as_of: When | None) -> date:
+    """The day up to which what was given may bear on the verdict."""
+    if judged:
+        return judged.day
+    return as_of.last if as_of else date.max
 
 
 def _complete(follow_up: FollowUp, known: Known | None) -> Truth | None:

@@ -35,6 +35,7 @@ RESPONSE_TABLE = (
     *RESPONSE_TRUTHS,
     *(code for moment in RESPONSE_MOMENTS for code in (moment, f"{moment}-date")),
     "first-loss-date",
+    "other-cause",
 )
 """The codes of truths, verdicts and days: what a table has a column for."""
 LIFE_COMPONENTS = {

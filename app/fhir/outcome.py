@@ -27,6 +27,10 @@ ISSUES: Final[dict[str, tuple[str, str]]] = {
     "code-repaired": ("informational", "LOINC under another name than FHIR's."),
     "comparator": ("informational", "The laboratory gave a bound, not a value."),
     "contradiction": ("conflict", "Results of one moment on either side of a limit."),
+    "course-ended": (
+        "business-rule",
+        "A transplant ended the course: later counts are not judged.",
+    ),
     "date-repaired": ("informational", "A date that is not FHIR's form, read all the same."),
     "direct-before-derived": (
         "conflict",
@@ -49,6 +53,10 @@ ISSUES: Final[dict[str, tuple[str, str]]] = {
     "old-baseline": ("business-rule", "A baseline long before the start of treatment."),
     "other-cause-past": ("informational", "Another cause in the chart, past on the day judged."),
     "other-focus": ("business-rule", "About someone else than the patient, such as a donor."),
+    "other-immunosuppression": (
+        "business-rule",
+        "Given between baseline and assessment: the response may not be the drug's.",
+    ),
     "other-product": (
         "informational",
         "A transfusion that bears on no count judged, such as plasma.",

@@ -18,6 +18,7 @@ from app.fhir.json import Json, coded
 from app.fhir.ucum import UCUM
 from app.fhir.verdicts import TRUTHS, VERDICTS, truth_coded, verdict_coded
 from app.writing.answers import Answer, data_requirements
+from app.writing.chart import cause_component
 from app.writing.narrative import as_xhtml, named, rule_cells, text_of
 from app.writing.notes import policy_note, standing_notes
 from app.writing.observation import assessment_observation, canonical, day_of, decided_by
@@ -96,7 +97,13 @@ def _observation(found: ResponseAssessment) -> Json:
         verdict,
         _narrative(found, notes),
         notes,
-        [*_criteria(found), *_assessments(found), *_course(found)],
+        [
+            *_criteria(found),
+            *_assessments(found),
+            *_course(found),
+            cause_component(found.causes),
+        ],
+        charted=found.causes.sources,
     )
 
 
