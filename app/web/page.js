@@ -142,7 +142,8 @@ async function judge() {
     const body = withParameters(data.text, parametersOf(definitions));
     const answer = await asked(operation, body, signal);
     show(answer, data);
-    await beside(operation, data, definitions, signal);
+    // The reader goes on meanwhile, and stays where he went.
+    beside(operation, data, definitions, signal).catch(problem);
   } catch (error) {
     problem(error, state.given && { place: placeButton(new Source(state.given.bundle)) });
   }
