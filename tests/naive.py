@@ -123,24 +123,37 @@ class Naive:
 
     def truth(self, analyte: Analyte, meets: Callable[[Decimal, bool], bool]) -> str:
         """Whether what is judged meets a limit, told of a value and whether cells are by hand."""
-        if not self.inside[analyte]:
+        known = self.known(analyte)
+        if not known:
             return "unknown"
-        counts = self.judged(self.inside[analyte])
-        known = [(self.may_be(c), c.manual, self.is_supported(c)) for c in counts]
-        together = frozenset.intersection(*(values for values, _, _ in known))
-        one_moment = all(c.when.same_moment(counts[0].when) for c in counts)
-        if together and one_moment and len({manual for _, manual, _ in known}) == 1:
-            known = [(together, known[0][1], any(under for _, _, under in known))]
-        # Ruling 6: under support none is above the highest, and nothing more is known.
-        highest = max(max(values) for values, _, _ in known)
         answers = set()
-        for values, manual, under in known:
-            may_be = {v for v in self.values if v <= highest} if under else values
-            found = {meets(value, manual) for value in may_be}
+        for values, manual, _ in known:
+            found = {meets(value, manual) for value in values}
             answers |= found if len(found) == 1 else set()
         return {frozenset({True}): "met", frozenset({False}): "not-met"}.get(
             frozenset(answers), "unknown"
         )
+
+    def known(self, analyte: Analyte) -> list[tuple[Values, bool, Interval | None]]:
+        """Of each count judged what it may be, whether by hand, and its laboratory's normal."""
+        if not self.inside[analyte]:
+            return []
+        counts = self.judged(self.inside[analyte])
+        known = [(self.may_be(c), c.manual, self.is_supported(c), c.normal) for c in counts]
+        together = frozenset.intersection(*(values for values, *_ in known))
+        one_moment = all(c.when.same_moment(counts[0].when) for c in counts)
+        normals = {normal for *_, normal in known if normal}
+        by_hand = {manual for _, manual, *_ in known}
+        if together and one_moment and len(by_hand) == 1 and len(normals) <= 1:
+            under = any(supported for _, _, supported, _ in known)
+            known = [(together, known[0][1], under, normals.pop() if normals else None)]
+        # Of equal results one tells what is normal for the others.
+        told = {(values, manual) for values, manual, _, normal in known if normal}
+        known = [one for one in known if one[3] or one[:2] not in told]
+        # Ruling 6: under support none is above the highest, and nothing more is known.
+        highest = max(max(values) for values, *_ in known)
+        at_most = frozenset(v for v in self.values if v <= highest)
+        return [(at_most if under else v, manual, normal) for v, manual, under, normal in known]
 
     def is_supported(self, count: Count) -> bool:
         """Whether a transfusion or a growth factor bears on the count (section 3)."""

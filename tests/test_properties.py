@@ -29,6 +29,7 @@ from app.domain.counts import (
     NoTransfusion,
     Patient,
     Product,
+    Sex,
     Source,
     Transfusion,
     When,
@@ -37,13 +38,17 @@ from app.domain.derivation import derived_counts
 from app.domain.judgement import Verdict, sustained_rules
 from app.domain.limits import Limit
 from app.domain.paper import Paper, interpretation
-from app.domain.rules import Rule
+from app.domain.recovery import Doubled, Rise
+from app.domain.response import assess_response
+from app.domain.rules import Rule, Truth
 from app.fhir.codes import BY_LOINC, Dimension
 from app.fhir.json import encode
 from app.fhir.ucum import UNITS, UnitRow
 from app.fhir.units import fitting
-from app.papers import PUBLISHED
+from app.papers import PUBLISHED, RESPONSES
 from tests.naive import Naive
+from tests.naive import holds as holds_value
+from tests.naive_response import BEST_FIRST, assessed
 
 ANC = Analyte.ABSOLUTE_NEUTROPHIL_COUNT
 PLATELETS = Analyte.PLATELETS
@@ -419,7 +424,7 @@ def test_every_limit_is_answered_as_a_slow_judge_answers_it(
 ) -> None:
     """Which counts are judged, what bounds leave of them and what support does to them."""
     paper, policy = which
-    rule, _, analytes, _ = interpretation(paper, policy)
+    rule, _, analytes, *_ = interpretation(paper, policy)
     limits = [leaf for leaf in rule.leaves() if isinstance(leaf, Limit)]
     numbers = {n for leaf in limits for n in (leaf.number, leaf.manual) if n is not None}
     slow = Naive(course, analytes, window, numbers)
@@ -431,6 +436,84 @@ def test_every_limit_is_answered_as_a_slow_judge_answers_it(
             return SIGNS[leaf.symbol](value, number)
 
         assert leaf.check(found.known).value == slow.truth(leaf.analyte, meets), leaf
+
+
+# Around a start of treatment on DAY: on both sides of every day that a definition names.
+BEFORE = (-119, -91, -90, -60, -30, -28, -7, -5, 0, 0, 0)
+IN_TIME = (1, 59, 60, 62, 75, 87, 88, 90, 90, 91, 100, 116, 120, 121, 149, 150, 180, 180, 183, 184)
+LATER = (210, 211, 400, 790, 819, 820, 900)
+course_days = st.sampled_from([*BEFORE, *IN_TIME, *LATER]).map(
+    lambda after: DAY + timedelta(days=after)
+)
+
+
+LOW = {ANC: ["0", "0.3", "0.5", "0.6", "1.2"], PLATELETS: ["0", "19", "20", "50", "70"]}
+LOW |= {HEMOGLOBIN: ["5.9", "6", "8.5", "8.5"], RETICULOCYTES: ["19", "41", "60", "60"]}
+
+
+@st.composite
+def treated(draw: st.DrawFn) -> Course:
+    """A course that mostly has low counts before the start, and all counts of days after it."""
+    course = draw(courses(course_days))
+    panels = [(draw(st.sampled_from(BEFORE)), LOW if draw(st.integers(0, 4)) else TELLING)]
+    for days in (IN_TIME, IN_TIME, LATER):
+        panels += [(day, TELLING) for day in draw(st.lists(st.sampled_from(days), max_size=2))]
+    more = []
+    for after, values in panels:
+        for analyte in JUDGED:
+            value = Interval.exactly(Decimal(draw(st.sampled_from(values[analyte]))))
+            own = draw(st.sampled_from([None, None, None, Interval(Decimal(1), Decimal(400))]))
+            day = DAY + timedelta(days=after)
+            when = When(day, day, None, str(day))
+            more.append(Count(analyte, value, when, (draw(sources),), normal=own))
+    born = draw(st.none() | st.sampled_from([6574, 6575, 6640]).map(born_days_before))
+    return course._replace(
+        counts=(*(course.counts if draw(st.booleans()) else ()), *more),
+        derived=course.derived,
+        sex=draw(st.sampled_from([*Sex, None])),
+        born=born,
+    )
+
+
+def born_days_before(days: int) -> When:
+    day = DAY - timedelta(days=days)
+    return When(day, day, None, str(day))
+
+
+BY_ID = {paper.id: paper for paper in RESPONSES}
+RESPONSE_READINGS = [
+    (paper.id, policy) for paper in RESPONSES for policy in (paper.red_cell_policies or (None,))
+]
+
+
+@settings(max_examples=300)
+@given(
+    treated(),
+    st.sampled_from(RESPONSE_READINGS),
+    st.one_of(st.just(DAY), st.just(DAY), st.just(DAY), course_days).map(
+        lambda day: When(day, day, None, str(day))
+    ),
+    st.sampled_from([1, 14, 30, 60]),
+    st.sampled_from([56, 84, 112]),
+)
+def test_every_response_is_the_one_a_slow_judge_comes_to(
+    course: Course, which: Any, start: When, window: int, free_days: int
+) -> None:
+    """Baseline, support, dependence, each day's verdict, and what they come to together."""
+    name, policy = which
+    found = assess_response(BY_ID[name], course, start, None, window, policy, free_days)
+    slow = assessed(name, policy or "both", course, start, window, free_days)
+    assert found.verdict.value == slow.verdict
+    for moment, day in (
+        (found.at_3_months, slow.at_3_months),
+        (found.at_6_months, slow.at_6_months),
+        (found.current, slow.current),
+    ):
+        assert (moment.verdict.value if moment else None) == day
+    if slow.by_day and found.best:
+        assert found.best.verdict.value == min(slow.by_day.values(), key=BEST_FIRST.index)
+    kept = {Truth.MET: True, Truth.NOT_MET: False, Truth.UNKNOWN: None, None: "not-applicable"}
+    assert kept[found.kept_two_years] == slow.kept_two_years
 
 
 SIGNS: dict[str, Callable[[Decimal, Decimal], bool]] = {
@@ -556,7 +639,7 @@ def test_the_counts_asked_for_settle_the_verdict_and_each_of_them_can_matter(
     assume(all(value is None or possible(a, value) for a, value in known.items()))
     found = assess_eligibility(paper, course_of(known, by_hand), policy=policy)
     assume(found.verdict is Verdict.INDETERMINATE and not found.needs_transfusion_history)
-    rule, _, asked, _ = interpretation(paper, policy)
+    rule, _, asked, *_ = interpretation(paper, policy)
     assert set(found.needs) <= asked
     matters = set()
     for values in product(*(telling_for(rule, a, known[a]) for a in found.needs)):
@@ -902,3 +985,39 @@ def test_the_order_of_entries_and_a_repeated_resource_change_no_verdict(
     shuffler.shuffle(other)
     asked = parameters_of(which)
     assert verdict_of(ask(chart, **asked)) == verdict_of(ask(other, **asked))
+
+
+def test_a_rise_is_what_every_pair_of_possible_counts_says() -> None:
+    """Doubled, or risen by a number: for every shape of two intervals, as pairs of values say."""
+    ends = [None, *map(Decimal, ["0", "0.5", "1", "2"])]
+    shapes = [
+        Interval(low, high, *included)
+        for low, high in product(ends, ends)
+        for included in product([True, False], repeat=2)
+        if high is None or (low or 0) < high or ((low or 0) == high and all(included))
+    ]
+    near = [
+        end + step for end in (0, HALF, 1, Decimal("1.5"), 2, Decimal("2.5"), 4) for step in HAIRS
+    ]
+    values = [*(value for value in near if value >= 0), Decimal(1000), Decimal(100_000)]
+    for rule, holds in (
+        (Doubled(PLATELETS), lambda old, new: new >= 2 * old and new > old),
+        (Rise(PLATELETS, HALF), lambda old, new: new - old >= HALF),
+        (Rise(PLATELETS, HALF, more_than=True), lambda old, new: new - old > HALF),
+    ):
+        for old, new in product(shapes, shapes):
+            pairs = product(may_be(old, values), may_be(new, values))
+            assert rule.of_pair(new, old) is told({holds(*pair) for pair in pairs}), (old, new)
+
+
+HALF = Decimal("0.5")
+HAIRS = (Decimal("-0.0001"), Decimal(0), Decimal("0.0001"))
+
+
+def may_be(interval: Interval, values: list[Decimal]) -> list[Decimal]:
+    return [value for value in values if holds_value(interval, value)]
+
+
+def told(answers: set[bool]) -> Truth:
+    known = {frozenset({True}): Truth.MET, frozenset({False}): Truth.NOT_MET}
+    return known.get(frozenset(answers), Truth.UNKNOWN)

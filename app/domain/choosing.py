@@ -139,11 +139,13 @@ def _together(counts: list[Count]) -> tuple[Count, ...]:
         return (counts[0],)
     some = _each_value_once(counts)
     one_moment = all(c.when.same_moment(some[0].when) for c in some)
-    if not one_moment or len({c.manual for c in some}) > 1:
+    normals = {c.normal for c in some if c.normal}
+    if not one_moment or len({c.manual for c in some}) > 1 or len(normals) > 1:
         return some
+    normal = normals.pop() if normals else None
     for count in some:
         if all(count.value.inside(other.value) for other in some):
-            return (count,)
+            return (count if count.normal == normal else count._replace(normal=normal),)
     value = some[0].value
     for count in some[1:]:
         both = value.both(count.value)
@@ -160,14 +162,18 @@ def _together(counts: list[Count]) -> tuple[Count, ...]:
             doubtful=some[0].doubtful,
             kind=Kind.BOUND,
             parts=tuple(p for c in some for p in (c.parts or (c,))),
+            normal=normal,
         ),
     )
 
 
-def _each_value_once(counts: Iterable[Count]) -> tuple[Count, ...]:
-    seen: dict[tuple[Interval, bool, Kind], Count] = {}
-    for count in sorted(counts, key=lambda c: c.sources[0].reference):
-        seen.setdefault((count.value, count.manual, count.kind), count)
+def _each_value_once(counts: Sequence[Count]) -> tuple[Count, ...]:
+    """Equal results once: one that tells what is normal, of those the last, stands for all."""
+    ranged = {(c.value, c.manual, c.kind) for c in counts if c.normal}
+    seen: dict[tuple[Interval, bool, Kind, Interval | None], Count] = {}
+    for count in sorted(counts, key=lambda c: (-c.when.last.toordinal(), c.sources[0].reference)):
+        if count.normal or (count.value, count.manual, count.kind) not in ranged:
+            seen.setdefault((count.value, count.manual, count.kind, count.normal), count)
     return tuple(seen.values())
 
 

@@ -112,9 +112,9 @@ class Doubled(OverBaseline):
     """The count is twice the baseline or more; twice nothing is nothing."""
 
     def of_pair(self, new: Interval, old: Interval) -> Truth:
-        if at_most(_difference(new, old), _NONE) is Truth.MET:
-            return Truth.NOT_MET
-        return negation(below(_difference(new, old.times(_TWO)), _NONE))
+        risen = negation(at_most(_difference(new, old), _NONE))
+        doubled = negation(below(_difference(new, old.times(_TWO)), _NONE))
+        return doubled if risen is Truth.MET or doubled is Truth.NOT_MET else risen
 
     def describe(self) -> str:
         return f"{self.analyte.short} at least 2 times the baseline"
@@ -139,14 +139,15 @@ def _end(value: Interval) -> tuple[bool, Decimal, bool]:
 
 
 def _difference(new: Interval, old: Interval) -> Interval:
-    low = None if new.low is None or old.high is None else EXACT.subtract(new.low, old.high)
-    high = None if new.high is None or old.low is None else EXACT.subtract(new.high, old.low)
-    return Interval(
-        low,
-        high,
-        new.low_included and old.high_included,
-        new.high_included and old.low_included,
-    )
+    """What the rise can be: no count is below nothing, whatever a bound leaves open."""
+    least, lowest = _from_nothing(new), _from_nothing(old)
+    low = None if old.high is None else EXACT.subtract(least[0], old.high)
+    high = None if new.high is None else EXACT.subtract(new.high, lowest[0])
+    return Interval(low, high, least[1] and old.high_included, new.high_included and lowest[1])
+
+
+def _from_nothing(value: Interval) -> tuple[Decimal, bool]:
+    return (_NONE, True) if value.low is None else (value.low, value.low_included)
 
 
 @dataclass(frozen=True, slots=True)
