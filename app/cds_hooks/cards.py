@@ -5,28 +5,26 @@ Nothing is judged here; every value is the assessment's own.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 from app.cds_hooks.calls import Call
+from app.cds_hooks.markdown import count_text, digits, plain, said, table
 from app.cds_hooks.prefetch import Gathered
+from app.cds_hooks.summaries import eligibility_summary, response_summary
 from app.domain.assessment import Assessment, none_low
 from app.domain.chart import LookedFor, OtherCauses
-from app.domain.counts import Analyte, Count, Interval, Kind, Remark, Severity
+from app.domain.counts import Analyte, Count, Remark, Severity
 from app.domain.judgement import Finding, Verdict
 from app.domain.moments import ResponseVerdict
-from app.domain.paper import Paper, ResponsePaper
 from app.domain.response import LineageReport, ResponseAssessment, change_between
-from app.domain.rules import Truth
 from app.fhir.canonicals import BASE
 from app.fhir.codes import LOINC, PREFERRED_LOINC
 from app.fhir.json import Json, encode
 from app.publishing.terminology import OVERRIDE_REASONS
-from app.writing.chart import chart_words, named
-from app.writing.narrative import AID, TRUTH_TEXT, counts_of, missing, text_of
+from app.writing.chart import chart_words
+from app.writing.narrative import AID, TRUTH_TEXT, counts_of, missing
 from app.writing.notes import judgement_remarks
 from app.writing.response import (
     exposure_text,
@@ -35,7 +33,6 @@ from app.writing.response import (
     transfusions_text,
     window_remarks,
 )
-from app.writing.words import readable
 
 OVERRIDE_SYSTEM = f"{BASE}/CodeSystem/override-reason"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, f"{BASE}/cds-services")
@@ -47,25 +44,17 @@ _TYPES = (
     "indeterminate",
     *(f"response-{verdict.value}" for verdict in ResponseVerdict),
 )
-_SUMMARY_LENGTH = 139
-_CHART_LENGTH = 50
+
+
 _WARNINGS = 5
 _LABORATORY = {
     "system": "http://snomed.info/sct",
     "code": "108252007",
     "display": "Laboratory procedure",
 }
-_RESPONSES = {
-    ResponseVerdict.COMPLETE: "Complete response by the {short} criteria",
-    ResponseVerdict.RESPONSE: "Response by the {short} criteria",
-    ResponseVerdict.INDETERMINATE: "Response by the {short} criteria is open",
-    ResponseVerdict.NO_RESPONSE: "No response by the {short} criteria",
-    ResponseVerdict.NOT_EVALUABLE: "Response by the {short} criteria cannot be judged",
-}
+
 # What is old is counted, not listed one by one.
 _OLD = {"outside-window"}
-# What a renderer of GitHub Flavored Markdown would take for more than text.
-_MARKED_UP = re.compile(r"([\\`*_\[\]<>|~#&])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +85,19 @@ def eligibility_card(found: Assessment, remarks: Sequence[Remark], setting: Sett
     severe = found.judgement.severe
     kind = "severe" if severe else found.verdict.value
     detail = [
-        _said("Chart", _chart(found.causes, setting.gathered) + "."),
-        _table(
+        said("Chart", _chart(found.causes, setting.gathered) + "."),
+        table(
             ("Criterion", "Answer", "Count", "Date", "Limit"),
             (_criterion_row(found, finding) for finding in found.findings),
         ),
-        _said("To settle it", missing(found.judgement).removeprefix("To settle it: ")),
+        said("To settle it", missing(found.judgement).removeprefix("To settle it: ")),
         *_doubts([*remarks, *found.remarks], setting),
-        *(_plain(remark.text) for remark in judgement_remarks(found.judgement)),
-        _said("Counts cannot tell", "; ".join(found.paper.also_requires) + "."),
-        _said("Definition", found.paper.citation.text),
+        *(plain(remark.text) for remark in judgement_remarks(found.judgement)),
+        said("Counts cannot tell", "; ".join(found.paper.also_requires) + "."),
+        said("Definition", found.paper.citation.text),
         AID,
     ]
-    card = _card(found, kind, _eligibility_summary(found, severe), detail, setting)
+    card = _card(found, kind, eligibility_summary(found, severe), detail, setting)
     if severe:
         card["indicator"] = "warning"
     return _named(card | _orders(found.needs, setting), kind, setting)
@@ -144,22 +133,22 @@ def response_card(
         return None
     kind = f"response-{found.verdict.value}"
     detail = [
-        _plain(response_headline(found)) if found.reason else "",
-        _table(
+        plain(response_headline(found)) if found.reason else "",
+        table(
             ("Lineage", "Answer", "Baseline", "Judged", "Now", "Change to now"),
             (_lineage_row(found, report) for report in found.lineages),
         ),
         _course(found),
-        _said("Transfusions", transfusions_text(found)),
-        *(_plain(remark.text) for remark in window_remarks(found)),
-        _said("To settle it", missing_for_response(found).removeprefix("To settle it: ")),
+        said("Transfusions", transfusions_text(found)),
+        *(plain(remark.text) for remark in window_remarks(found)),
+        said("To settle it", missing_for_response(found).removeprefix("To settle it: ")),
         *_doubts([*remarks, *found.remarks], setting),
-        _said("Daclizumab as given", exposure_text(found.exposure) if found.exposure else ""),
-        _said("How it is read", "; ".join(found.paper.also_requires) + "."),
-        _said("Definition", found.paper.citation.text),
+        said("Daclizumab as given", exposure_text(found.exposure) if found.exposure else ""),
+        said("How it is read", "; ".join(found.paper.also_requires) + "."),
+        said("Definition", found.paper.citation.text),
         AID,
     ]
-    card = _card(found, "response", _response_summary(found), detail, setting)
+    card = _card(found, "response", response_summary(found), detail, setting)
     return _named(card | _orders(found.needs, setting), kind, setting)
 
 
@@ -255,88 +244,14 @@ def _order(analyte: Analyte, setting: Setting) -> Json:
     }
 
 
-# Summaries
-
-
-def _eligibility_summary(found: Assessment, severe: bool) -> str:
-    depressed = [f for f in found.findings if not f.criterion.excludes_severe]
-    criteria = f"{_named_in_short(found.paper)} criteria"
-    met = [f for f in depressed if f.truth is Truth.MET]
-    share = f"({len(met)} of {len(depressed)})"
-    deciding = [count for f in met for count in counts_of(found, f)]
-    if severe:
-        said = f"Severe by counts, beyond the {criteria}"
-    elif found.verdict is Verdict.ELIGIBLE:
-        said = f"Counts meet the {criteria} {share}"
-    elif found.verdict is Verdict.NOT_ELIGIBLE:
-        said = f"Counts do not meet the {criteria} {share}"
-        deciding = list(found.counts)
-    else:
-        one = len(found.needs) == 1
-        needed = ", ".join(analyte.title if one else analyte.short for analyte in found.needs)
-        said = f"{criteria}: open" + (f", missing {needed}" if needed else "")
-        deciding = list(found.counts)
-    if recorded := found.causes.recorded:
-        said += f"; chart: {_cut(named(recorded))}"
-    day = f" ({found.as_of.last})" if found.as_of else ""
-    return _fitting(said, deciding, day)
-
-
-def _cut(text: str) -> str:
-    """So much of a text as leaves room for the verdict."""
-    return text if len(text) <= _CHART_LENGTH else f"{text[: _CHART_LENGTH - 1]}\u2026"
-
-
-def _named_in_short(paper: Paper | ResponsePaper) -> str:
-    return paper.short or paper.title
-
-
-def _response_summary(found: ResponseAssessment) -> str:
-    said = _RESPONSES[found.verdict].format(short=_named_in_short(found.paper))
-    changes = [
-        f"{report.lineage.analyte.short} {_figure(report.before.value)} to "
-        f"{_figure(report.after.value)}"
-        for report in found.lineages
-        if report.affected is not Truth.NOT_MET and report.before and report.after
-    ]
-    day = f" (day {found.judged.days_after}, {found.judged.day})" if found.judged else ""
-    return _shortest_first_dropped(said, ", ".join(changes), day)
-
-
-def _fitting(said: str, counts: Iterable[Count], day: str) -> str:
-    told: dict[Analyte, list[str]] = {}
-    for count in counts:
-        told.setdefault(count.analyte, []).append(_figure(count.value))
-    values = ", ".join(
-        f"{analyte.short} {' and '.join(dict.fromkeys(figures))}"
-        for analyte, figures in told.items()
-    )
-    return _shortest_first_dropped(said, values, day)
-
-
-def _shortest_first_dropped(said: str, values: str, day: str) -> str:
-    """The sentence with values and day where it stays short enough; the day goes first."""
-    whole = f"{said}: {values}" if values else said
-    candidates = (whole + day, whole, said + day, said)
-    return next(text for text in candidates if len(text) <= _SUMMARY_LENGTH)
-
-
-# Details
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def _criterion_row(found: Assessment, finding: Finding) -> tuple[str, ...]:
     counts = counts_of(found, finding)
     return (
         finding.criterion.title,
         TRUTH_TEXT[finding.truth],
-        "; ".join(_count(count) for count in counts) or "not measured",
-        ", ".join(dict.fromkeys(_plain(count.when.text[:10]) for count in counts)) or "-",
-        _plain(finding.criterion.describe()),
+        "; ".join(count_text(count) for count in counts) or "not measured",
+        ", ".join(dict.fromkeys(plain(count.when.text[:10]) for count in counts)) or "-",
+        plain(finding.criterion.describe()),
     )
 
 
@@ -355,7 +270,7 @@ def _lineage_row(found: ResponseAssessment, report: LineageReport) -> tuple[str,
         _dated(report.before),
         _dated(report.after),
         _dated(now),
-        f"{_digits(change):+f} {_plain(analyte.unit)}" if change is not None else "-",
+        f"{digits(change):+f} {plain(analyte.unit)}" if change is not None else "-",
     )
 
 
@@ -365,12 +280,12 @@ def _now(found: ResponseAssessment, analyte: Analyte) -> Count | None:
 
 
 def _dated(count: Count | None) -> str:
-    return f"{_count(count)} ({_plain(count.when.text[:10])})" if count else "not measured"
+    return f"{count_text(count)} ({plain(count.when.text[:10])})" if count else "not measured"
 
 
 def _course(found: ResponseAssessment) -> str:
     """Since when: the start, the first response, its loss, and whether it lasted."""
-    said = [f"Treatment started {_plain(found.start.text)}."] if found.start else []
+    said = [f"Treatment started {plain(found.start.text)}."] if found.start else []
     if found.first_response:
         first = found.first_response
         said.append(f"Responding since {first.day} (day {first.days_after}).")
@@ -384,7 +299,7 @@ def _course(found: ResponseAssessment) -> str:
 def _doubts(remarks: Iterable[Remark], setting: Setting) -> Iterator[str]:
     """What was set aside or doubted, and what was not read."""
     warnings = (one for one in remarks if one.severity is Severity.WARNING)
-    texts = list(dict.fromkeys(_plain(_doubt(one, setting.gathered)) for one in warnings))
+    texts = list(dict.fromkeys(plain(_doubt(one, setting.gathered)) for one in warnings))
     if texts:
         rest = [f"{len(texts) - _WARNINGS} more."] if len(texts) > _WARNINGS else []
         yield "\n".join(
@@ -403,28 +318,3 @@ def _doubt(remark: Remark, gathered: Gathered) -> str:
     results = list(dict.fromkeys(filter(None, map(gathered.result_at, remark.places))))
     named = ", ".join(results[:_WARNINGS])
     return f"{named}: {remark.text}" if named else remark.text
-
-
-def _said(title: str, text: str) -> str:
-    return f"**{title}:** {_plain(text)}" if text else ""
-
-
-def _count(count: Count) -> str:
-    how = {Kind.DERIVED: ", worked out", Kind.BOUND: ", a bound"}.get(count.kind, "")
-    return _plain(f"{count.analyte.short} {_figure(count.value)} {count.analyte.unit}{how}")
-
-
-def _figure(interval: Interval) -> str:
-    """A value as a clinician writes it: without zeros that the unit's conversion left."""
-    shown = re.sub(r"\d+\.\d+", lambda found: f"{_digits(Decimal(found[0])):f}", text_of(interval))
-    return readable(shown)
-
-
-def _digits(value: Decimal) -> Decimal:
-    whole = value.to_integral_value()
-    return whole if value == whole else value.normalize()
-
-
-def _plain(text: str) -> str:
-    """Text on one line, none of which a renderer of markdown takes for markup."""
-    return _MARKED_UP.sub(r"\\\1", readable(" ".join(text.split())))
