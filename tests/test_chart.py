@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from app.fhir.resources import Coding, Concept
 from app.fhir.times import when
 from app.operations import assessed, eligibility
 from app.papers import PUBLISHED
+from app.publishing.causes import causes
 from app.writing.chart import chart_words
+from tests.conformance import faults
 from tests.shapes import LOINC
 
 Json = dict[str, Any]
@@ -215,6 +218,27 @@ def test_each_row_of_the_table_is_read_as_its_cause() -> None:
 def test_each_cause_of_the_issue_has_a_row_or_is_told_in_words_alone() -> None:
     with_rows = {row.cause for row in CAUSE_ROWS}
     assert set(Cause) - with_rows == {Cause.ALEMTUZUMAB}
+
+
+def test_each_row_of_the_table_is_published_with_its_source() -> None:
+    published = {(one["resourceType"], one["id"]): one for one in causes()}
+    elements = {
+        (group["source"], element["code"]): element["target"][0]
+        for group in published["ConceptMap", "code-to-cause"]["group"]
+        for element in group["element"]
+    }
+    assert len(elements) == len(CAUSE_ROWS)
+    for row in CAUSE_ROWS:
+        target = elements[row.system, row.code]
+        assert (target["code"], row.source in target["comment"]) == (row.cause.code, True)
+        assert ("Unverified" in target["comment"]) is not row.verified
+        value_set = json.dumps(published["ValueSet", f"cause-{row.cause.code}"]["compose"])
+        assert f'"{row.code}"' in value_set
+
+
+@pytest.mark.parametrize("one", list(causes()), ids=lambda one: one["id"])
+def test_each_published_table_is_fhir(one: Json) -> None:
+    assert faults(json.loads(encode(one), parse_float=Decimal)) == []
 
 
 def test_no_code_stands_for_two_causes() -> None:

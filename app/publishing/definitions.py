@@ -15,6 +15,7 @@ from app.asking import (
 )
 from app.fhir.json import Json
 from app.fhir.outcome import Fault, RequestError
+from app.publishing.causes import causes
 from app.publishing.measures import end_point_measure, screening_measure
 from app.publishing.plans import library_resources, plans, study
 from app.publishing.profiles import profiles
@@ -43,6 +44,7 @@ def definitions() -> Mapping[tuple[str, str], Json]:
         end_point_measure(),
         screening_measure(),
         *terminology(),
+        *causes(),
         *profiles(),
         study(),
     ]

@@ -79,18 +79,18 @@ def code_slug(analyte: Analyte) -> str:
 
 def terminology() -> Iterator[Json]:
     """Every CodeSystem, ValueSet and the ConceptMap."""
-    yield _code_system("assessment", "What is assessed", _ASSESSMENTS)
-    yield _code_system("verdict", "Verdicts", VERDICTS)
-    yield _code_system("criterion", "Criteria and further findings", _criteria())
-    yield _code_system("other-cause", "Whether the chart names another cause", _OTHER_CAUSES)
-    yield _code_system("truth", "Whether a criterion is met", TRUTHS)
-    yield _code_system("absence", "Why no day is known to have met a definition", ABSENCES)
-    yield _code_system("stratifier", "What responders are counted by", _stratifiers())
+    yield code_system("assessment", "What is assessed", _ASSESSMENTS)
+    yield code_system("verdict", "Verdicts", VERDICTS)
+    yield code_system("criterion", "Criteria and further findings", _criteria())
+    yield code_system("other-cause", "Whether the chart names another cause", _OTHER_CAUSES)
+    yield code_system("truth", "Whether a criterion is met", TRUTHS)
+    yield code_system("absence", "Why no day is known to have met a definition", ABSENCES)
+    yield code_system("stratifier", "What responders are counted by", _stratifiers())
     meanings = {code: meaning for code, (_, meaning) in ISSUES.items()}
-    yield _code_system("issue", "Why something was set aside, repaired or doubted", meanings)
-    yield _code_system("override-reason", "Why a card was dismissed", OVERRIDE_REASONS)
+    yield code_system("issue", "Why something was set aside, repaired or doubted", meanings)
+    yield code_system("override-reason", "Why a card was dismissed", OVERRIDE_REASONS)
     analytes = {code_slug(analyte): analyte.title for analyte in Analyte}
-    yield _code_system("analyte", "What a laboratory counts", analytes)
+    yield code_system("analyte", "What a laboratory counts", analytes)
     yield _value_set("eligibility-verdict", "Verdicts of eligibility", ELIGIBILITY_VERDICTS)
     yield _value_set("response-verdict", "Verdicts of response", RESPONSE_VERDICTS)
     yield from (_analyte_value_set(analyte) for analyte in Analyte)
@@ -110,7 +110,8 @@ def _stratifiers() -> dict[str, str]:
     return strata | {code: title for code, title, _ in STRATIFIERS}
 
 
-def _code_system(name: str, title: str, concepts: Mapping[str, str]) -> Json:
+def code_system(name: str, title: str, concepts: Mapping[str, str]) -> Json:
+    """A whole CodeSystem of ours."""
     description = f"{title}, as the answers of maa-assess code them."
     return defined("CodeSystem", name, title, description) | {
         "caseSensitive": True,
