@@ -66,7 +66,9 @@ class _Picture(Sheet):
         texts = [line.text for panel in plot.panels for line in panel.limits]
         texts += [self._normal_text(panel) for panel in plot.panels]
         widest = max((svg.width_of(text, SMALL) for text in texts), default=0)
-        right = width - MARGIN - min(widest + 12, width * 0.4)
+        # Half of the last day's name stands to the right of the axis.
+        beside = max(widest + 12, svg.width_of("2024-03-05", TICK_SIZE) / 2)
+        right = width - MARGIN - min(beside, width * 0.4)
         self._rows = names
         self._axis = TimeAxis(_days(plot), left, right) if any(_days(plot)) else None
         self._left, self._right = left, right
@@ -77,7 +79,7 @@ class _Picture(Sheet):
         self.words(plot.title, TITLE, bold=True)
         self.words(f"{plot.patient}: {plot.verdict}", TEXT)
         self.y += 6
-        if self._axis:
+        if self._axis and (plot.panels or plot.given):
             self._in_time(self._axis)
         for analyte in plot.without:
             self.words(f"{analyte.title[0].upper()}{analyte.title[1:]}: no count", TEXT)
