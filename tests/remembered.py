@@ -46,6 +46,20 @@ def _marked() -> dict[str, Any]:
         {"resourceType": "Patient", "id": MARK, "identifier": [{"value": MARK}], "gender": MARK},
         shapes.transfusion(1, "2020-01-01") | {"id": MARK, "code": own},
         shapes.dose(1) | {"id": MARK},
+        {
+            "resourceType": "Condition",
+            "id": MARK,
+            "code": {"coding": [{"system": MARK, "code": MARK}], "text": f"leukemia {MARK}"},
+            "clinicalStatus": {"coding": [{"code": "active"}]},
+        },
+        {
+            "resourceType": "MedicationRequest",
+            "id": MARK,
+            "status": "active",
+            "intent": "order",
+            "medicationCodeableConcept": {"text": f"clozapine {MARK}"},
+            "authoredOn": "2020-01-01",
+        },
     ]
     for one in results:
         if one["resourceType"] != "Patient":
