@@ -18,7 +18,7 @@ export const byId = id => document.getElementById(id);
 
 /** Units and signs as a clinician writes them: UCUM has 10*9/L, a rule <=. */
 export const readable = text => String(text)
-  .replaceAll("10*9/L", "×10⁹/L").replaceAll("x 10^9/L", "×10⁹/L").replaceAll("10*12/L", "×10¹²/L").replaceAll("x10⁹/L", "×10⁹/L")
+  .replace(/(?:x ?)?10[*^]9\/L/g, "x10⁹/L").replace(/(?:x ?)?10[*^]12\/L/g, "x10¹²/L")
   .replaceAll("<=", "≤").replaceAll(">=", "≥");
 
 /** A fault of the input, told in words: what is wrong, and what to do. */

@@ -9,14 +9,8 @@ from html import escape
 from app.domain.paper import Paper, ResponsePaper
 from app.domain.rules import Criterion, criteria_of
 from app.papers import PUBLISHED, RESPONSES
-
-_AID = "Research criteria, applied to blood counts: a decision aid, not a diagnosis."
-_SIGNS = {
-    "<=": "\N{LESS-THAN OR EQUAL TO}",
-    ">=": "\N{GREATER-THAN OR EQUAL TO}",
-    "10*9/L": "\N{MULTIPLICATION SIGN}10\N{SUPERSCRIPT NINE}/L",
-    "x 10^9/L": "\N{MULTIPLICATION SIGN}10\N{SUPERSCRIPT NINE}/L",
-}
+from app.writing.narrative import AID
+from app.writing.words import readable
 
 
 @cache
@@ -43,7 +37,7 @@ def _head(paper: Paper | ResponsePaper) -> Iterator[str]:
 <link rel="stylesheet" href="/web/VERSION/style.css"></head>
 <body><header><a class="name" href="/">maa-assess</a></header>
 <main class="text"><h1>{title}</h1>
-<p>{_AID}</p>"""
+<p>{AID}</p>"""
     if not paper.verified:
         yield (
             "<p><strong>Unverified:</strong> the published wording could not be seen; these rules "
@@ -110,6 +104,4 @@ To see counts judged by it: <a href="/">the page</a>.</p>
 
 def _read(text: str) -> str:
     """A rule with the signs that a clinician reads."""
-    for written, sign in _SIGNS.items():
-        text = text.replace(written, sign)
-    return escape(text)
+    return escape(readable(text))
