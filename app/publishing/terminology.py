@@ -165,7 +165,7 @@ def _concept_map() -> Json:
 def concept_maps(code_map: CodeMap | None) -> dict[tuple[str, str], Json]:
     """The maps of a hospital's own codes, as they are read here, by type and id."""
     found: dict[tuple[str, str], Json] = {}
-    taken = {"loinc-to-analyte"}
+    taken = {"loinc-to-analyte", "code-to-cause"}
     for one in code_map.maps if code_map else ():
         slug = _NO_ID.sub("-", one.name.rpartition("/")[2])[:_LONGEST_SLUG].strip("-.") or "map"
         name_id = next(i for n in count(1) if (i := slug if n == 1 else f"{slug}-{n}") not in taken)
