@@ -680,7 +680,7 @@ def test_the_maps_are_published_as_concept_maps_and_are_read_again_as_they_are(
         found = client.get("/fhir/ConceptMap").json()
         published = client.get("/fhir/ConceptMap/lab.csv").json()
     names = [entry["resource"]["id"] for entry in found["entry"]]
-    assert names == ["loinc-to-analyte", "code-to-cause", "lab.csv"]
+    assert names == ["code-to-cause", "loinc-to-analyte", "lab.csv"]
     ConceptMap.model_validate(published)
     assert not faults(published)
     again = read_code_maps([written(tmp_path, json.dumps(published), "again.json")])
