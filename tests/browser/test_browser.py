@@ -100,7 +100,7 @@ def test_a_chart_is_opened_its_card_read_and_answered(
     )
     row = card.locator("tr", has_text="Neutrophils depressed")
     expect(row.locator("td")).to_have_text(
-        ["Neutrophils depressed", "met", "ANC 0.9 x10^9/L", "2024-03-05", "ANC \u2264 1.2 x10^9/L"]
+        ["Neutrophils depressed", "met", "ANC 0.9 x10⁹/L", "2024-03-05", "ANC \u2264 1.2 x10⁹/L"]
     )
     BUILD.mkdir(exist_ok=True)
     page.screenshot(path=BUILD / "cds-client.png", full_page=True)
