@@ -6,13 +6,18 @@ HAPI_PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test exports bench lint hapi cql openapi lock clean
+.PHONY: run test check exports bench lint hapi cql openapi lock clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/maa-assess serve --host $(HOST) --port $(PORT)
 
 test: lint
 	$(BIN)/python -m pytest
+
+# The quick one, under a minute: what reads and judges, without servers, browsers or other tools.
+QUICK := house asking cases response_cases rulings reading units codes doubts chart fixtures openapi
+check: lint
+	$(BIN)/python -m pytest -x $(QUICK:%=tests/test_%.py)
 
 exports: $(VENV)/exports.stamp # what `maa-assess screen` and `response --out` need beside
 
