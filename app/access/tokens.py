@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jwt
 import msgspec
+from cachetools import TLRUCache
 
 from app.access.keys import Key, KeySet, UnreadableError, fetch
 from app.access.scopes import Caller
@@ -171,26 +170,21 @@ class Introspection:
         self._issuer = issuer
         self._audience = audience
         self._clock = clock
-        self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        self._known: TLRUCache[bytes, tuple[float, Caller]] = TLRUCache(
+            _MOST_REMEMBERED, ttu=lambda _name, kept, _now: kept[0], timer=clock
+        )
 
     async def caller(self, token: str) -> Caller:
         """Who calls; RequestError 401 where the token is not good, 503 where that is not told."""
         name = hashlib.sha256(token.encode()).digest()
-        until, known = self._known.get(name, (0.0, None))
-        if known and until > self._clock():
-            return known
+        if kept := self._known.get(name):
+            return kept[1]
         claims = await self._claims(token)
         now = self._clock()
         self._check(claims, now)
         caller = caller_of(claims)
         self._known[name] = min(now + _ACTIVE_SECONDS, claims.get("exp") or now + 60), caller
-        self._known.move_to_end(name)
-        while len(self._known) > _MOST_REMEMBERED or self._oldest_ends() <= now:
-            self._known.popitem(last=False)
         return caller
-
-    def _oldest_ends(self) -> float:
-        return next(iter(self._known.values()), (math.inf,))[0]
 
     async def _claims(self, token: str) -> dict[str, Any]:
         form = {"token": token, "token_type_hint": "access_token"}

@@ -10,12 +10,12 @@ import os
 import sqlite3
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from cachetools import TLRUCache
 from starlette.concurrency import run_in_threadpool
 
 from app.fhir.outcome import Fault, RequestError
@@ -49,21 +49,17 @@ class InMemory:
     """Remembers in this process; of more than `most` names the oldest are forgotten first."""
 
     def __init__(self, most: int, clock: Callable[[], float] = time.time) -> None:
-        self._most = most
-        self._clock = clock
-        self._names: OrderedDict[bytes, float] = OrderedDict()
+        self._names: TLRUCache[bytes, float] = TLRUCache(
+            most, ttu=lambda _name, until, _now: until, timer=clock
+        )
 
     def __len__(self) -> int:
         return len(self._names)
 
     async def is_new(self, name: bytes, until: float) -> bool:
-        now = self._clock()
-        if self._names.get(name, 0) > now:
+        if name in self._names:
             return False
         self._names[name] = until
-        self._names.move_to_end(name)
-        while len(self._names) > self._most or next(iter(self._names.values())) <= now:
-            self._names.popitem(last=False)
         return True
 
     async def aclose(self) -> None:
