@@ -89,6 +89,8 @@ def test_every_code_of_an_answer_is_in_its_code_system(path: Path) -> None:
         assert coding["code"] in known[coding["system"]], coding
         display = known[coding["system"]][coding["code"]]
         assert coding.get("display", display) == display
+        if coding["system"].rpartition("/")[2] in {"verdict", "truth", "other-cause"}:
+            assert "display" in coding, coding
 
 
 def test_the_value_sets_and_the_map_hold_every_code_that_is_read_and_no_other() -> None:

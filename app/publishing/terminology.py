@@ -18,7 +18,13 @@ from app.fhir.json import Json
 from app.fhir.maps import UNIT_PROPERTY, CodeMap, MapRow, SourceMap
 from app.fhir.outcome import ISSUES
 from app.fhir.ucum import UCUM
-from app.fhir.verdicts import ELIGIBILITY_VERDICTS, RESPONSE_VERDICTS, TRUTHS, VERDICTS
+from app.fhir.verdicts import (
+    ELIGIBILITY_VERDICTS,
+    OTHER_CAUSES,
+    RESPONSE_VERDICTS,
+    TRUTHS,
+    VERDICTS,
+)
 from app.papers import PUBLISHED, RESPONSES
 
 DATE = "2026-11-24"
@@ -45,11 +51,6 @@ OVERRIDE_REASONS = {
 }
 _NO_ID = re.compile(r"[^A-Za-z0-9.-]+")
 _LONGEST_SLUG = 60
-_OTHER_CAUSES = {
-    "recorded": "Another cause is recorded",
-    "none-recorded": "No other cause is recorded",
-    "not-looked-for": "Neither conditions nor medications were in the data",
-}
 
 
 def defined(
@@ -82,7 +83,7 @@ def terminology() -> Iterator[Json]:
     yield code_system("assessment", "What is assessed", _ASSESSMENTS)
     yield code_system("verdict", "Verdicts", VERDICTS)
     yield code_system("criterion", "Criteria and further findings", _criteria())
-    yield code_system("other-cause", "Whether the chart names another cause", _OTHER_CAUSES)
+    yield code_system("other-cause", "Whether the chart names another cause", OTHER_CAUSES)
     yield code_system("truth", "Whether a criterion is met", TRUTHS)
     yield code_system("absence", "Why no day is known to have met a definition", ABSENCES)
     yield code_system("stratifier", "What responders are counted by", _stratifiers())

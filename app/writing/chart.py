@@ -9,10 +9,10 @@ from app.domain.chart import Charted, LookedFor, OtherCauses
 from app.domain.counts import Source
 from app.domain.person import PersonFinding
 from app.domain.rules import Truth
-from app.fhir.canonicals import CRITERION_SYSTEM, OTHER_CAUSE_SYSTEM
+from app.fhir.canonicals import CRITERION_SYSTEM
 from app.fhir.components import CHART_COMPONENTS
 from app.fhir.json import Json
-from app.fhir.verdicts import truth_coded
+from app.fhir.verdicts import other_cause_coded, truth_coded
 from app.writing.observation import decided_by
 
 _KINDS = ("conditions", "medications")
@@ -47,8 +47,7 @@ def chart_components(found: Assessment) -> Iterator[Json]:
 
 def cause_component(causes: OtherCauses) -> Json:
     """Whether another cause is recorded, with each record named."""
-    coding = {"system": OTHER_CAUSE_SYSTEM, "code": causes.answer.value}
-    value = {"coding": [coding], "text": chart_words(causes)}
+    value = other_cause_coded(causes.answer) | {"text": chart_words(causes)}
     return _component("other-cause", value, causes.sources)
 
 
