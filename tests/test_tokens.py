@@ -215,6 +215,14 @@ def test_a_public_key_is_no_secret_to_sign_with(caller: Service) -> None:
         ({"exp": None}, "'exp'"),
         ({"exp": float("nan")}, "not valid"),
         ({"exp": float("inf")}, "not valid"),
+        ({"exp": 10**400}, "not valid"),
+        ({"exp": -(10**400)}, "'exp'"),
+        ({"exp": 1e308}, "not valid"),
+        ({"exp": f"{NOW + 600}"}, "not valid"),
+        ({"nbf": 10**400}, "'nbf'"),
+        ({"nbf": float("inf")}, "not valid"),
+        ({"iat": 10**400}, "'nbf' or 'iat'"),
+        ({"iat": float("inf")}, "not valid"),
         ({"exp": "soon"}, "not valid"),
         ({"exp": [NOW + 60]}, "not valid"),
         ({"nbf": NOW + 3600}, "'nbf'"),
@@ -669,6 +677,9 @@ def test_an_opaque_token_is_looked_up() -> None:
                 "stranger": active | {"iss": "https://stranger.example.org"},
                 "narrow": active | {"scope": "openid"},
                 "odd": active | {"exp": "never"},
+                "endless": active | {"exp": 10**400},
+                "far": active | {"exp": 1e308},
+                "late": active | {"nbf": 10**400},
             }
             assert one.post("good").status_code == 200
             assert one.post("narrow").status_code == 403

@@ -31,6 +31,8 @@ _METADATA_FRESH_SECONDS = 3600
 # So long a token that was taken back may still be good, for each request not to wait for an answer.
 _ACTIVE_SECONDS = 10
 _MOST_REMEMBERED = 1_000
+# What is later, or infinite, or no number, is no end of a token.
+_END_OF_TIME = 1e12
 # What a JWT says wrong, in our words: an exception's own may repeat the token.
 _FAULTS: Mapping[type[Exception], str] = {
     jwt.ExpiredSignatureError: "has expired ('exp')",
@@ -142,9 +144,17 @@ class Tokens:
             )
         except jwt.MissingRequiredClaimError as error:
             raise _invalid(f"lacks '{error.claim}'") from None
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise _invalid(_FAULTS.get(type(error), "is not valid")) from None
+        if not _is_moment(claims["exp"]):
+            raise _invalid("is not valid: it never ends ('exp')")
         return claims
+
+
+def _is_moment(seconds: Any) -> bool:
+    """Whether it is a number of seconds since 1970 (NumericDate) that a clock may come to."""
+    known = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    return known and abs(seconds) < _END_OF_TIME
 
 
 def _fits(key: Key, algorithm: str) -> bool:
@@ -203,7 +213,7 @@ class Introspection:
             seconds = claims.get(name)
             if seconds is None:
                 continue
-            if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+            if not _is_moment(seconds):
                 raise _invalid(f"is told with a wrong '{name}'")
             if (seconds - now if name == "exp" else now - seconds) <= -_SKEW_SECONDS:
                 raise _invalid(fault)
