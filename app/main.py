@@ -89,6 +89,7 @@ def fhir_server_of(settings: Settings, told: Told | None = None) -> FhirServer |
         settings.fhir_search_by_post,
         settings.fhir_token_url,
         told=told,
+        refuses_warnings=settings.fhir_server_warnings == "refuse",
     )
 
 
@@ -112,7 +113,8 @@ def _fhir_server_of_call(settings: Settings, told: Told, base: str, token: str) 
         attempts=1,
         bytes=settings.fhir_max_bytes,
     )
-    return FhirServer(base, Bearer(token), limits, told=told)
+    refuses = settings.fhir_server_warnings == "refuse"
+    return FhirServer(base, Bearer(token), limits, told=told, refuses_warnings=refuses)
 
 
 def _tracer(settings: Settings) -> Tracer | None:

@@ -140,6 +140,9 @@ class Settings(AccessSettings):
     """Where tokens are had; by default what the server's SMART configuration says."""
     fhir_search_by_post: bool = False
     """Search by `POST [type]/_search`, which keeps patient ids out of access logs."""
+    fhir_server_warnings: Literal["remark", "refuse"] = "remark"
+    """What is done where the server warns that data may be missing (an OperationOutcome in a
+    searchset): `remark` answers and says so (`source-warning`), `refuse` gives no answer (502)."""
     fhir_page_count: int = Field(default=200, ge=1)
     """How many resources are asked for at a time."""
     fhir_timeout_seconds: float = Field(default=10, gt=0)

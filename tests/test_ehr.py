@@ -1111,6 +1111,20 @@ def test_the_total_counts_every_page_and_nothing_but_matches() -> None:
         assert (answer.status_code, verdict(answer.json())) == (200, "eligible")
 
 
+def withholding(issue: Any, kind: str = "Observation") -> Callable[[Asked], Reply]:
+    """A server that tells an issue beside what it finds of platelets, or of another type."""
+    outcome = json.dumps({"resourceType": "OperationOutcome", "issue": [issue]})
+
+    def reply(asked: Asked) -> Reply:
+        of_platelets = kind == "Observation"
+        if not asked.path.endswith(f"/{kind}") or of_platelets != ("777-3" in codes_of(asked)):
+            return ordinary(asked)
+        found = [COUNTS["777-3"]] if of_platelets else []
+        return linked("", [*found, outcome])
+
+    return reply
+
+
 @pytest.mark.parametrize(
     ("severity", "status", "remarked"),
     [("information", 200, 0), ("warning", 200, 1), ("error", 502, 0), ("fatal", 502, 0)],
@@ -1123,16 +1137,7 @@ def test_what_a_server_says_it_withheld_is_in_the_answer(
         "code": "suppressed",
         "diagnostics": "3 results were withheld by consent",
     }
-    outcome = json.dumps({"resourceType": "OperationOutcome", "issue": [issue]})
-
-    def reply(asked: Asked) -> Reply:
-        if "777-3" not in codes_of(asked):
-            return ordinary(asked)
-        entries = f'{{"resource":{COUNTS["777-3"]}}},{{"resource":{outcome}}}'
-        body = f'{{"resourceType":"Bundle","type":"searchset","entry":[{entries}]}}'
-        return 200, {}, body.encode()
-
-    with serving(reply) as stub, service(stub) as client:
+    with serving(withholding(issue)) as stub, service(stub) as client:
         answer = client.get("/fhir/Patient/1/$assess-eligibility")
     assert answer.status_code == status
     found = [
@@ -1146,3 +1151,42 @@ def test_what_a_server_says_it_withheld_is_in_the_answer(
         assert one["details"]["coding"][0]["code"] == "source-warning"
         assert one["severity"] == "warning"
         assert one["diagnostics"].endswith("3 results were withheld by consent")
+
+
+@pytest.mark.parametrize("kind", ["Observation", "Procedure", "Condition"])
+def test_where_warnings_are_refused_what_was_withheld_gives_no_answer(kind: str) -> None:
+    issue = {"severity": "warning", "code": "suppressed", "diagnostics": "withheld by consent"}
+    with (
+        serving(withholding(issue, kind)) as stub,
+        service(stub, fhir_server_warnings="refuse") as client,
+    ):
+        answer = client.get("/fhir/Patient/1/$assess-eligibility")
+        assert answer.status_code == 502
+        (told,) = answer.json()["issue"]
+        assert (told["severity"], told["code"]) == ("error", "incomplete")
+        assert told["diagnostics"].endswith("MAA_FHIR_SERVER_WARNINGS=refuse: withheld by consent")
+    with serving(withholding(issue, kind)) as stub, service(stub) as client:
+        assert client.get("/fhir/Patient/1/$assess-eligibility").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("issue", "status"),
+    [
+        ({"severity": "warning"}, 502),
+        ({"severity": "warning", "diagnostics": 7}, 502),
+        ({"severity": "warning", "details": {"text": "by consent"}}, 502),
+        ({"severity": "information", "diagnostics": "all is well"}, 200),
+    ],
+)
+def test_a_warning_without_words_is_refused_and_other_words_are_not(
+    issue: Any, status: int
+) -> None:
+    with (
+        serving(withholding(issue)) as stub,
+        service(stub, fhir_server_warnings="refuse") as client,
+    ):
+        answer = client.get("/fhir/Patient/1/$assess-eligibility")
+    assert answer.status_code == status
+    if status != 200:
+        why = issue.get("details", {}).get("text", "it gives no reason.")
+        assert answer.json()["issue"][0]["diagnostics"].endswith(f"=refuse: {why}")

@@ -21,7 +21,7 @@ from app.cds_hooks.discovery import Service
 from app.fhir.bodies import Entry
 from app.fhir.codes import BY_LOINC, LoincRow
 from app.fhir.maps import CodeMap
-from app.fhir.outcome import Fault, RequestError
+from app.fhir.outcome import Fault, RequestError, WithheldError
 from app.fhir.resources import (
     Coding,
     Concept,
@@ -263,11 +263,14 @@ async def _fetch(
             await server.aclose()
         fetched = dict(zip(missing, answers, strict=True))
     faults = []
-    needless = {key for key in service.optional if not isinstance(fetched.get(key), tuple)}
+    needless = {
+        key for key in service.optional if not isinstance(fetched.get(key), tuple | WithheldError)
+    }
     missing = {key: why for key, why in missing.items() if key not in needless}
     for key, why in missing.items():
         answer = fetched.get(key)
-        if (answer is None or isinstance(answer, RequestError)) and key not in first_pages:
+        does = isinstance(answer, tuple) or key in first_pages
+        if not does or isinstance(answer, WithheldError):
             reason = answer.faults[0].text if isinstance(answer, RequestError) else obstacle
             text = f"The prefetch key '{key}' {why}, and nothing was fetched: {reason}"
             faults.append(Fault("required", text, f"prefetch.{key}"))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 
 from app.ehr.exchange import failed
 from app.ehr.proof import Found, Issue, Question, tells
-from app.fhir.bodies import Entry
+from app.fhir.bodies import DECODE_OUTCOME, Entry
+from app.fhir.outcome import Fault, WithheldError
 
 
 class _Link(msgspec.Struct):
@@ -109,6 +111,18 @@ def is_answer(told: Found, entry: FoundEntry, kind: str) -> bool:
     if told.resourceType != kind and (entry.search is None or entry.search.mode == "match"):
         failed(f"It answered the search of {kind} with resources of another type.")
     return True
+
+
+def refuse_warning(told: Found, entry: FoundEntry) -> None:
+    """WithheldError where the entry is a warning that something may be missing, with its words."""
+    if told.resourceType != "OperationOutcome":
+        return
+    said = ""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        issues = DECODE_OUTCOME(entry.resource).issue
+        said = next((one.said for one in issues if one.severity == "warning" and one.said), "")
+    text = "The FHIR server warns that data may be missing, and MAA_FHIR_SERVER_WARNINGS=refuse: "
+    raise WithheldError(502, Fault("incomplete", text + (said or "it gives no reason.")))
 
 
 def each_once(found: Iterable[Answer]) -> tuple[Entry, ...]:

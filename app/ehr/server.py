@@ -21,12 +21,13 @@ from app.ehr.pages import (
     is_answer,
     is_match,
     is_proven,
+    refuse_warning,
 )
 from app.ehr.proof import Question
 from app.ehr.searches import Search, searches, tokens_of
 from app.fhir.bodies import Entry
 from app.fhir.maps import CodeMap
-from app.fhir.outcome import Fault, RequestError
+from app.fhir.outcome import Fault, RequestError, WithheldError
 
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9.\-]{1,64}", re.ASCII)
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}", re.ASCII)
@@ -48,7 +49,7 @@ class FhirServer:
 
     The one exception is `token_url`, where it is given. `search_by_post` searches by
     `POST [type]/_search`. A `client` that is given is shared, and left open by `aclose`. `told`
-    hears of every request.
+    hears of every request. `refuses_warnings`: what the server warns may not be whole is refused.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class FhirServer:
         token_url: str | None = None,
         client: httpx.AsyncClient | None = None,
         told: Told | None = None,
+        refuses_warnings: bool = False,
     ) -> None:
         self._base = httpx.URL(base.rstrip("/"))
         self._limits = limits or Limits()
         self._search_by_post = search_by_post
+        self._refuses_warnings = refuses_warnings
         authorization = authorization or Bearer()
         self._exchange = Exchange(self._base, authorization, self._limits, token_url, client, told)
 
@@ -128,7 +131,7 @@ class FhirServer:
             fields.append(("_sort", _SORTED_BY[search.type]))
         try:
             return await self._searches(self._asks(search.type, fields), budget)
-        except OutageError:
+        except (OutageError, WithheldError):
             raise
         except RequestError as error:
             # Not every server has these, nor lets everybody read them. What the chart says turns
@@ -193,6 +196,8 @@ class FhirServer:
                     continue
                 told = found_in(entry.resource)
                 if is_answer(told, entry, question.kind):
+                    if self._refuses_warnings:
+                        refuse_warning(told, entry)
                     matches += is_match(told, entry, question, proven)
                     found.append((told, Entry(entry.fullUrl, entry.resource)))
             following = self._next(following, page)

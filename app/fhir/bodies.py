@@ -9,6 +9,8 @@ from msgspec import UNSET, Raw, UnsetType
 
 from app.fhir.resources import ABSENT, Concept, Element, Readable, Reference
 
+_SAID_LENGTH = 200
+
 
 class Typed(Element):
     """Only the name of a resource's type."""
@@ -21,6 +23,12 @@ class Issue(Element):
     code: str | None = None
     details: Concept | None = None
     diagnostics: str | None = None
+
+    @property
+    def said(self) -> str:
+        """Its words, and at most so many as belong into an answer; empty where it has none."""
+        said = self.diagnostics or (self.details.text if self.details else "") or ""
+        return said[:_SAID_LENGTH]
 
 
 class Outcome(Element):

@@ -128,6 +128,10 @@ class RequestError(Exception):
         return {"resourceType": "OperationOutcome", "issue": issues}
 
 
+class WithheldError(RequestError):
+    """A source says itself that something may be missing, and is not to be taken for whole."""
+
+
 def _fault(fault: Fault) -> dict[str, Any]:
     issue: dict[str, Any] = {
         "severity": "error",

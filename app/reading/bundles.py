@@ -42,7 +42,6 @@ WITHDRAWN = {"entered-in-error", "cancelled"}
 _KINDS = {kind: str(kind.__struct_config__.tag) for kind in get_args(Readable)}
 _READ_TYPES = set(_KINDS.values())
 _BUNDLES_DEEP = 3
-_SAID_LENGTH = 200
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -126,8 +125,7 @@ def _warnings(raw: Raw, place: str) -> Iterator[Remark]:
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         for index, issue in enumerate(DECODE_OUTCOME(raw).issue):
             if issue.severity in {"warning", "error", "fatal"}:
-                said = issue.diagnostics or (issue.details.text if issue.details else "") or ""
-                why = said[:_SAID_LENGTH] or short(issue.code) or "without a reason"
+                why = issue.said or short(issue.code) or "without a reason"
                 text = f"The source of the data warns that some may be missing: {why}"
                 yield Remark("source-warning", Severity.WARNING, text, (f"{place}.issue[{index}]",))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -29,6 +30,11 @@ from cds_calls import (
     without,
 )
 
+from app.cds_hooks.calls import read_call
+from app.cds_hooks.discovery import HOOK, SERVICES
+from app.cds_hooks.prefetch import gather, sent_along
+from app.fhir.bodies import Entry
+from app.fhir.outcome import Fault, RequestError, WithheldError
 from tests.conftest import serving
 
 Outcome = Callable[[httpx.Response], Json]
@@ -254,3 +260,27 @@ def test_the_token_goes_to_no_other_server(
     ehr.next_host = stranger.url
     told = refused(reader, outcome_of, asking(ehr.url, "platelets"))
     assert "leads to another address" in told
+
+
+class Withholding:
+    """A FHIR server that withholds, where that is refused."""
+
+    async def fetch(self, query: str) -> tuple[Entry, ...]:
+        raise WithheldError(502, Fault("incomplete", f"withheld: {query.partition('?')[0]}"))
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("key", ["platelets", "conditions"])
+def test_what_the_server_withholds_is_not_left_out_in_silence(key: str) -> None:
+    """Also of what a card could do without: it was looked at."""
+    service, server = SERVICES["maa-response"], "https://ehr.example.org/fhir"
+    asked = read_call(json.dumps(asking(server, key)).encode(), HOOK)
+    sent = sent_along(asked, service)
+    with pytest.raises(RequestError) as error:
+        asyncio.run(gather(asked, service, sent, (server,), lambda *_: Withholding()))
+    assert error.value.status == 412
+    (fault,) = error.value.faults
+    assert fault.place == f"prefetch.{key}"
+    assert "withheld: " in fault.text
