@@ -26,6 +26,7 @@ from app.access.sinks import Delivery, sink_of
 from app.access.spool import Spool, SpoolError
 from app.api import definitions, routes, smart
 from app.api.auditing import Auditing
+from app.api.documents import secured
 from app.api.fhir_json import disconnected, http_exception, request_error
 from app.api.guard import Guard, LoopbackOnly, Proxied
 from app.api.metrics import Metrics
@@ -199,6 +200,8 @@ def _application(settings: Settings) -> FastAPI:
         servers=[{"url": settings.public_url}] if settings.public_url else None,
         root_path_in_servers=settings.public_url is None,
     )
+    without_security = app.openapi
+    app.openapi = lambda: secured(without_security())  # type: ignore[method-assign]
     silence_the_talkative()
     app.state.settings = settings
     app.state.code_map = code_map = code_map_of(settings)

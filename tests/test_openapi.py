@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
+from app.api.guard import is_open
 from app.cli import main
 from app.main import create_app
 
@@ -86,6 +87,24 @@ def test_every_address_of_the_service_is_documented(document: dict[str, Any]) ->
     }
     assert ("post", "/fhir/$assess-eligibility") in answered
     assert answered == documented
+
+
+def test_a_token_is_documented_wherever_one_may_be_asked_for(document: dict[str, Any]) -> None:
+    """What is open to anybody is judged by the service itself: it asks for tokens everywhere else.
+
+    None is needed where nobody is asked who he is: that is the empty choice.
+    """
+    schemes = document["components"]["securitySchemes"]
+    assert {(one["type"], one["scheme"]) for one in schemes.values()} == {("http", "bearer")}
+    for path, item in document["paths"].items():
+        for method in item.keys() & METHODS:
+            choices = item[method].get("security", [{}])
+            named = {name for choice in choices for name in choice}
+            # Where hooks ask for tokens of their own, discovery does too.
+            hooks = path.startswith("/cds-services")
+            wanted = {"accessToken"} if not is_open(method.upper(), path) else set()
+            assert named == wanted | ({"cdsHooksClient"} if hooks else set()), path
+            assert choices[0] == {}, path
 
 
 def test_every_query_parameter_documented_is_one_the_operation_knows(

@@ -217,3 +217,36 @@ def _of_patient(document: dict[str, Any]) -> dict[str, Any]:
 
 ELIGIBILITY_OF_PATIENT = _of_patient(ELIGIBILITY_DOCUMENT)
 RESPONSE_OF_PATIENT = _of_patient(RESPONSE_DOCUMENT)
+_SCHEMES = {
+    "accessToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An OAuth 2.0 access token with SMART scopes, of the issuer that "
+        "/.well-known/smart-configuration names. Asked for where MAA_AUTH_ISSUER or "
+        "MAA_AUTH_INTROSPECTION_URL is set; a client certificate does as well where "
+        "MAA_AUTH_CERTIFICATE_HEADER is. Without these nobody is asked who he is.",
+    },
+    "cdsHooksClient": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A JWT that the CDS Hooks client signed for this call, of one of "
+        "MAA_CDS_CLIENTS: asked for where MAA_CDS_REQUIRE_JWT is set in place of an access token.",
+    },
+}
+
+
+def secured(document: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document, which says too where a token may be asked for; that is optional there.
+
+    The document is one and the same whatever is set.
+    """
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    for path, item in document["paths"].items():
+        hooks = path.startswith("/cds-services")
+        # Discovery tells of nobody: only who asks for tokens of hooks' clients asks there too.
+        names = ["accessToken"] * (path != "/cds-services") + ["cdsHooksClient"] * hooks
+        for operation in item.values():
+            if "401" in operation["responses"]:
+                operation["security"] = [{}, *({name: []} for name in names)]
+    return document
