@@ -12,11 +12,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.domain.assessment import Assessment, assess_eligibility
-from app.domain.counts import Analyte, Count, Course, Interval, Patient, Source, When
+from app.domain.chart import Cause, Charted, Standing
+from app.domain.counts import UNDATED, Analyte, Count, Course, Interval, Patient, Source, When
 from app.domain.effort import limited
+from app.domain.exclusions import ExclusionsByDay
 from app.domain.judgement import Verdict, sustained_rules
 from app.domain.life import Life, assess_life, sustained_over
 from app.domain.paper import Paper, interpretation
+from app.domain.person import Person
 from app.papers import PUBLISHED
 from app.settings import Settings
 from tests.test_properties import (
@@ -228,6 +231,72 @@ def test_a_life_costs_as_many_steps_as_it_has_days(paper: Paper) -> None:
         spent.append(effort.spent)
     assert spent[1] < 4.2 * spent[0]
     assert spent[1] < Settings().evaluation_steps / 4
+
+
+def charted(records: int) -> tuple[Charted, ...]:
+    """Doses of a drug that excludes nothing, and every fourth a cycle of chemotherapy."""
+    days = [on(date(2004, 1, 1) + timedelta(days=3 * number)) for number in range(records)]
+    return tuple(
+        Charted(
+            Cause.LINEZOLID if number % 4 else Cause.CHEMOTHERAPY,
+            "a dose",
+            day,
+            Source(f"MedicationAdministration/{number}", f"dose-{number}"),
+            surely_until=day.last,
+        )
+        for number, day in enumerate(days)
+    )
+
+
+def test_exclusions_over_a_life_cost_no_look_at_every_record_for_each_day() -> None:
+    """Twenty years of daily counts, of a patient with 2,000 records in the chart."""
+    course = daily(7300, turns=400)
+    spent = []
+    for records in (0, 2000):
+        beside = course._replace(chart=charted(records), looked_at=("conditions",))
+        with limited(Settings().evaluation_steps) as effort:
+            assess_life(PUBLISHED[0], beside, with_changes=True, exclusions=True)
+        spent.append(effort.spent)
+    assert spent[1] < 1.5 * spent[0]
+
+
+DAYS = st.integers(0, 300).map(lambda number: date(2004, 1, 1) + timedelta(days=number))
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Charted:
+    first, last = sorted((draw(DAYS), draw(DAYS)))
+    return Charted(
+        draw(
+            st.sampled_from([Cause.LEUKEMIA, Cause.CHEMOTHERAPY, Cause.LINEZOLID, Cause.ANDROGEN])
+        ),
+        "as charted",
+        draw(st.sampled_from([UNDATED, When(first, last, None, "then"), on(first)])),
+        Source("Condition/1", "condition"),
+        draw(st.sampled_from(Standing)),
+        surely_until=draw(st.sampled_from([date.max, first, last])),
+    )
+
+
+def weighed(kilograms: int, day: date) -> Count:
+    exactly = Interval.exactly(Decimal(kilograms))
+    return Count(Analyte.BODY_WEIGHT, exactly, on(day), (Source("Observation/w", "w"),))
+
+
+@given(
+    st.lists(records(), max_size=4).map(tuple),
+    st.lists(st.builds(weighed, st.sampled_from([11, 13]), DAYS), max_size=3).map(tuple),
+    st.sampled_from([(), ("conditions",)]),
+)
+def test_exclusions_of_each_day_are_those_of_single_assessments(
+    chart: tuple[Charted, ...], weights: tuple[Count, ...], looked_at: tuple[str, ...]
+) -> None:
+    course = Course(Patient("Patient/1"), chart=chart, weights=weights, looked_at=looked_at)
+    by_day = ExclusionsByDay(PUBLISHED[0], course, Person(PUBLISHED[0], course, 30))
+    for number in range(0, 420, 7):
+        day = on(date(2004, 1, 1) + timedelta(days=number))
+        alone = assess_eligibility(PUBLISHED[0], course, day, exclusions=True)
+        assert by_day.free_on(day.last) is alone.judgement.exclusion
 
 
 def test_an_episode_ends_where_the_definition_is_seen_not_to_be_met() -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from app.domain.chart import NOT_LOOKED_FOR, Charted, OtherCauses, excluded_by, other_causes
 from app.domain.counts import Analyte, Count, Course, Kind, Patient, Remark, Source, When
 from app.domain.dependence import DEPENDENCE_DAYS, days_before
-from app.domain.exclusions import free_of_exclusions, person_of
+from app.domain.exclusions import free_of_exclusions
 from app.domain.judgement import Finding, Judgement, Verdict, judgement_of, sustained_rules
 from app.domain.limits import Limit
 from app.domain.paper import PAPERS_KEPT, Interpretation, Paper, default_policy, interpretation
-from app.domain.person import PersonFinding
+from app.domain.person import Person, PersonFinding
 from app.domain.recovery import Normal
 from app.domain.remarks import contradictions, left_out, of_the_person, stale
 from app.domain.rules import Known, Rule, Truth
@@ -114,10 +114,9 @@ def assess_eligibility(
     judged = (*window.counts, *beside)
     day = as_of or window.day
     judgement = judgement_of(paper, policy, known)
-    beside_counts = chart_on(paper, course, day, as_of, window_days)
+    causes, person = chart_on(course, Person(paper, course, window_days), day, as_of)
     if exclusions:
-        judgement = with_exclusions(judgement, beside_counts)
-    causes, person = beside_counts
+        judgement = excluding(judgement, free_of_exclusions(paper.exclusions, causes, person))
     return Assessment(
         judgement=judgement,
         patient=course.patient,
@@ -140,22 +139,17 @@ def assess_eligibility(
 
 
 def chart_on(
-    paper: Paper, course: Course, day: When | None, as_of: When | None, window_days: int
+    course: Course, person: Person, day: When | None, as_of: When | None
 ) -> tuple[OtherCauses, tuple[PersonFinding, ...]]:
     """What the chart says of other causes on a day, and of age and weight; see `other_causes`."""
-    causes = other_causes(course.chart, course.looked_at, day.last if day else None, as_of)
-    return causes, person_of(paper, course, day, window_days)
-
-
-def with_exclusions(
-    judgement: Judgement, beside_counts: tuple[OtherCauses, tuple[PersonFinding, ...]]
-) -> Judgement:
-    """The judgement where what the chart records may exclude."""
-    return _excluding(judgement, free_of_exclusions(judgement.paper.exclusions, *beside_counts))
+    if day is None:
+        return other_causes(course.chart, course.looked_at, None, as_of), ()
+    causes = other_causes(course.chart, course.looked_at, day.last, as_of)
+    return causes, tuple(person.on(day.last))
 
 
 @lru_cache(maxsize=PAPERS_KEPT)
-def _excluding(judgement: Judgement, free: Truth) -> Judgement:
+def excluding(judgement: Judgement, free: Truth) -> Judgement:
     """The judgement where exclusions count; the same ones give the same object."""
     found = replace(judgement, exclusion=free)
     if free is not Truth.NOT_MET:

@@ -7,7 +7,7 @@ a verdict by counts, unless its caller asks for that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, timedelta
+from datetime import date
 from enum import Enum
 from typing import NamedTuple
 
@@ -173,13 +173,27 @@ def state_on(record: Charted, day: date) -> State:
     """Whether what is recorded was there on a day, or may still have borne on its counts."""
     if record.when.first > day:
         return State.LATER
-    bears_for = timedelta(days=_BEARS_FOR_DAYS.get(record.cause, 0))
-    since = day - min(bears_for, day - date.min)
-    if record.standing is Standing.ENDED or record.when.last < since:
+    number = day.toordinal()
+    if number not in days_maybe_there(record):
         return State.PAST
-    if record.standing is Standing.DOUBTFUL or record.surely_until < since:
-        return State.DOUBTFUL
-    return State.PRESENT
+    return State.PRESENT if number in days_surely_there(record) else State.DOUBTFUL
+
+
+def days_maybe_there(record: Charted) -> range:
+    """The days, as ordinals, on which it was there or bore on counts, or may have."""
+    return range(0) if record.standing is Standing.ENDED else _days_until(record, record.when.last)
+
+
+def days_surely_there(record: Charted) -> range:
+    """Those of these days on which it did for sure."""
+    if record.standing is not Standing.CERTAIN:
+        return range(0)
+    return _days_until(record, min(record.when.last, record.surely_until))
+
+
+def _days_until(record: Charted, last: date) -> range:
+    bears_for = _BEARS_FOR_DAYS.get(record.cause, 0)
+    return range(record.when.first.toordinal(), last.toordinal() + bears_for + 1)
 
 
 class LookedFor(Enum):

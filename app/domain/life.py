@@ -14,15 +14,17 @@ from app.domain.assessment import (
     assess_eligibility,
     chart_on,
     counts_beside,
+    excluding,
     known_by,
     supporting_of,
     timeline_of,
-    with_exclusions,
 )
 from app.domain.choosing import places
 from app.domain.counts import Count, Course, Remark, Severity, When
+from app.domain.exclusions import ExclusionsByDay
 from app.domain.judgement import Judgement, Verdict, judgement_of, sustained_rules
 from app.domain.paper import Interpretation, Paper, default_policy, interpretation
+from app.domain.person import Person
 from app.domain.remarks import contradictions, left_out, of_the_person, stale
 from app.domain.rules import Known
 from app.domain.sustained import Record, sustained
@@ -140,7 +142,9 @@ def assess_life(
     policy = policy or default_policy(paper)
     asked = interpretation(paper, policy)
     until, later = known_by(course, as_of)
-    days = list(_days(paper, policy, course, until, window_days, exclusions))
+    person = Person(paper, course, window_days)
+    by_day = ExclusionsByDay(paper, course, person) if exclusions else None
+    days = list(_days(paper, policy, course, until, window_days, by_day))
     if not days:
         found = assess_eligibility(paper, course, as_of, window_days, policy, exclusions)
         return found._replace(life=Life((), () if with_changes else None))
@@ -151,9 +155,7 @@ def assess_life(
     told = [main, *changes]
     life = Life(
         periods,
-        tuple(_assessed(one, course, asked, window_days) for one in changes)
-        if with_changes
-        else None,
+        tuple(_assessed(one, course, asked, person) for one in changes) if with_changes else None,
     )
     windows = [one.window for one in days]
     beside = counts_beside(windows, main.window)
@@ -165,7 +167,7 @@ def assess_life(
         *of_the_person(course, main.window.day, paper.least_age_years, main.window.counts),
         *_earlier_day_open(life),
     ]
-    found = _assessed(main, course, asked, window_days, as_of if met is None else None)
+    found = _assessed(main, course, asked, person, as_of if met is None else None)
     return found._replace(
         supporting=supporting_of([main.window, *windows], asked),
         remarks=tuple(dict.fromkeys([*remarks, *found.causes.remarks])),
@@ -180,7 +182,7 @@ def _days(
     course: Course,
     counts: Sequence[Count],
     window_days: int,
-    exclusions: bool,
+    exclusions: ExclusionsByDay | None,
 ) -> Iterator[_Day]:
     """Each day with a count that is judged, in order."""
     asked = interpretation(paper, policy)
@@ -196,8 +198,7 @@ def _days(
             record.add(day, window.known)
         judgement = judgement_of(paper, policy, known)
         if exclusions:
-            at = _on(day)
-            judgement = with_exclusions(judgement, chart_on(paper, course, at, at, window_days))
+            judgement = excluding(judgement, exclusions.free_on(day))
         yield _Day(day, window, known, judgement)
 
 
@@ -219,12 +220,12 @@ def _assessed(
     one: _Day,
     course: Course,
     asked: Interpretation,
-    window_days: int,
+    person: Person,
     as_of: When | None = None,
 ) -> Assessment:
     """The assessment of a day, without what is said of the life."""
     day = as_of or _on(one.day)
-    causes, person = chart_on(one.judgement.paper, course, day, day, window_days)
+    causes, findings = chart_on(course, person, day, day)
     return Assessment(
         judgement=one.judgement,
         patient=course.patient,
@@ -234,7 +235,7 @@ def _assessed(
         known=one.known,
         remarks=(),
         causes=causes,
-        person=person,
+        person=findings,
     )
 
 
