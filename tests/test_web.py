@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.asking import PARAMETERS
 from app.papers import PUBLISHED, RESPONSES
 from app.web.stories import STORIES, Story
 from tests.conftest import ROOT, serving
@@ -76,6 +77,20 @@ def test_the_first_load_is_small_and_whole(http: httpx.Client) -> None:
         assert "immutable" in answer.headers["cache-control"]
     total = len(page.content) + sum(len(answer.content) for answer in files.values())
     assert total < FIRST_LOAD_BYTES
+
+
+def test_the_page_offers_the_choices_that_the_operations_take(http: httpx.Client) -> None:
+    offered = {
+        name: re.findall(r'<option value="([^"]+)"( selected)?>', options)
+        for name, options in re.findall(
+            r'<select id="(\w+)"[^>]*>(.*?)</select>', http.get("/").text
+        )
+    }
+    assert set(offered) >= {"redCellPolicy", "transfusionHistory", "when", "exclusions"}
+    for name, options in offered.items():
+        (asked,) = (one for one in PARAMETERS if one.name == name)
+        assert sorted(choice for choice, _ in options) == sorted(asked.choices)
+        assert [choice for choice, selected in options if selected] == [asked.default]
 
 
 def test_what_is_kept_of_others_is_as_they_published_it() -> None:

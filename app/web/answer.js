@@ -32,6 +32,8 @@ export const LOOK = {
 export const SIGNS = { yes: "✓", no: "✗", open: "?", none: "–" };
 export const look = code => LOOK[code] ?? "open";
 
+const LIFE = ["first-met", "last-met", "episodes", "longest-time-met"];
+
 const codingOf = (concept, system) => concept?.coding?.find(one => one.system === `${OURS}/CodeSystem/${system}`);
 const refsOf = component => (component.extension ?? []).map(one => one.valueReference?.reference).filter(Boolean);
 export const subjectKey = subject => subject?.reference ?? scalar(subject?.identifier?.value) ?? subject?.display ?? "";
@@ -49,7 +51,21 @@ export function assessmentsOf(answer) {
       return assessment(resource, guidance, outcomes.flatMap(one => one.issue));
     });
   const others = answer.entry.map(one => one.resource).filter(one => one.resourceType === "OperationOutcome" && !told.has(one));
-  return { found, issues: others.flatMap(one => one.issue) };
+  // Of a life the further days are told of by its periods.
+  return { found: [...Map.groupBy(found, one => `${one.patient} ${one.definition}`).values()].map(([first]) => first), issues: others.flatMap(one => one.issue) };
+}
+
+/** A time of one verdict, and what decided it. */
+function periodOf({ extension = [] }, titles) {
+  const of = url => extension.filter(one => one.url === url);
+  const [{ valuePeriod: { start, end } }] = of("period");
+  return {
+    start, end,
+    verdict: of("verdict")[0].valueCoding.code,
+    days: scalar(of("assessments")[0].valueInteger),
+    deciding: of("criterion").map(one => titles.get(one.valueCoding.code) ?? one.valueCoding.code),
+    refs: of("source").map(one => one.valueReference.reference),
+  };
 }
 
 function assessment(resource, guidance, issues) {
@@ -57,6 +73,8 @@ function assessment(resource, guidance, issues) {
   const components = resource.component ?? [];
   const counts = components.filter(one => one.valueQuantity && !codingOf(one.code, "criterion")).map(countOf);
   const verdict = codingOf(resource.valueCodeableConcept, "verdict");
+  const criteria = components.filter(one => codingOf(one.code, "criterion")).map(one => criterion(one, counts));
+  const titles = new Map(criteria.map(one => [one.code, one.title]));
   return {
     resource,
     subject: resource.subject,
@@ -67,7 +85,10 @@ function assessment(resource, guidance, issues) {
     said: resource.valueCodeableConcept?.text ?? "",
     day: resource.effectiveDateTime ?? "",
     counts,
-    criteria: components.filter(one => codingOf(one.code, "criterion")).map(one => criterion(one, counts)),
+    criteria: criteria.filter(one => !LIFE.includes(one.code)),
+    /** First and last day met, how often, how long: where it was asked of all days. */
+    life: criteria.filter(one => LIFE.includes(one.code)),
+    periods: (resource.extension ?? []).filter(one => one.url === `${OURS}/StructureDefinition/eligibility-period`).map(one => periodOf(one, titles)),
     missing: (guidance?.note ?? []).map(one => one.text),
     needs: (guidance?.dataRequirement ?? []).flatMap(one => one.codeFilter ?? []).flatMap(one => one.code ?? []),
     issues,
@@ -109,8 +130,9 @@ function criterion(component, counts) {
 }
 
 /** What a component of the course says: a day, a number with its unit, words. */
-function answerOf({ valueDateTime, valueString, valueQuantity, valueCodeableConcept }) {
-  return valueQuantity ? readable(`${scalar(valueQuantity.value)} ${valueQuantity.unit ?? ""}`) : scalar(valueDateTime ?? valueString ?? valueCodeableConcept?.text);
+function answerOf({ valueDateTime, valueString, valueInteger, valueQuantity, valueCodeableConcept }) {
+  return valueQuantity ? readable(`${scalar(valueQuantity.value)} ${valueQuantity.unit ?? ""}`)
+    : scalar(valueDateTime ?? valueString ?? valueInteger ?? valueCodeableConcept?.text ?? valueCodeableConcept?.coding?.[0]?.display);
 }
 
 /** What was sent, found again by the references of the answer and the places it names. */

@@ -18,6 +18,8 @@ const state = { given: null, sheet: null, changes: [], before: new Map(), kept: 
 
 const say = text => { byId("status").textContent = text; };
 const question = () => form.elements.question.value;
+/** Whether a field belongs to the question. */
+const isAsked = field => [undefined, question()].includes(field.closest("[data-question]")?.dataset.question);
 
 function problem(error, act) {
   if (error.name === "AbortError") return;
@@ -101,9 +103,9 @@ function parametersOf(definitions) {
     ...definitions.map(id => ({ name: "criteria", valueCode: id })),
     fields.asOf.value && { name: "asOf", valueDate: fields.asOf.value },
     fields.window.value.trim() && fields.window.value.trim() !== "30" && { name: "window", valuePositiveInt: windowOf(fields.window.value.trim()) },
-    fields.redCellPolicy.value !== "both" && { name: "redCellPolicy", valueCode: fields.redCellPolicy.value },
-    fields.transfusionHistory.value !== "unknown" && { name: "transfusionHistory", valueCode: fields.transfusionHistory.value },
-    question() === "response" && fields.treatmentStart.value && { name: "treatmentStart", valueDate: fields.treatmentStart.value },
+    ...[...form.querySelectorAll("#how select")].filter(one => isAsked(one) && !one.selectedOptions[0].defaultSelected).map(one => ({ name: one.name, valueCode: one.value })),
+    isAsked(fields.sustained) && fields.sustained.value.trim() && { name: "sustained", valueString: fields.sustained.value.trim() },
+    isAsked(fields.treatmentStart) && fields.treatmentStart.value && { name: "treatmentStart", valueDate: fields.treatmentStart.value },
   ].filter(Boolean);
   // What came in Parameters stands where the page was not told otherwise.
   const told = new Set(chosen.map(one => one.name));
@@ -315,8 +317,14 @@ async function takeStory(name, asks) {
 function setQuestion() {
   for (const one of form.querySelectorAll("[data-question]")) one.hidden = one.dataset.question !== question();
   const names = [...form.querySelectorAll(`input[name=${question()}]:checked`)].map(one => one.nextElementSibling.textContent);
-  const { asOf, window: days } = form.elements;
-  byId("how-said").textContent = `${names.join("; ") || "no definition chosen"}${asOf.value ? `, as known on ${asOf.value}` : ""}${days.value.trim() === "30" ? "" : `, within ${days.value} days`}`;
+  const { asOf, window: days, when, sustained } = form.elements;
+  byId("how-said").textContent = [
+    names.join("; ") || "no definition chosen",
+    asOf.value && `as known on ${asOf.value}`,
+    days.value.trim() !== "30" && `within ${days.value} days`,
+    isAsked(when) && !when.selectedOptions[0].defaultSelected && when.selectedOptions[0].textContent,
+    isAsked(sustained) && sustained.value.trim() && `met for at least ${sustained.value.trim()}`,
+  ].filter(Boolean).join(", ");
 }
 
 form.addEventListener("submit", async event => {

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.asking import PARAMETERS
 from app.fhir.outcome import Fault, RequestError
 from app.papers import PUBLISHED, RESPONSES
 from app.settings import Settings
@@ -35,6 +36,21 @@ _FILES: Mapping[str, tuple[bytes, str]] = {
 _VERSION = hashlib.sha256(repr(sorted(_FILES.items())).encode()).hexdigest()[:16]
 _FOR_A_YEAR = "public, max-age=31536000, immutable"
 _ASKED_AGAIN = "no-cache"
+_WORDS = {
+    "redCellPolicy": {
+        "both": "hemoglobin and reticulocytes",
+        "reticulocytes-when-transfused": "reticulocytes when transfused",
+        "reticulocytes-only": "reticulocytes only",
+    },
+    "transfusionHistory": {"unknown": "may be incomplete", "complete": "are all that were given"},
+    "when": {
+        "newest": "by the newest counts",
+        "first": "on the first day it was met",
+        "changes": "on each day the answer changed",
+    },
+    "exclusions": {"tell": "are told beside the answer", "apply": "decide: not eligible"},
+}
+"""What a visitor reads for the choices of a parameter; which there are, its row says."""
 _FHIR_CLIENT = "vendor/fhir-client-2.6.3.pure.min.js"
 
 router = APIRouter(include_in_schema=False)
@@ -149,6 +165,7 @@ def _home() -> str:
             f"{html.escape(story.label)}</button></li>"
             for name, story in STORIES.items()
         ),
+        **{f"<!--{name}-->": _options(name) for name in _WORDS},
     }.items():
         text = text.replace(mark, filled)
     return text
@@ -161,4 +178,14 @@ def _choices(question: str, papers: Sequence[tuple[str, str]]) -> str:
         f"{'' if index else ' checked'}> <span>{html.escape(title)}</span> "
         f'<a href="/explain/{paper}">what it says</a></label>'
         for index, (paper, title) in enumerate(papers)
+    )
+
+
+def _options(name: str) -> str:
+    """An option for each choice of a parameter, its default chosen."""
+    (asked,) = (one for one in PARAMETERS if one.name == name)
+    return "".join(
+        f'<option value="{choice}"{" selected" if choice == asked.default else ""}>'
+        f"{html.escape(_WORDS[name][choice])}</option>"
+        for choice in sorted(asked.choices, key=lambda choice: choice != asked.default)
     )

@@ -7,6 +7,7 @@ import { lines, scalar, within } from "./json.js";
 const MOST_PATIENTS = 20;
 const MOST_ENTRIES = 200;
 const MOST_PLACES = 6;
+const MOST_PERIODS = 50;
 
 const mark = (how, text) => el("span", { class: `answer ${how}` }, el("span", { "aria-hidden": "true", class: "sign" }, SIGNS[how]), " ", text);
 
@@ -71,20 +72,46 @@ function patientOf([patient, found], index, view, act) {
 function assessmentOf(one, id, view, act) {
   const how = look(one.verdict);
   const severe = one.criteria.some(({ code, truth }) => code === "not-severe" && truth === "not-met");
-  const words = one.said || `${WORDS[one.verdict] ?? one.verdict}${severe ? ": they are severe by counts" : ""}.`;
+  const words = one.said || `${one.life.length && one.verdict === "eligible" ? "The counts met this definition" : WORDS[one.verdict] ?? one.verdict}${severe ? ": they are severe by counts" : ""}.`;
   return el("section", { class: "assessment", "aria-labelledby": `verdict-${id}` },
     el("div", { class: `verdict ${how}` },
       el("span", { class: "sign", "aria-hidden": "true" }, SIGNS[how]),
       el("div", {}, el("h4", { id: `verdict-${id}` }, readable(words)),
-        el("p", {}, one.title, one.day && `, judged on ${one.day.slice(0, 10)}`, ". ", act.explain(one.definition)))),
+        el("p", {}, one.title, one.day && `, ${one.life.length && one.verdict === "eligible" ? "first" : "judged"} on ${one.day.slice(0, 10)}`, ". ", newestOf(one), act.explain(one.definition)))),
     one.missing.length > 0 && el("p", { class: "missing" }, el("strong", {}, readable(one.missing.join(" "))), " ",
       one.needs.map(need => ANALYTES.find(each => each.code === need.code)).filter(Boolean).map(analyte =>
         el("button", { type: "button", class: "link screen", onclick: () => act.tryOut(one.patient, analyte.code) }, `What if the ${analyte.name} were known?`))),
     el("div", { class: "picture", "data-definition": one.definition, "data-patient": one.patient }),
+    lifeOf(one, view, act),
     criteriaOf(one, view, act),
     one.issues.length > 0 && el("section", { class: "aside" }, el("h5", {}, "Set aside, repaired or doubted"), issuesOf(one.issues, view, act)),
     one.notes.length > 0 && el("details", { class: "notes" }, el("summary", {}, "What counts cannot tell, and the source"),
       el("ul", {}, one.notes.map(note => el("li", {}, readable(note)))), el("p", {}, one.citation)));
+}
+
+/** What holds now, where the answer tells of an earlier day. */
+function newestOf({ periods }) {
+  const last = periods.at(-1);
+  return last && `By the newest counts: ${SHORT[last.verdict] ?? last.verdict} (${last.end}). `;
+}
+
+const courseOf = (course, dates = new Map()) => el("dl", { class: "course" }, course.map(each => el("div", {}, el("dt", {}, each.title),
+  el("dd", {}, each.answer, dates.has(`${each.code}-date`) && ` (${dates.get(`${each.code}-date`).slice(0, 10)})`))));
+
+/** When the definition was met, and each change of the answer with what decided it. */
+function lifeOf(one, view, act) {
+  const rows = list => list.map(each => el("tr", {}, el("th", { scope: "row" }, each.start), cell("To", el("span", { class: "day" }, each.end)), cell("Days judged", each.days),
+    cell("Answer", mark(look(each.verdict), SHORT[each.verdict] ?? each.verdict)), cell("Decided by", each.deciding.join(", ")),
+    cell("As sent", each.refs.slice(0, MOST_PLACES).map(reference => placeOf(reference, view, act)))));
+  const body = el("tbody", {}, rows(one.periods.slice(0, MOST_PERIODS)));
+  const rest = one.periods.slice(MOST_PERIODS);
+  const more = rest.length > 0 && el("button", { type: "button", class: "screen", onclick: () => { body.append(...rows(rest)); more.remove(); } }, `Show ${some(rest.length, "further period")}`);
+  return [
+    one.life.length > 0 && courseOf(one.life),
+    one.periods.length > 0 && el("table", { class: "side periods" }, el("caption", {}, "When the answer changed"),
+      el("thead", {}, el("tr", {}, ["From", "To", "Days judged", "Answer", "Decided by", "As sent"].map(text => el("th", { scope: "col" }, text)))), body),
+    more,
+  ];
 }
 
 function criteriaOf(one, view, act) {
@@ -95,8 +122,7 @@ function criteriaOf(one, view, act) {
     el("table", { class: "criteria" }, el("caption", {}, "Criteria"),
       el("thead", {}, el("tr", {}, ["Criterion", "Answer", "Limit", "As sent", "As read", "Date"].map(text => el("th", { scope: "col" }, text)))),
       el("tbody", {}, rows)),
-    course.length > 0 && el("dl", { class: "course" }, course.map(each => el("div", {}, el("dt", {}, each.title),
-      el("dd", {}, each.answer, dates.has(`${each.code}-date`) && ` (${dates.get(`${each.code}-date`).slice(0, 10)})`)))),
+    course.length > 0 && courseOf(course, dates),
   ];
 }
 
@@ -146,7 +172,7 @@ export function othersOf(patient, view) {
   if (!found.length) return [];
   return el("details", { open: matchMedia("(min-width: 42rem)").matches }, el("summary", {}, "By other definitions"),
     el("table", { class: "side" }, el("thead", {}, el("tr", {}, ["Definition", "Verdict", "Criteria"].map(text => el("th", { scope: "col" }, text)))),
-      el("tbody", {}, found.map(one => el("tr", {}, el("th", { scope: "row" }, one.title), cell("Verdict", mark(look(one.verdict), SHORT[one.verdict] ?? one.verdict)),
+      el("tbody", {}, found.map(one => el("tr", {}, el("th", { scope: "row" }, one.title), cell("Verdict", mark(look(one.verdict), SHORT[one.verdict] ?? one.verdict), one.life.length > 0 && one.verdict === "eligible" && ` first on ${one.day.slice(0, 10)}`),
         cell("Criteria", one.criteria.filter(each => each.truth && each.truth !== "not-applicable").map(each => el("span", { class: "each" }, mark(each.look, each.title), el("span", { class: "hidden" }, `: ${each.answer}. `)))))))));
 }
 

@@ -12,6 +12,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.conftest import ROOT
+
 WAIT_MS = 15_000
 DESKTOP = {"width": 1200, "height": 900}
 PHONE = {"width": 390, "height": 800}
@@ -216,6 +218,50 @@ def test_definitions_day_window_and_policy_are_asked_for(visit: Visit) -> None:
     expect(visit.answer().locator(".verdict h4")).to_have_text([MET])
     page.get_by_label(re.compile("BSH")).check()
     expect(visit.answer().locator(".verdict h4")).to_have_count(2)
+
+
+def test_each_day_the_answer_changed_is_told_and_drawn(visit: Visit) -> None:
+    page = visit.page
+    asked = json.loads((ROOT / "fixtures/met-twice-in-a-life/request.json").read_text())
+    visit.paste(json.dumps(asked["parameter"][1]["resource"]))
+    answer = visit.answer()
+    expect(answer.locator(".verdict h4")).to_have_text([NOT_MET])
+    expect(answer.locator(".periods")).to_have_count(0)
+    page.locator("#how summary").click()
+    page.get_by_label("Judge", exact=True).select_option("changes")
+    expect(answer.locator(".verdict h4")).to_have_text(["The counts met this definition."])
+    expect(answer.locator(".verdict")).to_contain_text(
+        "first on 2021-02-01. By the newest counts: not met (2024-03-05)."
+    )
+    expect(answer.locator(".course dd").locator("visible=true")).to_have_text(
+        ["2021-02-01", "2023-04-03", "2", "28 d", re.compile("^other causes")]
+    )
+    rows = answer.locator(".periods tbody tr")
+    expect(rows.locator("th")).to_have_text(
+        ["2021-02-01", "2021-09-06", "2023-01-09", "2023-02-27", "2023-04-03", "2024-03-05"]
+    )
+    expect(rows.locator("[data-name=Answer]")).to_have_text(
+        ["✓ met", "✗ not met", "✓ met", "? open", "✓ met", "✗ not met"]
+    )
+    expect(answer.locator(".picture .period")).to_have_count(6)
+    rows.nth(2).get_by_role("button", name=re.compile("^40 ")).click()
+    expect(page.locator("#entries .revealed pre")).to_contain_text("olga-platelets-20230109")
+    page.get_by_label("Met for at least").fill("6 weeks or so")
+    page.get_by_label("Met for at least").blur()
+    expect(visit.problem()).to_contain_text("'sustained' is a duration up to 10 a")
+    page.get_by_label("Met for at least").fill("6 wk")
+    page.get_by_label("Met for at least").blur()
+    expect(answer.locator(".verdict h4")).to_have_text([NOT_MET])
+    expect(answer.locator(".course dd").first).to_contain_text("Not known: it may")
+    assert Axe().run(page).response["violations"] == []
+
+
+def test_recorded_exclusions_decide_where_they_are_asked_to(visit: Visit) -> None:
+    visit.paste((ROOT / "fixtures/leukemia-in-the-chart/request.json").read_text())
+    expect(visit.answer().locator(".verdict h4")).to_have_text([MET])
+    visit.page.locator("#how summary").click()
+    visit.page.get_by_label("Recorded exclusions").select_option("apply")
+    expect(visit.answer().locator(".verdict h4")).to_have_text([NOT_MET])
 
 
 def test_nothing_is_stored_and_nothing_stands_in_an_address(visit: Visit, server: str) -> None:
