@@ -20,7 +20,9 @@ def require_only(patient: str, body: bytes) -> None:
     """RequestError 403 where a body names somebody else than the patient of that id.
 
     Who cannot be told to be the patient counts as somebody else: a reference by identifier, a
-    Patient without id, and patients of two servers with one id.
+    Patient without id, and patients of two servers with one id. The body is read for this alone:
+    what reads it for an operation passes over other types, contained resources and what is
+    malformed, and another patient must not come in by these either.
     """
     try:
         sent = msgspec.json.decode(body) if body else {}
@@ -28,9 +30,10 @@ def require_only(patient: str, body: bytes) -> None:
         # What cannot be read is told by whoever reads it.
         return
     names = _Names(patient)
-    for resource, url in _entries(sent):
-        names.learn(resource, url)
-    for place in _objects(sent):
+    places = list(_objects(sent))
+    for place in places:
+        names.learn(place.get("resource"), place.get("fullUrl"))
+    for place in places:
         names.check(place)
 
 
@@ -96,12 +99,6 @@ class _Names:
         if self._server not in {None, server}:
             raise _another()
         self._server = server
-
-
-def _entries(sent: Any) -> Iterator[tuple[Any, Any]]:
-    for one in _objects(sent):
-        if "resource" in one:
-            yield one["resource"], one.get("fullUrl")
 
 
 def _objects(sent: Any) -> Iterator[dict[str, Any]]:
