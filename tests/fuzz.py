@@ -39,6 +39,12 @@ SPOILED: tuple[Any, ...] = (
     "Observation", "Procedure", "MedicationAdministration", [], {}, [[]], [{}], [None], {"": ""},
 )  # fmt: skip
 
+# In place of a moment in a token.
+NO_MOMENTS: tuple[Any, ...] = (
+    float("inf"), float("-inf"), float("nan"), 10**400, -(10**400), 1e308, 10**12, True,
+    "4000000000",
+)  # fmt: skip
+
 
 class _Bytes:
     """Choices out of bytes; zeros once they are used up."""
@@ -248,6 +254,34 @@ def _no_server(*_: Any) -> Any:
     raise AssertionError("No server is named, and one was opened.")
 
 
+class _Keys:
+    """A key set of one key, for ES384."""
+
+    why = ""
+
+    def __init__(self, key: Any) -> None:
+        from jwt.algorithms import ECAlgorithm
+
+        self._key = json.loads(ECAlgorithm.to_jwk(key.public_key())) | {"kid": "k"}
+
+    async def found(self, kid: str | None) -> Sequence[Any]:
+        return [self._key] if kid == "k" else []
+
+
+def _token(parts: Sequence[Any], key: Any, choices: _Bytes) -> str | None:
+    """Any text, or a token well signed of spoiled claims and header; None where none can be."""
+    import jwt
+
+    if choices.below(4) == 0:
+        return choices.rest().decode("latin-1")
+    spoiled = _spoiled(parts, choices)
+    claims, header = (*spoiled, {}, {})[:2] if isinstance(spoiled, list) else ({}, {})
+    try:
+        return jwt.encode(claims, key, "ES384", headers=header)
+    except Exception:  # noqa: BLE001 no token can be made of it
+        return None
+
+
 def _tokens() -> Callable[[bytes], None]:
     """Tokens with a good signature and spoiled claims, or no tokens at all: none is taken."""
     import jwt
@@ -258,32 +292,18 @@ def _tokens() -> Callable[[bytes], None]:
     from app.settings import CdsClient
 
     key = ec.generate_private_key(ec.SECP384R1())
-    public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key())) | {"kid": "k"}
     address = "https://maa.example.org/cds-services/maa-eligibility"
     client = CdsClient(iss="https://ehr.example.org", jku="https://ehr.example.org/jwks")
     trust = ClientTrust((client,), clock=lambda: 1000.0)
 
-    class _Keys:
-        why = ""
-
-        async def found(self, kid: str | None) -> Sequence[Any]:
-            return [public] if kid == "k" else []
-
-    trust._keys = {client.jku: _Keys()}
+    trust._keys = {client.jku: _Keys(key)}
     good = {"iss": client.iss, "aud": address, "exp": 1200, "iat": 1000, "jti": "1"}
     parts = [good, {"alg": "ES384", "kid": "k", "typ": "JWT", "jku": client.jku}]
 
     def once(data: bytes) -> None:
-        choices = _Bytes(data)
-        if choices.below(4) == 0:
-            token = choices.rest().decode("latin-1")
-        else:
-            spoiled = _spoiled(parts, choices)
-            claims, header = (*spoiled, {}, {})[:2] if isinstance(spoiled, list) else ({}, {})
-            try:
-                token = jwt.encode(claims, key, "ES384", headers=header)
-            except Exception:  # noqa: BLE001 no token can be made of it
-                return
+        token = _token(parts, key, _Bytes(data))
+        if token is None:
+            return
         try:
             asyncio.run(trust.check(f"Bearer {token}", address))
         except RequestError as error:
@@ -295,6 +315,62 @@ def _tokens() -> Callable[[bytes], None]:
                 n: good[n] for n in ("iss", "aud")
             } or (address in taken["aud"])
             assert 970 <= taken["exp"] <= 4630
+
+    return once
+
+
+def _access_tokens() -> Callable[[bytes], None]:
+    """Access tokens, signed or looked up: who is let in has a token for us that ends."""
+    import jwt
+    import msgspec
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from app.access.tokens import Introspection, Issuer, Tokens
+    from app.fhir.outcome import RequestError
+
+    name, ours = "https://auth.example.org", "https://maa.example.org/fhir"
+    good = {"iss": name, "aud": ours, "exp": 4 * 10**9, "nbf": 10**9, "iat": 10**9}
+    good |= {"client_id": "c", "sub": "u", "scope": "patient/*.rs", "patient": "1"}
+    times = ("exp", "nbf", "iat")
+    key = ec.generate_private_key(ec.SECP384R1())
+    issuer = Issuer(name, f"{name}/jwks")
+    issuer.keys = _Keys(key)  # type: ignore[assignment]
+    signed = Tokens(issuer, (ours,))
+
+    class _LookedUp(Introspection):
+        async def _claims(self, token: str) -> dict[str, Any]:
+            told: dict[str, Any] = msgspec.json.decode(token, type=dict[str, Any])
+            return told
+
+    def let_in(way: Tokens | Introspection, token: str, claims: Callable[[], Any]) -> None:
+        try:
+            caller = asyncio.run(way.caller(token))
+        except RequestError as error:
+            assert error.status == 401  # noqa: PT017
+            json.dumps(error.outcome()).encode()
+            return
+        assert caller.client or caller.user
+        taken = claims()
+        assert taken.get("iss", name) == name
+        assert ours in (taken["aud"] if isinstance(taken["aud"], list) else [taken["aud"]])
+        assert way is not signed or taken["exp"] > 10**9
+        assert (taken.get("exp") or 0) < 10**12
+
+    def once(data: bytes) -> None:
+        choices = _Bytes(data)
+        looked_up, at = choices.below(2), choices.below(3 * len(NO_MOMENTS) + 1)
+        claims = good | {"active": True}
+        if at < 3 * len(NO_MOMENTS):
+            claims[times[at % 3]] = NO_MOMENTS[at // 3]
+        if looked_up:
+            told = json.dumps(_spoiled(claims, choices))
+            try:
+                msgspec.json.decode(told, type=dict[str, Any])
+            except msgspec.DecodeError:
+                return
+            let_in(_LookedUp("", None, name, (ours,)), told, lambda: json.loads(told))
+        elif token := _token([claims, {"alg": "ES384", "kid": "k"}], key, choices):
+            let_in(signed, token, lambda: jwt.decode(token, options={"verify_signature": False}))
 
     return once
 
@@ -353,6 +429,7 @@ TARGETS: dict[str, Callable[[], Callable[[bytes], None]]] = {
     "dates": _dates,
     "prefetch": _prefetch,
     "tokens": _tokens,
+    "access-tokens": _access_tokens,
     "code-maps": _code_maps,
     "concept-maps": _concept_maps,
 }
