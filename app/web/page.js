@@ -11,10 +11,14 @@ import { sheetOf, writtenSheet } from "./sheet-view.js";
 import { othersOf, reveal, shown, sourceOf } from "./show.js";
 
 const MOST_COMPARED = 10;
+// A field of more takes the browser longer to lay out than all else together.
+const MOST_IN_FIELD = 200_000;
+const SHOWN_LINES = 8;
+const SHOWN_SIGNS = 160;
 const form = byId("ask");
 const input = byId("input");
-/** What is on the page now: `given` (FHIR), `sheet`, `changes` of what if, and what was there before. */
-const state = { given: null, sheet: null, changes: [], before: new Map(), kept: "", running: null };
+/** What is on the page now: `given` (FHIR), `sheet`, `changes` of what if, what is too `large` for the field, and what was there before. */
+const state = { given: null, sheet: null, changes: [], before: new Map(), large: null, kept: null, running: null };
 
 const say = text => { byId("status").textContent = text; };
 const question = () => form.elements.question.value;
@@ -32,14 +36,40 @@ function problem(error, act) {
 
 // What is given
 
+/** What was given, whether it stands in the field or is too large for it. */
+const givenNow = () => state.large ?? { name: "", text: input.value };
+
 /** Puts a text where it can be seen and changed; what stood there can be brought back. */
-export function put(text) {
-  if (input.value.trim() && input.value !== text) {
-    state.kept = input.value;
+export function put(text, name = "What was given") {
+  const before = givenNow();
+  if (before.text.trim() && before.text !== text) {
+    state.kept = before;
     byId("back").hidden = false;
   }
-  input.value = text;
+  stand(text.length > MOST_IN_FIELD ? { name, text } : null, text);
   return take();
+}
+
+/** The field with a text; or in its place the name, size and first lines of what is too large. */
+function stand(large, text) {
+  const place = byId("large");
+  state.large = large;
+  input.hidden = Boolean(large);
+  place.hidden = !large;
+  document.querySelector(".skip").hash = large ? "large" : "input";
+  input.value = large ? "" : text;
+  place.replaceChildren(...large ? told(large) : []);
+}
+
+function told({ name, text }) {
+  const first = text.slice(0, SHOWN_LINES * SHOWN_SIGNS).split(/\r?\n/).slice(0, SHOWN_LINES).map(line => line.slice(0, SHOWN_SIGNS));
+  return [
+    el("p", {}, el("strong", {}, name), `, ${Math.round(text.length / 1000)} kB. It begins:`),
+    el("pre", { tabindex: "0", role: "region", "aria-label": `The first lines of ${name}` }, `${first.join("\n")}\n…`),
+    el("p", { class: "row" },
+      el("button", { type: "button", onclick: () => { stand(null, text); input.focus(); } }, "Show all, to change it"),
+      el("button", { type: "button", onclick: () => { put(""); byId("problems").replaceChildren(); input.focus(); } }, "Take it away")),
+  ];
 }
 
 /** Reads what stands in the field: FHIR is judged at once, a sheet is shown first. */
@@ -48,14 +78,15 @@ async function take() {
   state.changes = [];
   state.given = null;
   try {
-    const fhir = fhirOf(input.value);
+    const { text } = givenNow();
+    const fhir = fhirOf(text);
     byId("sheet").hidden = Boolean(fhir);
     if (fhir) {
       state.sheet = null;
       state.given = fhir;
       return await judge();
     }
-    const rows = rowsOf(input.value);
+    const rows = rowsOf(text);
     state.sheet = { rows, ...columnsOf(rows), said: {} };
     clear();
     showSheet();
@@ -155,7 +186,7 @@ async function judge() {
 /** What is shown beside the verdict, and may come after it: the other definitions, the pictures. */
 async function beside(operation, data, definitions, signal) {
   const { view } = state;
-  await Promise.all([cohort(data, definitions, signal), compared(operation, data, signal), ...view.found.slice(0, MOST_COMPARED).map(one => drawn(one, data, signal))]);
+  await Promise.all([cohort(data, definitions, signal), ...view.found.slice(0, MOST_COMPARED).map(one => drawn(one, data, signal)), compared(operation, data, signal)]);
 }
 
 /** All treated patients in one picture. */
@@ -296,17 +327,17 @@ async function takeFile(file) {
   try {
     say(`Reading ${file.name}.`);
     const text = await textOf(file);
-    await put(text);
+    await put(text, file.name);
   } catch (error) {
     problem(error);
   }
 }
 
-async function takeStory(name, asks) {
+async function takeStory(name, asks, label) {
   try {
     form.elements.question.value = asks;
     setQuestion();
-    await put(await fileOf(`stories/${name}.json`));
+    await put(await fileOf(`stories/${name}.json`), label);
     if (!byId("answer").hidden) goTo("h-answer");
   } catch (error) {
     problem(error);
@@ -332,6 +363,14 @@ form.addEventListener("submit", async event => {
   await judge();
   if (!byId("answer").hidden && !byId("problems").childElementCount) goTo("h-answer");
 });
+input.addEventListener("paste", event => {
+  const text = event.clipboardData?.getData("text/plain") ?? "";
+  const isAll = input.selectionStart === 0 && input.selectionEnd === input.value.length;
+  if (text.length <= MOST_IN_FIELD || !isAll) return;
+  event.preventDefault();
+  put(text, "What was pasted");
+  byId("large").focus();
+});
 let waiting;
 input.addEventListener("input", event => {
   // The field no longer says what was judged.
@@ -354,13 +393,13 @@ byId("file").addEventListener("change", event => {
   event.target.value = "";
 });
 byId("back").addEventListener("click", () => {
-  const text = state.kept;
-  state.kept = "";
+  const { text, name } = state.kept;
+  state.kept = null;
   byId("back").hidden = true;
-  put(text);
+  put(text, name);
 });
 for (const button of document.querySelectorAll("[data-story]")) {
-  button.addEventListener("click", () => takeStory(button.dataset.story, button.dataset.asks));
+  button.addEventListener("click", () => takeStory(button.dataset.story, button.dataset.asks, button.textContent));
 }
 // Anywhere on the page: a file that misses the field would otherwise replace the page.
 for (const kind of ["dragover", "dragenter"]) {

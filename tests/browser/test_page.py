@@ -625,6 +625,49 @@ def test_a_file_that_cannot_be_judged_is_told_in_words_and_nothing_typed_is_lost
     expect(visit.page.locator("#input")).to_have_value("typed before")
 
 
+def test_a_large_input_is_named_and_shown_in_full_only_when_asked_for(visit: Visit) -> None:
+    page = visit.page
+    platelets = [
+        result("777-3", 41, "10*9/L", id=f"o-{index}", effectiveDateTime=f"{1000 + index}-03-05")
+        for index in range(1020)
+    ]
+    text = bundle(result("751-8", 0.9, "10*9/L", effectiveDateTime="2019-03-05"), *platelets)
+    page.locator("#input").fill("typed before")
+    visit.drop("counts.json", text.encode())
+    answer = visit.answer()
+    expect(answer.locator(".verdict h4")).to_have_text([MET])
+    expect(page.locator("#input")).not_to_be_visible()
+    expect(page.locator("#large")).to_contain_text(f"counts.json, {round(len(text) / 1000)} kB")
+    expect(page.locator("#large pre")).to_contain_text('{"resourceType": "Bundle"')
+    assert Axe().run(page).response["violations"] == []
+    answer.locator(".criteria").get_by_role("button", name=re.compile("^41 ")).first.click()
+    expect(page.locator("#entry-1020 pre")).to_contain_text('"2019-03-05"')
+    page.get_by_role("button", name="Show all").click()
+    expect(page.locator("#input")).to_have_value(text)
+    expect(page.locator("#large")).not_to_be_visible()
+    page.get_by_role("button", name="Bring back what was here").click()
+    expect(page.locator("#input")).to_have_value("typed before")
+    page.get_by_role("button", name="Bring back what was here").click()
+    page.get_by_role("button", name="Take it away").click()
+    expect(page.locator("#input")).to_have_value("")
+    expect(page.locator("#problems .problem")).to_have_count(0)
+
+
+def test_a_large_paste_is_not_laid_out(visit: Visit) -> None:
+    text = bundle(result("751-8", 0.9, "10*9/L", note=[{"text": "x" * 200_000}]))
+    visit.page.locator("#input").evaluate(
+        """(field, text) => {
+            const clipboardData = new DataTransfer();
+            clipboardData.setData("text/plain", text);
+            field.dispatchEvent(new ClipboardEvent("paste", { clipboardData, cancelable: true }));
+        }""",
+        text,
+    )
+    expect(visit.answer().locator(".verdict h4")).to_have_text([OPEN])
+    expect(visit.page.locator("#large")).to_contain_text("What was pasted, 200 kB")
+    expect(visit.page.locator("#large")).to_be_focused()
+
+
 def test_a_large_file_is_told_to_be_one(visit: Visit, tmp_path: Path) -> None:
     file = tmp_path / "large.json"
     file.write_bytes(b" " * 50_000_000)
