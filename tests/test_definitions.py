@@ -15,6 +15,7 @@ from fhir.resources.R4B import get_fhir_model_class
 from fhirpathpy import evaluate
 from fhirpathpy.models import models
 
+from app.domain.paper import Paper
 from app.domain.rules import criteria_of
 from app.fhir.canonicals import BASE
 from app.fhir.codes import ANALYTE_LOINC, REJECTED_LOINC
@@ -66,6 +67,56 @@ def test_a_plan_cites_its_paper_and_names_each_criterion_in_the_papers_words() -
         assert told == [(c.code, c.wording) for c in criteria_of(paper.eligibility)]
 
 
+@pytest.mark.parametrize("paper", PUBLISHED, ids=lambda paper: paper.id)
+def test_a_plan_names_what_the_definition_excludes_with_the_codes_it_is_read_by(
+    paper: Paper,
+) -> None:
+    plan = next(plan for plan in of_type("PlanDefinition") if plan["id"] == paper.id)
+    chart = plan["action"][-1]
+    assert chart["code"][0]["coding"][0]["code"] == "other-cause"
+    told = [
+        (one["code"][0]["coding"][0]["code"], one["documentation"][0]["label"])
+        for one in chart.get("action", [])
+    ]
+    assert told == [(one.cause.code, one.wording) for one in paper.exclusions]
+    for one in paper.exclusions:
+        assert one.cause.title in chart["description"]
+    sets = {one["url"] for one in of_type("ValueSet")}
+    for action in (chart, *chart.get("action", [])):
+        assert {f["valueSet"] for i in action.get("input", []) for f in i["codeFilter"]} <= sets
+        assert "input" in action or "by its words" in action["description"]
+
+
+def test_chemotherapy_is_looked_for_in_procedures_and_medications_and_hiv_in_conditions() -> None:
+    plan = next(plan for plan in of_type("PlanDefinition") if plan["id"] == PUBLISHED[0].id)
+    inputs = {
+        action["code"][0]["coding"][0]["code"]: {one["type"] for one in action["input"]}
+        for action in plan["action"][-1]["action"]
+        if "input" in action
+    }
+    assert inputs["hiv"] == {"Condition"}
+    assert inputs["chemotherapy"] >= {"Procedure", "MedicationAdministration"}
+
+
+def test_the_other_causes_hold_every_code_but_those_of_treatments_of_aplastic_anemia() -> None:
+    sets = {one["url"]: one for one in of_type("ValueSet")}
+    included = {
+        url
+        for part in sets[f"{BASE}/ValueSet/other-causes"]["compose"]["include"]
+        for url in part["valueSet"]
+    }
+    left = {
+        url.rpartition("/cause-")[2] for url in sets if "/cause-" in url and url not in included
+    }
+    assert included <= set(sets)
+    assert left == {
+        "antithymocyte-globulin",
+        "ciclosporin",
+        "eltrombopag",
+        "androgen",
+    }
+
+
 def codings(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         if "system" in value and "code" in value:
@@ -98,7 +149,7 @@ def test_the_value_sets_and_the_map_hold_every_code_that_is_read_and_no_other() 
         concept["code"]
         for one in of_type("ValueSet")
         for include in one["compose"]["include"]
-        if include["system"] == "http://loinc.org"
+        if include.get("system") == "http://loinc.org"
         for concept in include["concept"]
     }
     assert listed == {row.code for row in ANALYTE_LOINC}

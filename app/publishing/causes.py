@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from app.domain.chart import Cause
+from app.domain.chart import Cause, CauseKind
 from app.fhir.canonicals import BASE
 from app.fhir.causes import CAUSE_ROWS, CauseRow
 from app.fhir.json import Json
 from app.publishing.terminology import code_system, defined
 
-_SYSTEM = f"{BASE}/CodeSystem/chart-cause"
+CAUSE_SYSTEM = f"{BASE}/CodeSystem/chart-cause"
+OTHER_CAUSES = f"{BASE}/ValueSet/other-causes"
+"""Every code that is told of as another cause."""
 _COPYRIGHT = (
     "ICD-10 and ATC are of the World Health Organization, SNOMED CT of SNOMED International, CPT "
     "of the American Medical Association, RxNorm of the U.S. National Library of Medicine. Single "
@@ -27,7 +29,27 @@ def causes() -> Iterator[Json]:
         rows = [row for row in CAUSE_ROWS if row.cause is cause]
         if rows:
             yield _value_set(cause, rows)
+    yield _other_causes()
     yield _concept_map()
+
+
+def value_set_of(cause: Cause) -> str | None:
+    """The canonical of a cause's codes; None where it has none and is read by its words alone."""
+    has_codes = any(row.cause is cause for row in CAUSE_ROWS)
+    return f"{BASE}/ValueSet/cause-{cause.code}" if has_codes else None
+
+
+def _other_causes() -> Json:
+    description = (
+        "Every code that is read as another cause of low counts. What is given for aplastic anemia "
+        "itself is none."
+    )
+    told = [cause for cause in Cause if cause.kind is not CauseKind.IMMUNOSUPPRESSION]
+    include = [{"valueSet": [url]} for url in map(value_set_of, told) if url]
+    return defined("ValueSet", "other-causes", "Other causes of low counts", description) | {
+        "copyright": _COPYRIGHT,
+        "compose": {"include": include},
+    }
 
 
 def _value_set(cause: Cause, rows: Sequence[CauseRow]) -> Json:
@@ -65,7 +87,7 @@ def _concept_map() -> Json:
     groups = [
         {
             "source": system,
-            "target": _SYSTEM,
+            "target": CAUSE_SYSTEM,
             "element": [_element(row) for row in CAUSE_ROWS if row.system == system],
         }
         for system in dict.fromkeys(row.system for row in CAUSE_ROWS)

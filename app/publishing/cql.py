@@ -93,6 +93,9 @@ _HEADER = """library {name} version '{version}'
 // {url}
 // Written from the table the service runs (app/papers); `make cql` writes it anew.
 // true: met; false: not met; null: not known. Numbers are in 10*9/L, hemoglobin in g/dL.
+// It judges the counts alone. What else stands in a chart, age and weight are not looked at: the
+// service tells of them, and where exclusions=apply is asked for what the definition excludes makes
+// not eligible; the definition's PlanDefinition names it, with the ValueSets of its codes.
 
 using FHIR version '4.0.1'
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from app.domain.chart import CauseKind, Exclusion
 from app.domain.paper import Citation, Paper, ResponsePaper
 from app.domain.rules import Criterion, criteria_of
 from app.fhir.canonicals import BASE
 from app.fhir.json import Json, coded
 from app.papers import PUBLISHED, RESPONSES
+from app.publishing.causes import CAUSE_SYSTEM, OTHER_CAUSES, value_set_of
 from app.publishing.cql import criterion_define, libraries
 from app.publishing.terminology import AID, defined
 
@@ -40,7 +42,10 @@ def _plan(papers: Sequence[Paper | ResponsePaper]) -> Json:
         "subjectCodeableConcept": coded("http://hl7.org/fhir/resource-types", "Patient"),
         "usage": "Also required or to be known, and not told by counts: " + "; ".join(also) + ".",
         "relatedArtifact": [cited(paper.citation)],
-        "action": [_action(one) for one in papers],
+        "action": [
+            *(_action(one) for one in papers),
+            *(_chart(one) for one in papers if isinstance(one, Paper)),
+        ],
     }
 
 
@@ -103,6 +108,69 @@ def _criterion(criterion: Criterion, paper: Paper | ResponsePaper) -> Json:
             }
         ],
     }
+
+
+_CHART_WORDS = (
+    "What the chart records of other causes is told of beside the verdict by counts, and turns "
+    "none. Where exclusions=apply is asked for, each of these that is recorded for sure and active "
+    "on the day judged makes not eligible: {excluded}. The CQL judges the counts alone."
+)
+_DISEASE = ("Condition",)
+_DRUG = ("MedicationAdministration", "MedicationRequest", "MedicationStatement")
+_READ_FROM: Mapping[CauseKind, tuple[str, ...]] = {
+    CauseKind.TREATMENT: ("Condition", "Procedure", *_DRUG),
+    CauseKind.DRUG: _DRUG,
+}
+
+
+def _chart(paper: Paper) -> Json:
+    """What is looked for in the chart, and an action for each exclusion with its codes."""
+    limits = [
+        *([f"age below {paper.least_age_years} years"] if paper.least_age_years else []),
+        *([f"weight up to {paper.above_weight_kg} kg"] if paper.above_weight_kg else []),
+    ]
+    excluded = "; ".join([*(one.cause.title for one in paper.exclusions), *limits])
+    action: Json = {
+        "title": "Other causes in the chart",
+        "description": _CHART_WORDS.format(excluded=excluded or "none"),
+        "code": [coded(f"{BASE}/CodeSystem/criterion", "other-cause")],
+        "input": _inputs(("Condition", "Procedure", *_DRUG), OTHER_CAUSES),
+    }
+    if paper.exclusions:
+        action["action"] = [_exclusion(one, paper) for one in paper.exclusions]
+    return action
+
+
+def _exclusion(exclusion: Exclusion, paper: Paper) -> Json:
+    cause = exclusion.cause
+    codes = value_set_of(cause)
+    action: Json = {
+        "title": f"Excluded: {cause.title}",
+        "code": [coded(CAUSE_SYSTEM, cause.code)],
+        "documentation": [
+            {
+                "type": "citation",
+                "label": exclusion.wording,
+                "citation": exclusion.source,
+                "url": paper.citation.url,
+            }
+        ],
+    }
+    if codes is None:
+        return action | {"description": "No code says it: it is read by its words alone."}
+    return action | {"input": _inputs(_READ_FROM.get(cause.kind, _DISEASE), codes)}
+
+
+def _inputs(kinds: Iterable[str], value_set: str) -> list[Json]:
+    return [
+        {
+            "type": kind,
+            "codeFilter": [
+                {"path": "medication" if kind in _DRUG else "code", "valueSet": value_set}
+            ],
+        }
+        for kind in kinds
+    ]
 
 
 def library_resources() -> Iterator[Json]:
