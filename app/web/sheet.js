@@ -18,13 +18,22 @@ export const ROLES = [
   { id: "reticulocytes", label: "reticulocytes", words: /^(arc|abs\w*\.? ret\w*|absolute ret\w*|ret\w*)\b/i, code: "60474-4", display: "Reticulocytes [#/volume] in Blood by Automated count", units: CELLS },
   { id: "leukocytes", label: "leukocytes (WBC)", words: /^(wbc|leu[ck]o\w*|white\w*)\b/i, code: "6690-2", display: "Leukocytes [#/volume] in Blood by Automated count", units: CELLS },
   { id: "erythrocytes", label: "erythrocytes (RBC)", words: /^(rbc|erythro\w*|red (blood )?cells?)\b/i, code: "789-8", display: "Erythrocytes [#/volume] in Blood by Automated count", units: ["10*12/L", "10*6/uL"] },
+  // Of a sheet that has a row for each result.
+  { id: "test", label: "name of the test", words: /^(test\w*|analyte|parameter|component|lab(oratory)?( test)?|item|analysis|order)\b/i },
+  { id: "value", label: "value of the test", words: /^(value|result|numeric result|wert|ergebnis|valeur|valor)\b/i },
+  { id: "unit", label: "unit of the test", words: /^(units?|uom|einheit|unité|unidad)\b/i },
 ];
 const MOLAR_HEMOGLOBIN = { code: "59260-0", display: "Hemoglobin [Moles/volume] in Blood" };
 const role = id => ROLES.find(one => one.id === id);
+const LONG = ["test", "value", "unit"];
 const EMPTY = /^(-+|–|—|\.|n\/?a|nd|nil)?$/i;
 const PLAIN = /^([<>]=?|≤|≥)?\s*(\d+)(?:([.,])(\d+))?$/;
 const GROUPED = /^([<>]=?|≤|≥)?\s*[1-9]\d{0,2}([.,])\d{3}$/;
+// What may follow the name of a count in a row: else it is of something else (platelet distribution width).
+const OF_A_COUNT = /^([\s,:;.#/-]|count|abs(olute)?|total|auto(mated)?|number|conc(entration)?|(in )?blood|\([^)]*\))*$/i;
 const LIKE_A_DATE = /^\d{1,4}[-/.]\s?\d{1,2}[-/.]\s?\d{2,4}\b/;
+const TIME = /[T ]\d{1,2}:\d{2}.*$/;
+const INSTANT = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/;
 const MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
 /** The rows of cells of a text; columns stand apart by tab, semicolon, comma, bar or wide space. */
@@ -59,7 +68,8 @@ function separated(text, apart) {
 function across(rows) {
   const named = cells => cells.filter(cell => guessed(cell)?.code).length;
   const down = rows.map(row => row[0]);
-  return named(down) > 1 && named(rows[0]) < 1 ? rows[0].map((_, index) => rows.map(row => row[index])) : rows;
+  const isLong = ["test", "value"].every(id => rows[0].some(cell => guessed(cell)?.id === id));
+  return named(down) > 1 && named(rows[0]) < 1 && !isLong ? rows[0].map((_, index) => rows.map(row => row[index])) : rows;
 }
 
 const guessed = name => ROLES.find(one => one.words.test(name.trim()));
@@ -105,9 +115,14 @@ function orderOf(cells) {
   return { order: "", ask: found[0][0] };
 }
 
-/** A cell as an ISO day, or the words why it is none. */
+/** A cell as an ISO day, or with its time where the zone is with it, or the words why it is none. */
 function dayOf(cell, order) {
-  const text = cell.replace(/[T ]\d{1,2}:\d{2}.*$/, "").trim();
+  if (INSTANT.test(cell) && !Number.isNaN(Date.parse(cell))) return { day: cell };
+  const text = cell.replace(TIME, "").trim();
+  return { ...dayIn(text, order), untimed: text !== cell.trim() };
+}
+
+function dayIn(text, order) {
   const parts = text.match(/^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})$/)?.slice(1)
     ?? text.match(/^(\d{4})(\d{2})(\d{2})$/)?.slice(1)
     ?? reversed(text.match(/^(\d{1,2})\.\s?(\d{1,2})\.\s?(\d{4})$/))
@@ -172,7 +187,8 @@ export function observationsOf(rows, { columns, first }, said) {
   const body = rows.slice(first).map((cells, index) => ({ cells, row: first + index }));
   const found = { entries: [], reads: new Map(), asks: [], notes: [], problems: [], patients: new Map() };
   const column = index => body.map(({ cells }) => cells[index]).filter(cell => !EMPTY.test(cell));
-  if (!counts.length) found.problems.push("No column is known as a count: say below what each column holds.");
+  const isLong = at("test") >= 0 && at("value") >= 0;
+  if (!counts.length && !isLong) found.problems.push("No column is known as a count: say below what each column holds.");
   if (!body.length) found.problems.push("The sheet has names, and no row below them.");
   if (at("date") < 0) found.problems.push("No column is known as the date: say below which it is. Counts without a day cannot be judged.");
   const nameless = columns.findIndex(one => !one.name && !one.role);
@@ -183,7 +199,7 @@ export function observationsOf(rows, { columns, first }, said) {
   if (dates.ask) found.asks.push({ kind: "order", example: dates.ask, answered: Boolean(said.order) });
   if (dates.clash) found.problems.push(`The dates ${dates.clash.join(" and ")} cannot have the same order of day and month.`);
   if (dates.because) found.notes.push(`Dates are read as ${dates.order === "dmy" ? "day/month/year" : "month/day/year"}, since ${dates.because} occurs.`);
-  const decimals = decimalOf(counts.flatMap(({ index }) => column(index)));
+  const decimals = decimalOf([...counts.map(({ index }) => index), ...isLong ? [at("value")] : []].flatMap(column));
   if (decimals.ask) found.asks.push({ kind: "mark", example: decimals.ask, answered: Boolean(said.mark) });
   const marks = said.mark && decimals.ask ? new Set([said.mark]) : decimals.marks;
   for (const { name, unit, index, of } of counts) {
@@ -192,9 +208,11 @@ export function observationsOf(rows, { columns, first }, said) {
   }
   const ids = patientsOf(at("patient") < 0 ? [] : column(at("patient")), found);
   const order = said.order || dates.order;
-  const takes = { counts, marks, order, date: at("date"), patient: at("patient"), ids, open: Boolean(dates.ask && !said.order) };
+  const takes = { counts, marks, order, date: at("date"), patient: at("patient"), ids, open: Boolean(dates.ask && !said.order), long: isLong && { test: at("test"), value: at("value"), unit: at("unit") }, others: new Map(), untimed: 0 };
   for (const row of body) rowOf(row, takes, found);
-  for (const left of columns.filter(one => !one.role && one.name)) found.notes.push(`The column '${left.name}' is not used.`);
+  for (const [name, rows] of takes.others) found.notes.push(`'${name}' is not used (${rows === 1 ? "1 row" : `${rows} rows`}).`);
+  if (takes.untimed) found.notes.push(`The times of day are not used, the days are: without its zone a time is none in FHIR. Write 2024-03-05T08:30:00+01:00 where the hour matters.`);
+  for (const left of columns.filter(one => one.name && (!one.role || (!isLong && LONG.includes(one.role))))) found.notes.push(`The column '${left.name}' is not used.`);
   return found;
 }
 
@@ -206,10 +224,26 @@ function patientsOf(cells, found) {
   return ids;
 }
 
-function rowOf({ cells, row }, { counts, marks, order, date, patient, ids, open }, found) {
-  const written = date < 0 ? "" : cells[date];
+/** The counts of a row: a column each, and the one that the row itself names. */
+function countsIn(cells, { counts, long, others }) {
   const filled = counts.filter(({ index }) => !EMPTY.test(cells[index]));
-  const { day, why } = written ? dayOf(written, order) : {};
+  if (!long || EMPTY.test(cells[long.value])) return filled;
+  const name = cells[long.test];
+  const said = (long.unit < 0 ? "" : cells[long.unit]) || "";
+  let of = OF_A_COUNT.test(name.replace(guessed(name)?.words, "")) ? guessed(name) : undefined;
+  if (said === "%" && of?.id === "anc") of = role("neutrophil-share");
+  if (said === "%" && of?.id === "reticulocytes") of = role("reticulocyte-share");
+  if (of?.code) return [...filled, { index: long.value, of, unit: said || unitIn(name, of) }];
+  others.set(name, (others.get(name) ?? 0) + 1);
+  return filled;
+}
+
+function rowOf({ cells, row }, takes, found) {
+  const { marks, order, date, patient, ids, open } = takes;
+  const written = date < 0 ? "" : cells[date];
+  const filled = countsIn(cells, takes);
+  const { day, why, untimed } = written ? dayOf(written, order) : {};
+  if (untimed && filled.length) takes.untimed += 1;
   if (day && day !== written) found.reads.set(`${row} ${date}`, day);
   if (why && filled.length && !(open && /^\d{1,2}[/-]\d{1,2}[/-]\d{4}/.test(written))) {
     found.problems.push(`Row ${row + 1}: '${written.slice(0, 40)}' is not read as a date: ${why}.`);

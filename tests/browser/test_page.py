@@ -567,6 +567,46 @@ def test_days_side_by_side_are_read_as_rows(visit: Visit) -> None:
     expect(visit.answer().locator(".verdict h4")).to_have_text(MET)
 
 
+def test_a_sheet_with_a_row_for_each_result_is_read(visit: Visit) -> None:
+    visit.paste(
+        "Patient\tDate\tTest\tResult\tUnits\n"
+        "A1\t2024-03-05 08:30\tNeutrophils abs.\t0,9\tG/L\n"
+        "A1\t2024-03-05 08:30\tPlatelet count\t41\t10^9/L\n"
+        "A1\t2024-03-05 08:30\tNeutrophils\t40\t%\n"
+        "A1\t2024-03-05 08:30\tCreatinine\t80\tumol/L\n"
+        "A1\t2024-03-05 08:30\tPlatelet distribution width\t12\tfL\n"
+    )
+    sheet = visit.page.locator("#sheet")
+    expect(visit.page.locator("#status")).to_contain_text("3 counts of 1 patient")
+    expect(sheet).to_contain_text("'Creatinine' is not used (1 row).")
+    expect(sheet).to_contain_text("'Platelet distribution width' is not used (1 row).")
+    expect(sheet).to_contain_text("The times of day are not used, the days are")
+    expect(sheet).to_contain_text("2024-03-05 08:30 read as 2024-03-05")
+    visit.page.get_by_role("button", name="Judge", exact=True).click()
+    answer = visit.answer()
+    expect(answer.locator(".verdict h4")).to_have_text([MET])
+    answer.locator(".criteria").get_by_role("button", name=re.compile("^41 ")).first.click()
+    expect(visit.page.locator("#cell-2-3")).to_be_focused()
+
+
+def test_a_result_without_a_unit_in_its_row_is_not_taken_for_one_with(visit: Visit) -> None:
+    visit.paste("test;date;value;unit\nANC;2024-03-05;0.9;10^9/L\nplatelets;2024-03-05;41;\n")
+    visit.page.get_by_role("button", name="Judge", exact=True).click()
+    answer = visit.answer()
+    expect(answer.locator(".verdict h4")).to_have_text([OPEN])
+    expect(answer.locator(".issues")).to_contain_text("The value has no unit")
+
+
+def test_a_time_with_its_zone_is_kept(visit: Visit) -> None:
+    visit.paste(SHEET.replace("2024-03-05", "2024-03-05T08:30:00+01:00"))
+    expect(visit.page.locator("#sheet")).to_contain_text("ANC")
+    expect(visit.page.locator("#sheet")).not_to_contain_text("times of day")
+    with visit.page.expect_request("**/fhir/$assess-eligibility") as asked:
+        visit.page.get_by_role("button", name="Judge", exact=True).click()
+    assert '"effectiveDateTime":"2024-03-05T08:30:00+01:00"' in (asked.value.post_data or "")
+    expect(visit.answer().locator(".verdict h4")).to_have_text([MET])
+
+
 def test_a_percentage_is_no_count(visit: Visit) -> None:
     visit.paste("date,WBC (10^9/L),Neutrophils (%),platelets (10^9/L)\n2024-03-05,2.0,40,41\n")
     visit.page.get_by_role("button", name="Judge", exact=True).click()
