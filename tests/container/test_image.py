@@ -75,9 +75,11 @@ def test_it_says_what_is_in_it_and_under_which_licences(container: Container) ->
     licences = container.python(f"print(open('{SHARE}/LICENSES').read())")
     for part in listed.values():
         named = re.escape(f"{part['name']}\n{part['version']}\n")
-        licence = re.search(rf"^{named}(.+)$", licences, re.MULTILINE)
+        licence = re.search(rf"^{named}(.+)\n((?:.*\n){{3}})", licences, re.MULTILINE)
         assert licence, f"{part['name']} is not among the licences."
-        assert licence[1] != "UNKNOWN", f"{part['name']} has no licence."
+        # What its metadata leave out, the text that follows says: MIT's own words.
+        known = licence[1] != "UNKNOWN" or "Permission is hereby granted, free" in licence[2]
+        assert known, f"{part['name']} has no licence."
 
 
 def test_it_is_labelled(image: Image) -> None:
