@@ -50,7 +50,7 @@ def contenders() -> Iterator[tuple[str, Callable[[], None]]]:
     files = sorted(source.glob("Observation*.ndjson"))
     yield "decode only", lambda: _decode(files)
     for workers in (1, 2):
-        yield f"screen, {workers}", lambda workers=workers: _screen(source, workers)
+        yield f"screen, {workers}", lambda workers=workers: _screen(source, workers)  # type: ignore[misc]
     if find_spec("duckdb"):
         yield "DuckDB", lambda: _duckdb(files)
 

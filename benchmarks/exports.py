@@ -78,7 +78,7 @@ def _lines(
 ) -> Iterator[tuple[str, bytes]]:
     analytes = ANALYTES
     if hospital:
-        analytes = (ANALYTES[:4] if number % _ONE_IN == 0 else NORMAL) + CHEMISTRY
+        analytes = (ANALYTES[:4] if number % _ONE_IN == 0 else NORMAL) + CHEMISTRY  # type: ignore[assignment]
         each = rng.randrange(1, 2 * each)
     resources = [entry["resource"] for entry in entries_of(rng, number, each, analytes)]
     patient = resources[0]["subject"]["reference"].removeprefix("Patient/")

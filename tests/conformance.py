@@ -67,7 +67,8 @@ def faults(resource: dict[str, Json], resolve: bool = True) -> list[str]:
 @functools.cache
 def _definitions() -> dict[str, Json]:
     schema = json.loads((_DATA / "fhir.schema.json").read_text(encoding="utf-8"))
-    return _anchored(schema["definitions"])
+    anchored: dict[str, Any] = _anchored(schema["definitions"])
+    return anchored
 
 
 def _anchored(schema: Json) -> Json:
@@ -282,9 +283,9 @@ def _engine(expression: str) -> Callable[[_Node], bool]:
 
     def holds(node: _Node) -> bool:
         # The engine sets this only once it has met an `is`, but `ofType` needs it as well.
-        TypeInfo.model = models["r4"]
+        TypeInfo.model = models["r4"]  # type: ignore[assignment]
         result = compiled(
-            ResourceNode.create_node(node.value, node.path),
+            ResourceNode.create_node(node.value, node.path),  # type: ignore[no-untyped-call]
             {"resource": node.resource, "rootResource": node.root},
         )
         # As in HL7's validator: an empty result does not hold, a lone value that is no boolean does

@@ -90,7 +90,7 @@ _OF_ANY_AGE = {"MAA_CDS_NEWEST_WITHIN_DAYS": "0"}
 
 
 @contextmanager
-def serving(log: Path, port: int = 0, **settings: str) -> Iterator[str]:
+def serving(log: Path, port: int = 0, /, **settings: str) -> Iterator[str]:
     """The address of the real service, started as its user starts it; stopped at the end."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"

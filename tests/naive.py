@@ -157,7 +157,9 @@ class Naive:
 
     def is_supported(self, count: Count) -> bool:
         """Whether a transfusion or a growth factor bears on the count (section 3)."""
-        given = [(t.product, t.when) for t in self.course.transfusions]
+        given: list[tuple[Product | Drug, When]] = [
+            (t.product, t.when) for t in self.course.transfusions
+        ]
         given += [(d.drug, d.when) for d in self.course.drugs]
         for what, when in given:
             days = SUPPORT_DAYS.get((count.analyte, what))

@@ -128,11 +128,11 @@ def _compared(before: Path, after: Path) -> int:
         texts = [content.decode("utf-8", "replace") for content in contents]
         sys.stdout.write(f"DIFFERENT {name}\n")
         lines = [_lines(text) for text in texts]
-        told = list(unified_diff(*lines, "before", "after", n=0, lineterm=""))
+        told = list(unified_diff(*lines, "before", "after", n=0, lineterm=""))  # type: ignore[arg-type, call-arg, misc]
         for line in told[2 : 2 + _LINES_DIFFERENT]:
             sys.stdout.write(f"    {line[:_WIDTH]}\n")
     heads = Counter(p.read_bytes()[:3].decode() for p in after.glob("*/*.json"))
-    told = ", ".join(f"{head} {count}" for head, count in sorted(heads.items()) if head.isdigit())
+    told = ", ".join(f"{head} {count}" for head, count in sorted(heads.items()) if head.isdigit())  # type: ignore[assignment]
     sys.stdout.write(f"{len(names)} answers ({told}), {different} different\n")
     return 1 if different or not names else 0
 
@@ -274,7 +274,7 @@ def _requests(checkout: Path, ehr: str) -> Iterator[tuple[str, str, str, Json | 
             yield f"{name}/eligibility-strict", "POST", OPERATIONS["eligibility"], story
             # So long that it is judged in another process.
             long = {"resourceType": "Bundle", "type": "collection", "entry": []}
-            long["entry"] = [{"resource": one} for one in resources] + [
+            long["entry"] = [{"resource": one} for one in resources] + [  # type: ignore[assignment]
                 {"resource": {"resourceType": "Binary", "data": "A" * 140_000}}
             ]
             yield f"{name}/eligibility-long", "POST", OPERATIONS["eligibility"], long

@@ -36,7 +36,10 @@ HEADERS = {"content-type": FHIR_JSON}
 
 
 def audited(folder: Path, **settings: Any) -> Settings:
-    given = {"audit": f"file://{folder}/audit.jsonl", "audit_spool": folder / "spool"}
+    given: dict[str, Any] = {
+        "audit": f"file://{folder}/audit.jsonl",
+        "audit_spool": folder / "spool",
+    }
     return Settings(**given | settings)
 
 
@@ -360,7 +363,7 @@ def test_delivery_goes_on_when_its_sink_is_back(
         spool.put(events)
         delivery = Delivery(spool, sink, tmp_path)  # type: ignore[arg-type]
         # Without the pauses.
-        delivery._pause = lambda _seconds: asyncio.sleep(0)  # type: ignore[method-assign]
+        delivery._pause = lambda _seconds: asyncio.sleep(0)  # type: ignore[assignment, method-assign]
         delivery.start()
         while len(sink.taken) < 6:
             await asyncio.sleep(0.01)

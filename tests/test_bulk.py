@@ -236,7 +236,7 @@ def test_the_responses_are_those_of_the_service(tmp_path: Path) -> None:
     agree(tmp_path / "out", expected)
     for name in ("nih-daclizumab-2003", "nih-severe"):
         report = (tmp_path / "out" / f"measure-report.{name}.json").read_bytes()
-        assert MeasureReport.model_validate_json(report).group[0].population[0].count > 0
+        assert MeasureReport.model_validate_json(report).group[0].population[0].count > 0  # type: ignore[index, operator]
 
 
 def test_parameters_mean_what_they_mean_to_the_service(messy: Path, tmp_path: Path) -> None:
@@ -749,7 +749,7 @@ def test_workers_that_are_killed_again_and_again_stop_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: Any) -> Iterator[int]:
-        raise machine.BrokenProcessPool
+        raise machine.BrokenProcessPool  # type: ignore[attr-defined]
         yield 0
 
     monkeypatch.setattr(machine._Crew, "_each_made", broken)
@@ -789,7 +789,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
     def whole(path: Path) -> Any:
         if next(count) >= full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return results.contextmanager(opened)(path)
+        return results.contextmanager(opened)(path)  # type: ignore[attr-defined]
 
     with monkeypatch.context() as patched:
         for module in (machine, parts_of, results):
@@ -807,7 +807,7 @@ def judged_first(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]
     """What is to happen to an export when its lines are read and its patients are not judged."""
 
     def happens(event: Callable[[], Any]) -> None:
-        judged = machine.judge_part
+        judged = machine.judge_part  # type: ignore[attr-defined]
         once = iter([event])
 
         def after(*arguments: Any) -> None:
@@ -895,7 +895,7 @@ def test_only_the_owner_can_read_what_is_written(
 ) -> None:
     source = written(tmp_path / "in", counts("p"))
     seen: dict[str, int] = {}
-    merged = machine.merge
+    merged = machine.merge  # type: ignore[attr-defined]
 
     def looked(*arguments: Any) -> Any:
         work = tmp_path / "out" / machine.WORK

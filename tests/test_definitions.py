@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conformance import faults
 from fhir.resources.R4B import get_fhir_model_class
 from fhirpathpy import evaluate
 from fhirpathpy.models import models
@@ -22,6 +21,7 @@ from app.fhir.codes import ANALYTE_LOINC, REJECTED_LOINC
 from app.fhir.outcome import ISSUES
 from app.papers import PUBLISHED, RESPONSES
 from app.publishing.definitions import DEFINITION_TYPES, definitions
+from tests.conformance import faults
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ANSWERS = sorted(FIXTURES.glob("*/response.json"))

@@ -601,7 +601,7 @@ def test_a_client_that_is_not_known_and_a_token_endpoint_elsewhere(tmp_path: Pat
         {"fhir_token": "t", "fhir_client_id": "c", "fhir_private_key_file": "key.pem"},
     ],
 )
-def test_settings_that_would_leak_or_cannot_work_are_refused(settings: dict[str, str]) -> None:
+def test_settings_that_would_leak_or_cannot_work_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings(**settings)
     assert Settings(fhir_server="http://hapi:8080/fhir", fhir_allow_http=True).fhir_server
@@ -634,7 +634,7 @@ def fetched(stub: Stub, query: str, **more: Any) -> list[dict[str, Any]]:
         finally:
             await server.aclose()
 
-    return [json.loads(bytes(entry.resource)) for entry in asyncio.run(fetch())]
+    return [json.loads(bytes(entry.resource)) for entry in asyncio.run(fetch())]  # type: ignore[arg-type]
 
 
 def test_a_read_and_a_search_bring_resources() -> None:
@@ -740,7 +740,7 @@ def test_a_search_that_keeps_failing_opens_the_breaker_though_the_patient_is_rea
 
 
 def test_a_server_left_alone_is_asked_again_later_and_is_ready_when_it_answers() -> None:
-    answers = [(503, {}, b"")] * 2
+    answers: list[Any] = [(503, {}, b"")] * 2
 
     def reply(asked: Asked) -> Reply:
         return answers.pop() if answers else ordinary(asked)

@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import pytest
-from conformance import faults
 from fhir.resources.R4B.conceptmap import ConceptMap
 
 from app.asking import ASSESS_ELIGIBILITY
@@ -31,6 +30,7 @@ from app.operations import eligibility
 from app.reading.courses import read_courses
 from app.requests import read_request
 from app.settings import Settings
+from tests.conformance import faults
 from tests.conftest import environment
 from tests.test_ehr import Asked, Client, Reply, calling, searchset, service, serving
 
@@ -750,7 +750,7 @@ def test_the_hospitals_own_codes_are_searched_on_the_fhir_server(lab: Path, by_p
     more = {"code_maps": (lab,), "fhir_search_by_post": by_post}
     codes = {"resourceType": "Parameters", "parameter": []}
     codes["parameter"] = [
-        {"name": "codeMap", "resource": concept_map(element("R", "60474-4"), url="urn:r")}
+        {"name": "codeMap", "resource": concept_map(element("R", "60474-4"), url="urn:r")}  # type: ignore[list-item]
     ]
     with serving(reply) as stub, service(stub, **more) as client:
         answer = client.get("/fhir/Patient/1/$assess-eligibility").json()

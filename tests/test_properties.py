@@ -641,10 +641,10 @@ def test_the_counts_asked_for_settle_the_verdict_and_each_of_them_can_matter(
     assume(found.verdict is Verdict.INDETERMINATE and not found.needs_transfusion_history)
     rule, _, asked, *_ = interpretation(paper, policy)
     assert set(found.needs) <= asked
-    matters = set()
+    matters: set[Analyte] = set()
     for values in product(*(telling_for(rule, a, known[a]) for a in found.needs)):
         told = {a: Interval.exactly(v) for a, v in zip(found.needs, values, strict=True)}
-        settled = assess_eligibility(paper, course_of(known | told, by_hand), policy=policy)
+        settled = assess_eligibility(paper, course_of(known | told, by_hand), policy=policy)  # type: ignore[operator]
         assert settled.verdict is not Verdict.INDETERMINATE
         for analyte in set(found.needs) - matters:
             some = known | told | {analyte: known[analyte]}
@@ -866,7 +866,7 @@ GIVEN = [*WHENS, "2024-03-01", "2024-02-26", "2024-01-20", "2024-01-09", "2024-0
 PERIODS = [("2023-12-01", "2024-03-31"), ("2024-01-09", "2024-03-05"), ("2024-02-01", "2024-03-05")]
 
 
-@st.composite
+@st.composite  # type: ignore[arg-type]
 def results(draw: st.DrawFn, name: str, **more: Any) -> str:
     code, unit, some = draw(st.sampled_from(MORE))
     if draw(st.booleans()):
@@ -1007,7 +1007,7 @@ def test_a_rise_is_what_every_pair_of_possible_counts_says() -> None:
     ):
         for old, new in product(shapes, shapes):
             pairs = product(may_be(old, values), may_be(new, values))
-            assert rule.of_pair(new, old) is told({holds(*pair) for pair in pairs}), (old, new)
+            assert rule.of_pair(new, old) is told({holds(*pair) for pair in pairs}), (old, new)  # type: ignore[no-untyped-call]
 
 
 HALF = Decimal("0.5")

@@ -889,7 +889,7 @@ def test_resources_of_other_types_are_ignored_whatever_they_hold() -> None:
         {"resourceType": "Encounter", "subject": "nonsense"},
         {"resourceType": "NoSuchThing", "status": []},
     ]
-    answer = ask(platelets(), *others)
+    answer = ask(platelets(), *others)  # type: ignore[arg-type]
     assert (answer.platelets, answer.issues) == ("met", [])
 
 

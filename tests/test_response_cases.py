@@ -175,7 +175,7 @@ def variants(paper: ResponsePaper) -> Iterator[tuple[str, ResponsePaper]]:
     for name in ("response", "complete", "relapse"):
         rule = getattr(paper, name)
         for what, other in changed(rule) if rule else ():
-            yield f"{name}: {what}", replace(paper, **{name: other})
+            yield f"{name}: {what}", replace(paper, **{name: other})  # type: ignore[arg-type]
     for index, lineage in enumerate(paper.lineages):
         for what, other_lineage in lineage_variants(lineage):
             lineages = (*paper.lineages[:index], other_lineage, *paper.lineages[index + 1 :])

@@ -527,8 +527,8 @@ def test_a_result_in_the_reports_of_two_patients_belongs_to_neither() -> None:
 @pytest.mark.parametrize("kind", ["replaced-by", "replaces"])
 def test_patients_of_whom_one_replaces_the_other_are_one(kind: str) -> None:
     old, new = ("a", "b") if kind == "replaced-by" else ("b", "a")
-    link = {"other": {"reference": "Patient/b"}, "type": kind}
-    patient = {"resourceType": "Patient", "id": "a", "link": [link]}
+    link: dict[str, Any] = {"other": {"reference": "Patient/b"}, "type": kind}
+    patient: dict[str, Any] = {"resourceType": "Patient", "id": "a", "link": [link]}
     results = [platelets(), observation(ANC, "1.0", "10*9/L", subject=B)]
     answer = ask(patient, *results)
     assert answer.patients() == [f"Patient/{new}"]

@@ -138,7 +138,7 @@ def test_executors_write_parts_that_together_are_the_files(
         assert len(parts) > 1
         lines = [line for part in parts for line in part.read_bytes().splitlines()]
         assert sorted(lines) == sorted((expected / f"{name}.ndjson").read_bytes().splitlines())
-    told = {}
+    told: dict[str, Any] = {}
     for table in (out / "verdicts").glob("part-*.csv"):
         (table.parent / "verdicts.csv").write_bytes(table.read_bytes())
         told |= verdicts(table.parent)
@@ -235,7 +235,7 @@ def process(
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(
-            [*command, "--host", "127.0.0.1", *arguments],
+            [*command, "--host", "127.0.0.1", *arguments],  # type: ignore[list-item]
             env=environment | {"SPARK_WORKER_DIR": str(folder)},
             stdout=log,
             stderr=log,

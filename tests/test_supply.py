@@ -76,7 +76,7 @@ def test_what_is_shipped_is_under_licences_that_let_it_be_passed_on() -> None:
     (text,) = (f for f in distribution(MIT_BY_ITS_TEXT).files or () if f.name == "LICENSE")
     assert "Permission is hereby granted, free of charge" in text.read_text()
     installed.remove(distribution(MIT_BY_ITS_TEXT).metadata["Name"])
-    command = [_BIN / "pip-licenses", "--from", "mixed", "--packages", *installed]
+    command = [str(_BIN / "pip-licenses"), "--from", "mixed", "--packages", *installed]
     allowed = ["--partial-match", "--allow-only", ";".join(ALLOWED)]
     done = subprocess.run([*command, *allowed], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -90,8 +90,8 @@ def test_no_version_we_pin_has_a_known_vulnerability(lock: Path, tmp_path: Path)
     """
     require_modules("pip_audit")
     told = tmp_path / "audit.json"
-    command = [_BIN / "pip-audit", "--require-hashes", "--disable-pip", "-r", lock]
-    output = ["--format", "json", "--output", told, "--progress-spinner", "off"]
+    command = [str(_BIN / "pip-audit"), "--require-hashes", "--disable-pip", "-r", str(lock)]
+    output = ["--format", "json", "--output", str(told), "--progress-spinner", "off"]
     done = subprocess.run([*command, *output], capture_output=True, text=True, check=False)
     found = json.loads(told.read_text())["dependencies"] if told.exists() else []
     unknown = [one["name"] for one in found if "vulns" not in one]

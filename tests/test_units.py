@@ -248,7 +248,7 @@ def test_a_hostile_text_is_refused_in_a_bounded_number_of_steps(
     monkeypatch: pytest.MonkeyPatch, part: str, size: int
 ) -> None:
     """No step looks at more than a few times the text, and none at more than 100 characters."""
-    looked = []
+    looked: list[Any] = []
     tokens = units._TOKEN
     monkeypatch.setattr(units, "_TOKEN", Counting(tokens, looked))
     assert readings((part * size)[:size]) == ()

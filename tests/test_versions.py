@@ -58,7 +58,7 @@ def as_r5(data: Any) -> Any:
     if not isinstance(data, dict):
         return data
     kind = data.get("resourceType")
-    names = RENAMED.get(kind, {})
+    names = RENAMED.get(kind, {})  # type: ignore[arg-type]
     found = {names.get(name, name): as_r5(value) for name, value in data.items()}
     medication = {
         name: found.pop(old)

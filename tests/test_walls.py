@@ -109,7 +109,7 @@ def test_a_contained_patient_is_decoded_once_however_often_it_is_pointed_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoded = 0
-    decode = subjects.DECODE_RESOURCE
+    decode = subjects.DECODE_RESOURCE  # type: ignore[attr-defined]
 
     def counting(raw: Any) -> Any:
         nonlocal decoded
@@ -639,7 +639,7 @@ def test_slow_patients_keep_no_other_waiting() -> None:
         await asyncio.gather(*slow)
         return found
 
-    assert any(b"healthy" in bytes(entry.resource) for entry in asyncio.run(beside()))
+    assert any(b"healthy" in bytes(entry.resource) for entry in asyncio.run(beside()))  # type: ignore[arg-type]
 
 
 def test_who_would_wait_long_for_a_busy_fhir_server_is_asked_to_come_again() -> None:

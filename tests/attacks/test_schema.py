@@ -56,9 +56,9 @@ def test_it_is_so_too_where_a_token_is_asked_for(with_token: bool, tmp_path: Pat
         }
         token = jwt.encode(claims, key, "ES256", headers={"kid": "1"})
         settings = {
-            "MAA_AUTH_ISSUER": claims["iss"],
+            "MAA_AUTH_ISSUER": str(claims["iss"]),
             "MAA_AUTH_JWKS_URL": f"{issuer.host}/jwks",
-            "MAA_AUTH_AUDIENCE": claims["aud"],
+            "MAA_AUTH_AUDIENCE": str(claims["aud"]),
         }
         # Who does not say who he is does not learn which methods there are.
         without = ["--exclude-checks", "unsupported_method,allow_header_conformance"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 
 from tests.conftest import ROOT, serving
 from tests.tools import chromium
 
 PORTRAIT = ROOT / "docs" / "page.png"
-_SIZE = {"width": 1000, "height": 1024}
+_SIZE: ViewportSize = {"width": 1000, "height": 1024}
 
 
 def main() -> None:

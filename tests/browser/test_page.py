@@ -69,7 +69,7 @@ class Visit:
 
     def drop(self, name: str, content: bytes, kind: str = "") -> None:
         file = {"name": name, "mimeType": kind, "buffer": content}
-        self.page.locator("#file").set_input_files([file])  # type: ignore[list-item]
+        self.page.locator("#file").set_input_files([file])  # type: ignore[arg-type]
 
     def problem(self) -> Locator:
         return self.page.locator("#problems .problem, #sheet .problem").first

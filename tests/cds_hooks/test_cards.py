@@ -73,7 +73,7 @@ def test_the_link_is_absolute_and_opens(http: httpx.Client) -> None:
 def test_a_card_leads_to_the_page_in_an_ehr_that_may_launch_it(
     tmp_path: Path, server: str | None, launched: bool
 ) -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "MAA_SMART_ISSUERS": "https://ehr.example.org/r4",
         "MAA_SMART_CLIENT_ID": "maa",
         "MAA_PUBLIC_URL": "https://maa.example.org",
@@ -88,7 +88,10 @@ def test_a_card_leads_to_the_page_in_an_ehr_that_may_launch_it(
 @pytest.fixture(scope="module")
 def outspoken() -> Iterator[Client]:
     """The service that says all there is to say, of counts of any age."""
-    settings = {"cds_silent_when_not_met": False, "cds_silent_when_explained": False}
+    settings: dict[str, Any] = {
+        "cds_silent_when_not_met": False,
+        "cds_silent_when_explained": False,
+    }
     with calling(Settings(cds_newest_within_days=0, **settings)) as client:
         yield client
 

@@ -365,10 +365,10 @@ def test_used_tokens_are_remembered_while_they_last_and_within_bounds(
     with pytest.raises(RequestError):
         asyncio.run(use(first))
     asyncio.run(use(*[signed(clock) for _ in range(5)]))
-    assert len(trusting._used) == 3
+    assert len(trusting._used) == 3  # type: ignore[arg-type]
     clock.now += 91
     asyncio.run(use(signed(clock)))
-    assert len(trusting._used) == 1
+    assert len(trusting._used) == 1  # type: ignore[arg-type]
 
 
 def test_with_a_shared_store_a_token_is_used_once_whichever_worker_it_meets(
