@@ -86,17 +86,20 @@ async def answered(request: Request, answer: Answer, data: Sized) -> Response:
     return Response(content, headers=headers, media_type=media_type(request))
 
 
-async def made(request: Request, make: Callable[[bool], T], data: Sized) -> T:
+async def made(request: Request, make: Callable[[bool], T], data: Sized, much: bool = False) -> T:
     """What is made of the data, strictly where the caller prefers it.
 
-    RequestError 415 where the input cannot be checked.
+    It is `much` work where even small data are left to another process. RequestError 415 where the
+    input cannot be checked.
     """
     strict = asks_strict(request)
     if strict:
         require_checkable(request)
-        checked: T = await request.app.state.evaluator.run(request, partial(make, strict))
-        return checked
-    return await elsewhere_if_large(request, partial(make, strict), data)
+    call = partial(make, strict)
+    if strict or much:
+        found: T = await request.app.state.evaluator.run(request, call)
+        return found
+    return await elsewhere_if_large(request, call, data)
 
 
 def _content(answer: Answer, wish: Wish, strict: bool) -> tuple[bytes, bool]:

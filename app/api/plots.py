@@ -9,8 +9,9 @@ from fastapi import Request
 from starlette.responses import Response
 
 from app import plots
+from app.api.answering import made
 from app.api.strict import asks_strict, check_strictly, require_checkable
-from app.body import Body, body_of, elsewhere_if_large
+from app.body import Body, body_of
 from app.fhir.outcome import Fault, RequestError
 
 SVG, PNG = "image/svg+xml", "image/png"
@@ -25,6 +26,7 @@ async def plotted(request: Request) -> Response:
     kind = picture_type(request)
     strict = asks_strict(request)
     if strict:
+        # Before the body is read.
         require_checkable(request)
     state = request.app.state
     judge = partial(
@@ -34,11 +36,7 @@ async def plotted(request: Request) -> Response:
         code_map=state.code_map,
     )
     async with body_of(request) as body:
-        call = partial(_content, judge, body, kind, strict)
-        if strict or kind == PNG:
-            content = await state.evaluator.run(request, call)
-        else:
-            content = await elsewhere_if_large(request, call, body)
+        content = await made(request, partial(_content, judge, body, kind), body, kind == PNG)
     headers = {"Vary": "Accept", "Content-Security-Policy": _POLICY}
     if strict:
         headers["Preference-Applied"] = "handling=strict"
