@@ -373,6 +373,17 @@ def test_a_broken_line_is_named_and_stops_nothing(tmp_path: Path) -> None:
     assert "Jane" not in "".join(told)
 
 
+def test_two_objects_on_a_line_and_none_on_another_move_no_line(tmp_path: Path) -> None:
+    two = b'{"resourceType":"Observation"}{"resourceType":"Observation"}'
+    for name, lines in {"first": [two, b""], "last": [b"", two]}.items():
+        good = counts("p")
+        folder = written(tmp_path / name, [*good[:1], lines[0], *good[1:], lines[1]])
+        out = screened(folder, tmp_path / f"{name}-out")
+        assert verdicts(out) == {"Patient/p": "eligible"}
+        (told,) = errors(out)
+        assert "Not JSON" in told
+
+
 def test_a_last_line_cut_short_is_named_and_the_rest_counts(tmp_path: Path) -> None:
     folder = written(tmp_path / "in", counts("p"))
     with (folder / "Observation.ndjson").open("ab") as file:

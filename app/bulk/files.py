@@ -21,6 +21,7 @@ CHUNK_BYTES = 64 * 1024 * 1024
 LONGEST_LINE = 64 * 1024 * 1024
 PACKED = (".gz", ".zst", ".parquet")
 _BLOCK_BYTES = 1024 * 1024
+_LINES_BYTES = 256 * 1024
 
 
 class ExportError(Exception):
@@ -46,7 +47,7 @@ class File(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """Its name, without its folder."""
-        return Path(self.path).name
+        return self.path.rpartition("/")[2]
 
     @property
     def packed(self) -> bool:
@@ -198,23 +199,31 @@ def chunks_of(files: Sequence[File], chunk_bytes: int = CHUNK_BYTES) -> list[Chu
     ]
 
 
-def lines_of(file: File, chunk: Chunk) -> Iterator[tuple[int, bytes | Unread]]:
-    """The lines of a chunk with their ends, and where each begins; or why one cannot be read."""
+def blocks_of(file: File, chunk: Chunk) -> Iterator[tuple[int, bytes | Unread]]:
+    """The lines of a chunk, some at a time, and where they begin; or why one cannot be read."""
     with lines_opened(file) as raw:
         position = chunk.start
         if position:
             raw.seek(position - 1)
             position += sum(len(block) for block in _rest_of_line(raw)) - 1
-        while position < chunk.end and (line := raw.readline(LONGEST_LINE)):
-            start = position
-            position += len(line)
-            if len(line) == LONGEST_LINE and line[-1:] != b"\n":
+        while position < chunk.end:
+            lines = raw.read(min(_LINES_BYTES, chunk.end - position))
+            begun = len(lines) - lines.rfind(b"\n") - 1  # of a line that goes on
+            if begun:
+                lines += raw.readline(LONGEST_LINE - begun)
+            if not lines:
+                return
+            start, position = position, position + len(lines)
+            unread = lines[-1:] != b"\n" and len(lines) - lines.rfind(b"\n") > LONGEST_LINE
+            if unread:
                 position += sum(len(block) for block in _rest_of_line(raw))
-                yield start, _TOO_LONG
-            else:
-                # Some programs put a mark of UTF-8 before a file's first line.
-                text = line if start else line.removeprefix(codecs.BOM_UTF8)
-                yield start + len(line) - len(text), text
+                lines = lines[: lines.rfind(b"\n") + 1]
+            # Some programs put a mark of UTF-8 before a file's first line.
+            text = lines if start else lines.removeprefix(codecs.BOM_UTF8)
+            if text:
+                yield start + len(lines) - len(text), text
+            if unread:
+                yield start + len(lines), _TOO_LONG
 
 
 class Reader(ExitStack):

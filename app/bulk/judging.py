@@ -18,7 +18,7 @@ from app import operations
 from app.asking import BY_NAME, Data, Question
 from app.bulk.files import ChangedError, File, Reader
 from app.bulk.lines import head_of
-from app.bulk.patients import OBSERVATION
+from app.bulk.routing import OBSERVATION
 from app.bulk.table import cells_of, columns_of, table_lines
 from app.domain.choosing import APART_DAYS
 from app.domain.counts import Analyte, Patient, Remark, Severity

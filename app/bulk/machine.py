@@ -27,7 +27,7 @@ from pyarrow import parquet
 from rich.progress import Progress
 
 from app import __version__
-from app.bulk import patients
+from app.bulk import patients, scan
 from app.bulk.files import Chunk, File, chunks_of, refuse_changed
 from app.bulk.judging import Order, Problem, Row
 from app.bulk.parts import Summary, added, judge_part, medications_of, merge, summary_of, unpacked
@@ -143,10 +143,10 @@ def read_chunk(work: Path, number: int) -> None:
     """Read the lines of a chunk, and put down what they are and where they stand."""
     order, files = _plan(work).order, _plan(work).files
     chunk = _chunks(work)[number]
-    tables = patients.scan(files[chunk.file], chunk, number, order.until(), order.code_map)
+    tables = scan.scan(files[chunk.file], chunk, number, order.until(), order.code_map)
     with (
         whole(_part(work, read_chunk, number)) as file,
-        parquet.ParquetWriter(file, patients.ROWS) as writer,
+        parquet.ParquetWriter(file, scan.ROWS) as writer,
     ):
         for table in tables:
             writer.write_table(table)

@@ -22,7 +22,7 @@ from pyspark import StorageLevel
 from pyspark.sql import GroupedData, SparkSession
 
 from app.asking import ASSESS_ELIGIBILITY, ASSESS_RESPONSE
-from app.bulk import patients
+from app.bulk import patients, scan
 from app.bulk.exports import find_files
 from app.bulk.files import ChangedError, Chunk, ExportError, File, chunks_of, refuse_changed
 from app.bulk.judging import Order, Problem, Row, Written
@@ -48,8 +48,7 @@ WORK = ".maa-assess-spark"
 Batches = Iterator[pa.RecordBatch]
 _LINES_A_BUCKET = 50_000
 _ROWS = ", ".join(
-    f"{field.name} {'string' if pa.types.is_string(field.type) else 'long'}"
-    for field in patients.ROWS
+    f"{field.name} {'string' if pa.types.is_string(field.type) else 'long'}" for field in scan.ROWS
 )
 _KEPT = StorageLevel.DISK_ONLY
 
@@ -162,7 +161,7 @@ def _read(
     for batch in batches:
         for number in batch.column(0).to_pylist():
             chunk = chunks[number]
-            for table in patients.scan(files[chunk.file], chunk, number, until, code_map):
+            for table in scan.scan(files[chunk.file], chunk, number, until, code_map):
                 yield from table.to_batches()
 
 

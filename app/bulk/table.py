@@ -13,7 +13,7 @@ from app.writing.answers import Answer
 from app.writing.narrative import text_of
 from app.writing.observation import day_of
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA_STARTS = frozenset("=+-@\t\r\n")
 _HEAD = ("patient", "definition", "verdict", "day", "headline", "missing")
 _COUNTED: dict[Analyte, tuple[str, ...]] = {
     analyte: tuple(f"{analyte.name.lower()}_{part}" for part in ("value", "unit", "date"))
@@ -35,14 +35,11 @@ def table_lines(rows: Iterable[dict[str, str]], columns: Sequence[str]) -> bytes
     plain = csv.writer(written, lineterminator="\n")
     quoted = csv.writer(written, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in rows:
-        cells = [_inert(row.get(column, "")) for column in columns]
+        cells = [row.get(column, "") for column in columns]
+        cells = [f"'{cell}" if cell[:1] in _FORMULA_STARTS else cell for cell in cells]
         # The writer leaves a return bare, and readers take it for the line's end.
         (quoted if "\r" in "".join(cells) else plain).writerow(cells)
     return written.getvalue().encode()
-
-
-def _inert(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
 
 
 def cells_of(operation: Operation, found: AnyAssessment, written: Answer | None) -> dict[str, str]:
