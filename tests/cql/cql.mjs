@@ -50,13 +50,14 @@ function compile(texts) {
 async function run({ libraries, main, charts }) {
   const repository = new cql.Repository(libraries);
   const terminology = new cql.CodeService({});
+  const source = fhir.PatientSource.FHIRv401(); // it reads FHIR's model anew each time
   for (const { id, bundle, parameters } of charts) {
     if (parameters["As of"]) parameters["As of"] = cql.DateTime.parse(parameters["As of"]);
     for (const elm of main) {
       const library = new cql.Library(elm, repository);
       const asked = Object.fromEntries(
         Object.entries(parameters).filter(([name]) => name in library.parameters));
-      const source = fhir.PatientSource.FHIRv401();
+      source.reset();
       source.loadBundles([bundle]);
       const executor = new cql.Executor(library, terminology, asked);
       const [results] = Object.values((await executor.exec(source)).patientResults);
