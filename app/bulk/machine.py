@@ -14,11 +14,13 @@ import os
 import pickle
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -245,7 +247,16 @@ def _known(work: Path) -> Grouped:
 _SPAWN = multiprocessing.get_context("spawn")
 
 
+class _WithoutPandas(MetaPathFinder):
+    """Arrow imports it for any list, where it is installed: most of a second, for nothing."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ImportError(name)
+
+
 def _start_worker() -> None:
+    sys.meta_path.insert(0, _WithoutPandas())
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
