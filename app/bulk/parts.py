@@ -12,6 +12,7 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -81,10 +82,9 @@ def _patients(table: pa.Table) -> Iterator[Lines]:
     table = table.sort_by(order)
     kept = table.filter(table["kept"])
     passed = table.filter(pc.invert(table["kept"]))
-    some: dict[str, tuple[int, int]] = {}
-    for number, patient in enumerate(passed["patient"].to_pylist()):
-        first, count = some.get(patient, (number, 0))
-        some[patient] = first, count + 1
+    numbered = passed.select(["patient"]).append_column("number", pa.array(np.arange(len(passed))))
+    where = numbered.group_by("patient").aggregate([("number", "min"), ("number", "count")])
+    some = {p: (f, n) for p, f, n in zip(*(c.to_pylist() for c in where.columns), strict=True)}
     days: dict[str, dict[Analyte, int]] = {}
     last = passed.group_by(["patient", "target"]).aggregate([("day", "max")])
     for one in last.to_pylist():
