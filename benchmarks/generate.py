@@ -37,7 +37,7 @@ NORMAL = (
     ("6690-2", "Leukocytes [#/volume] in Blood by Automated count", 1, "10*3/uL",
      (4.0, 12.0), (4.5, 11.0)),
     ("751-8", "Neutrophils [#/volume] in Blood by Automated count", 2, "10*3/uL",
-     (1.8, 8.5), (1.8, 7.7)),
+     (1.8, 4.0), (1.8, 7.7)),  # never more than the leukocytes
     ("777-3", "Platelets [#/volume] in Blood by Automated count", 0, "10*3/uL",
      (130, 420), (150, 400)),
     ("718-7", "Hemoglobin [Mass/volume] in Blood", 1, "g/dL",
