@@ -111,6 +111,31 @@ class ResponsePaper:
     """Without a transfusion for so long, a patient is independent (IWG-2006)."""
 
 
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A registered study, and the definitions by which it took its patients."""
+
+    id: str
+    """As the registry, ClinicalTrials.gov, names it."""
+    title: str
+    condition: str
+    description: str
+    status: str
+    """A code of FHIR's ResearchStudyStatus."""
+    arm: str
+    end_point: str
+    sponsors_id: str
+    papers: tuple[Paper, ...]
+    """The first is the definition of the study's main arm."""
+    warning: str = ""
+    """What whoever is told of the study must know besides."""
+
+    @property
+    def takes_patients(self) -> bool:
+        """Whether it recruits."""
+        return self.status == "active"
+
+
 LINEAGE_RESPONSES = {
     "neutrophil-response": "Neutrophil response",
     "platelet-response": "Platelet response",

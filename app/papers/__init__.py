@@ -9,6 +9,7 @@ from app.papers import (
     howard_2004,
     japan_childhood,
     mhlw,
+    nct00001962,
     nih_daclizumab_2003,
     nih_eltrombopag_2012,
     nih_prca_2003,
@@ -35,3 +36,5 @@ RESPONSES = (
     nih_severe.RESPONSE,
     japan_childhood.RESPONSE,
 )
+
+STUDIES = (nct00001962.STUDY,)

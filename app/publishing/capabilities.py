@@ -69,7 +69,7 @@ def capability_statement(server: str, cors: bool = True, asks_for_tokens: bool =
 
 def _search_parameters(kind: str) -> list[Json]:
     found = [{"name": "_id", "type": "token"}]
-    if kind != "ResearchStudy":  # it has neither in R4
+    if kind not in {"Group", "ResearchStudy"}:  # they have neither in R4
         found += ({"name": "url", "type": "uri"}, {"name": "name", "type": "string"})
     return found
 

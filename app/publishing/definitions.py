@@ -16,14 +16,17 @@ from app.asking import (
 from app.fhir.json import Json
 from app.fhir.outcome import Fault, RequestError
 from app.publishing.causes import causes
+from app.publishing.groups import groups
 from app.publishing.measures import end_point_measure, screening_measure
-from app.publishing.plans import library_resources, plans, study
-from app.publishing.profiles import profiles
+from app.publishing.plans import library_resources, plans
+from app.publishing.profiles import cross_version_extensions, profiles
+from app.publishing.studies import studies
 from app.publishing.terminology import AID, defined, terminology
 
 DEFINITION_TYPES = (
     "CodeSystem",
     "ConceptMap",
+    "Group",
     "Library",
     "Measure",
     "OperationDefinition",
@@ -46,7 +49,9 @@ def definitions() -> Mapping[tuple[str, str], Json]:
         *terminology(),
         *causes(),
         *profiles(),
-        study(),
+        *cross_version_extensions(),
+        *groups(),
+        *studies(),
     ]
     return {(one["resourceType"], one["id"]): one for one in sorted(found, key=_type_and_id)}
 

@@ -1,4 +1,4 @@
-"""The papers as PlanDefinitions, with their CQL as Libraries, and the trial as a ResearchStudy."""
+"""The papers as PlanDefinitions, with their CQL as Libraries."""
 
 from __future__ import annotations
 
@@ -187,22 +187,3 @@ def library_resources() -> Iterator[Json]:
                 for kind, text in contents
             ],
         }
-
-
-def study() -> Json:
-    """The trial the default definition comes from."""
-    return {
-        "resourceType": "ResearchStudy",
-        "id": "NCT00001962",
-        "identifier": [{"system": "https://clinicaltrials.gov", "value": "NCT00001962"}],
-        "title": "Recombinant humanized anti-IL-2 receptor antibody (daclizumab) in moderate "
-        "aplastic anemia",
-        "protocol": [{"reference": f"PlanDefinition/{PUBLISHED[0].id}"}],
-        "status": "completed",
-        "condition": [{"text": "Moderate aplastic anemia"}],
-        "relatedArtifact": [cited(PUBLISHED[0].citation)],
-        "description": "Pilot trial of the National Institutes of Health: 17 patients, 16 "
-        "evaluable, 6 responded. Published to document the definition's source: daclizumab is "
-        "withdrawn from the market.",
-        "arm": [{"name": "Daclizumab 1 mg/kg every 2 weeks for 3 months"}],
-    }

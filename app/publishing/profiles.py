@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from app.fhir.canonicals import (
     ASSESSMENT_SYSTEM,
     BASE,
+    CHARACTERISTIC_DURATION,
+    COMBINATION_METHOD,
+    COMBINATION_THRESHOLD,
     CONFIDENCE_INTERVAL,
     DECIDED_BY,
     DEFINITION,
@@ -72,6 +75,24 @@ def profiles() -> Iterator[Json]:
         "MeasureReport",
         (("subject", "Reference"), ("reason", "string")),
     )
+
+
+def cross_version_extensions() -> Iterator[Json]:
+    """Elements of R6's Group as extensions, by HL7's canonicals: no package has them yet."""
+    for url, type_, element, words in (
+        (COMBINATION_METHOD, "code", "Group", "all-of, any-of, at-least or at-most"),
+        (COMBINATION_THRESHOLD, "positiveInt", "Group", "How many, of at-least or at-most"),
+        (CHARACTERISTIC_DURATION, "Duration", "Group.characteristic", "How long it must hold"),
+    ):
+        name = url.partition("extension-")[2]
+        description = (
+            f"{words}: stands in R4 for R6's {name}, by the canonical that HL7's rules give it."
+        )
+        yield _extension(url, f"R6: {name}", description, element, type_) | {
+            "url": url,
+            "status": "draft",
+            "experimental": True,
+        }
 
 
 def _structure(name: str, title: str, description: str, type_: str) -> Json:
