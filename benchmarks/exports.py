@@ -107,7 +107,8 @@ def _beside(rng: random.Random, patient: str, first: date) -> Iterator[Json]:
             "gender": rng.choice(["male", "female"]),
             "birthDate": _after(rng, date(1960, 1, 1), 20_000).isoformat(),
         }
-    yield {"resourceType": "Condition", "id": f"{patient}-c", **about}
+    hypertension = {"coding": [{"system": SNOMED, "code": "38341003"}]}
+    yield {"resourceType": "Condition", "id": f"{patient}-c", "code": hypertension, **about}
     for index in range(rng.choice([0, 0, 0, 1, 6])):
         code = rng.choice(["71493000", "12719002", "116859006", "80146002"])
         yield {

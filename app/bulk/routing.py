@@ -105,7 +105,7 @@ def _presence(found: _Kept, name: str, key: str | None) -> Routed | None:
         told = (kind.encode(), _ENCODE(found.subject), _BARE[kind])
         bare = b'{"resourceType":"%b","subject":%b%b}' % told
         return Routed(key, f"{kind}/bare", _logical(key), bare=bare)
-    return Routed(name, name, (name,)) if name and isinstance(found, Observation) else None
+    return Routed(name, name, (name,)) if name and kind in _BARE else None
 
 
 _ENCODE = msgspec.json.Encoder().encode
