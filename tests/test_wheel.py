@@ -124,7 +124,7 @@ def test_it_serves(installed: Installed, tmp_path: Path, command: list[str]) -> 
         body = (STORY / "request.json").read_bytes()
         headers = {"content-type": FHIR_JSON}
         answer = httpx.post(f"{url}{OPERATION}", content=body, headers=headers)
-        definition = httpx.get(f"{url}/fhir/Library/nih-daclizumab-2003")
+        definition = httpx.get(f"{url}/fhir/Library/NihDaclizumab2003")
         page = httpx.get(url).text
         files = [httpx.get(f"{url}{address}") for address in re.findall(r'="(/web/[^"]+)"', page)]
         files.append(httpx.get(f"{url}/web/0/stories/open.json"))

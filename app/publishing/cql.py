@@ -120,6 +120,10 @@ parameter "Held before" Boolean default null
 _JUDGED = """
 context Patient
 
+// Whom a screening counts: everyone with a result.
+define "Screened":
+  exists [Observation]
+
 define "Analytes asked for":
 {analytes}
 

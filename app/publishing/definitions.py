@@ -17,7 +17,7 @@ from app.fhir.json import Json
 from app.fhir.outcome import Fault, RequestError
 from app.publishing.causes import causes
 from app.publishing.groups import groups
-from app.publishing.measures import end_point_measure, screening_measure
+from app.publishing.measures import eligibility_measures, end_point_measure, screening_measure
 from app.publishing.plans import library_resources, plans
 from app.publishing.profiles import cross_version_extensions, profiles
 from app.publishing.studies import studies
@@ -46,6 +46,7 @@ def definitions() -> Mapping[tuple[str, str], Json]:
         *library_resources(),
         end_point_measure(),
         screening_measure(),
+        *eligibility_measures(),
         *terminology(),
         *causes(),
         *profiles(),

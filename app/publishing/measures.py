@@ -1,14 +1,24 @@
-"""The cohort's end point, and an export's screening, as Measures."""
+"""The cohort's end point, and who is eligible, as Measures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from app.domain.cohort import BY_LINEAGES, STRATIFIERS
 from app.domain.paper import LINEAGE_RESPONSES
-from app.fhir.canonicals import MEASURE_ID, POPULATION_SYSTEM, SCREENING_ID, STRATIFIER_SYSTEM
+from app.fhir.canonicals import (
+    MEASURE_ID,
+    POPULATION_SYSTEM,
+    SCREENING_ID,
+    STRATIFIER_SYSTEM,
+)
 from app.fhir.json import Json, coded
 from app.papers import PUBLISHED
-from app.publishing.plans import FHIRPATH, cited
+from app.publishing.plans import FHIRPATH, cited, library_canonical
 from app.publishing.terminology import AID, defined
+
+_PATIENT = coded("http://hl7.org/fhir/resource-types", "Patient")
+_SCORING = "http://terminology.hl7.org/CodeSystem/measure-scoring"
 
 
 def end_point_measure() -> Json:
@@ -32,11 +42,9 @@ def end_point_measure() -> Json:
     )
     measure = defined("Measure", MEASURE_ID, "Hematologic response", description, "1.0.0")
     return measure | {
-        "subjectCodeableConcept": coded("http://hl7.org/fhir/resource-types", "Patient"),
+        "subjectCodeableConcept": _PATIENT,
         "relatedArtifact": [cited(PUBLISHED[0].citation)],
-        "scoring": coded(
-            "http://terminology.hl7.org/CodeSystem/measure-scoring", "proportion", "Proportion"
-        ),
+        "scoring": coded(_SCORING, "proportion", "Proportion"),
         "type": [coded("http://terminology.hl7.org/CodeSystem/measure-type", "outcome", "Outcome")],
         "rateAggregation": "Clopper-Pearson exact 95% interval",
         "improvementNotation": coded(
@@ -44,8 +52,10 @@ def end_point_measure() -> Json:
         ),
         "group": [
             {
+                "id": "hematologic-response",
                 "population": [
                     {
+                        "id": code,
                         "code": coded(POPULATION_SYSTEM, code, title),
                         "criteria": {"language": FHIRPATH, "expression": expression},
                     }
@@ -53,6 +63,7 @@ def end_point_measure() -> Json:
                 ],
                 "stratifier": [
                     {
+                        "id": f"by-{code}",
                         "code": coded(STRATIFIER_SYSTEM, code, title),
                         "criteria": {"language": FHIRPATH, "expression": _stratum(code)},
                     }
@@ -63,6 +74,24 @@ def end_point_measure() -> Json:
     }
 
 
+def eligibility_measures() -> Iterator[Json]:
+    """For each paper how many patients come to each verdict, by its CQL from their raw data."""
+    for paper in PUBLISHED:
+        description = (
+            f"{paper.title}: how many patients were screened, and how many of them came to each "
+            "verdict by their newest counts. The expressions are those of the definition's CQL, "
+            f"which reads the patients' own results. {AID}"
+        )
+        title = f"Eligibility by blood counts: {paper.title}"
+        measure = defined("Measure", f"eligibility-{paper.id}", title, description, paper.version)
+        yield measure | {
+            "subjectCodeableConcept": _PATIENT,
+            "relatedArtifact": [cited(paper.citation)],
+            "library": [library_canonical(paper)],
+            **_screened("text/cql", "Screened", "Verdict"),
+        }
+
+
 def screening_measure() -> Json:
     """How many patients of an export came to each verdict."""
     description = (
@@ -71,32 +100,31 @@ def screening_measure() -> Json:
         f"{AID}"
     )
     measure = defined("Measure", SCREENING_ID, "Screening by blood counts", description, "1.0.0")
-    return measure | {
-        "subjectCodeableConcept": coded("http://hl7.org/fhir/resource-types", "Patient"),
-        "scoring": coded(
-            "http://terminology.hl7.org/CodeSystem/measure-scoring", "cohort", "Cohort"
-        ),
-        "group": [
+    assessed = "code.coding.exists(code = 'eligibility')"
+    screened = _screened(FHIRPATH, assessed, "value.coding.code")
+    return measure | {"subjectCodeableConcept": _PATIENT, **screened}
+
+
+def _screened(language: str, screened: str, verdict: str) -> Json:
+    """A cohort by verdict: who is in it, and what each came to, as expressions of a language."""
+    population = {
+        "id": "initial-population",
+        "code": coded(POPULATION_SYSTEM, "initial-population", "Initial Population"),
+        "criteria": {"language": language, "expression": screened},
+    }
+    stratifier = {
+        "id": "by-verdict",
+        "component": [
             {
-                "population": [
-                    {
-                        "code": coded(
-                            POPULATION_SYSTEM, "initial-population", "Initial Population"
-                        ),
-                        "criteria": {
-                            "language": FHIRPATH,
-                            "expression": "code.coding.exists(code = 'eligibility')",
-                        },
-                    }
-                ],
-                "stratifier": [
-                    {
-                        "code": {"text": "Verdict"},
-                        "criteria": {"language": FHIRPATH, "expression": "value.coding.code"},
-                    }
-                ],
+                "id": "verdict",
+                "code": {"text": "Verdict"},
+                "criteria": {"language": language, "expression": verdict},
             }
         ],
+    }
+    return {
+        "scoring": coded(_SCORING, "cohort", "Cohort"),
+        "group": [{"id": "screened", "population": [population], "stratifier": [stratifier]}],
     }
 
 

@@ -12,7 +12,7 @@ from app.fhir.canonicals import BASE
 from app.fhir.json import Json, coded
 from app.papers import PUBLISHED, RESPONSES
 from app.publishing.causes import CAUSE_SYSTEM, OTHER_CAUSES, value_set_of
-from app.publishing.cql import criterion_define, libraries
+from app.publishing.cql import criterion_define, libraries, library_name
 from app.publishing.terminology import AID, defined
 
 FHIRPATH = "text/fhirpath"
@@ -35,7 +35,7 @@ def _plan(papers: Sequence[Paper | ResponsePaper]) -> Json:
     if not all(one.verified for one in papers):
         plan |= {"status": "draft", "experimental": True}
     if isinstance(paper, Paper):
-        plan["library"] = [f"{BASE}/Library/{paper.id}|{paper.version}"]
+        plan["library"] = [library_canonical(paper)]
     also = dict.fromkeys(text for one in papers for text in one.also_requires)
     return plan | {
         "type": coded("http://terminology.hl7.org/CodeSystem/plan-definition-type", "eca-rule"),
@@ -47,6 +47,11 @@ def _plan(papers: Sequence[Paper | ResponsePaper]) -> Json:
             *(_chart(one) for one in papers if isinstance(one, Paper)),
         ],
     }
+
+
+def library_canonical(paper: Paper) -> str:
+    """The canonical and version of a paper's CQL: engines look a library up by its name in CQL."""
+    return f"{BASE}/Library/{library_name(paper.id)}|{paper.version}"
 
 
 def cited(citation: Citation) -> Json:
@@ -178,7 +183,7 @@ def library_resources() -> Iterator[Json]:
     for one in libraries():
         description = f"{one.title}, in Clinical Quality Language. {AID}"
         contents = (("text/cql", one.cql), ("application/elm+json", one.elm))
-        yield defined("Library", one.id, one.title, description, one.version) | {
+        yield defined("Library", one.name, one.title, description, one.version) | {
             "name": one.name,
             "type": coded("http://terminology.hl7.org/CodeSystem/library-type", "logic-library"),
             "subjectCodeableConcept": coded("http://hl7.org/fhir/resource-types", "Patient"),
