@@ -124,7 +124,9 @@ def same_results(one: Path, other: Path) -> None:
         assert path.read_bytes() == (other / path.name).read_bytes(), path.name
 
 
-# The oracle: the service itself, given everything as one Bundle
+# The oracle: the service itself, given everything as one Bundle, however much
+
+_MUCH = 64 * 1024**3
 
 
 def bundle_of(folders: Sequence[Path]) -> bytes:
@@ -155,7 +157,16 @@ def entry_of(line: bytes, server: str) -> bytes:
 
 def answered(operation: str, body: bytes, query: Any = ()) -> dict[str, dict[str, Any]]:
     """What the service answers over HTTP, by patient and definition."""
-    app = create_app(Settings(max_body_bytes=len(body)))
+    app = create_app(
+        Settings(
+            max_body_bytes=len(body),
+            max_bytes_at_once=len(body),
+            max_answer_bytes=_MUCH,
+            evaluation_seconds=3600,
+            evaluation_steps=_MUCH,
+            evaluation_memory_bytes=_MUCH,
+        )
+    )
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app)
@@ -192,12 +203,15 @@ def agree(out: Path, expected: dict[str, dict[str, Any]]) -> None:
             assert got[key] == one
 
 
+# A million takes ten minutes and 16 GB: MESSY_OBSERVATIONS=1000000 pytest -k of_the_service
+_MESSY_OBSERVATIONS = int(os.environ.get("MESSY_OBSERVATIONS", "6000"))
+
+
 @pytest.fixture(scope="module")
 def messy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export with every kind of mess in it."""
     folder = tmp_path_factory.mktemp("bulk") / "messy"
-    # A million takes ten minutes and 16 GB: MESSY_OBSERVATIONS=1000000 pytest -k of_the_service
-    export(folder, int(os.environ.get("MESSY_OBSERVATIONS", "6000")), each=24, messy=True)
+    export(folder, _MESSY_OBSERVATIONS, each=24, messy=True)
     return folder
 
 
@@ -225,7 +239,7 @@ def test_the_verdicts_are_those_of_the_service_whatever_the_mess(seed: int, tmp_
 
 
 def test_the_responses_are_those_of_the_service(tmp_path: Path) -> None:
-    export(tmp_path / "in", 6_000, each=100, seed=7, messy=True, server=SERVER)
+    export(tmp_path / "in", _MESSY_OBSERVATIONS, each=100, seed=7, messy=True, server=SERVER)
     query = [("criteria", "nih-daclizumab-2003"), ("criteria", "nih-severe")]
     expected = answered("assess-response", bundle_of([tmp_path / "in"]), query)
     assert len({one["valueCodeableConcept"]["coding"][0]["code"] for one in expected.values()}) > 2
