@@ -227,6 +227,7 @@ def _bulk(options: argparse.Namespace) -> int:
             options.memory,
             code_map,
             options.assessments,
+            options.counts,
         )
     except RequestError as error:
         _print_faults(error)

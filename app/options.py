@@ -58,6 +58,11 @@ def add_bulk_options(command: argparse.ArgumentParser, required: bool) -> None:
         "the table has everybody (all)",
     )
     command.add_argument(
+        "--counts",
+        action="store_true",
+        help="write every count as it was read into counts.parquet too; all results are then read",
+    )
+    command.add_argument(
         "--workers",
         type=positive,
         default=os.cpu_count() or 1,

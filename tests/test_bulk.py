@@ -930,9 +930,10 @@ def test_only_the_owner_can_read_what_is_written(
     monkeypatch.setattr(machine, "merge", looked)
     before = os.umask(umask)
     try:
-        out = screened(source, tmp_path / "out")
+        out = screened(source, tmp_path / "out", "--counts")
     finally:
         os.umask(before)
+    assert (out / "counts.parquet").exists()
     assert out.stat().st_mode & 0o777 == 0o700
     assert len(seen) > 10
     assert set(seen.values()) == {0o600, 0o700}
@@ -943,6 +944,7 @@ def test_nothing_of_a_killed_or_another_run_is_left(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     ours = ["measure-report.emaa.json", ".verdicts.csv.77", ".measure-report.emaa.json.77"]
+    ours += ["counts.parquet", ".counts.parquet.77"]
     for name in [*ours, ".maa-assess.lock", "notes.txt", ".verdicts.csv.swp"]:
         (out / name).touch()
     screened(written(tmp_path / "in", counts("p")), out)

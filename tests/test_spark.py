@@ -15,6 +15,7 @@ from typing import Any
 
 import pyspark
 import pytest
+from pyarrow import parquet
 from pyspark.sql import SparkSession
 
 from app import cli
@@ -79,9 +80,12 @@ def on_one_machine(source: Path, out: Path, *options: str, operation: str = "scr
     return out
 
 
-def on_spark(spark: Any, source: Path, out: Path, operation: str = ASSESS_ELIGIBILITY) -> Path:
+def on_spark(
+    spark: Any, source: Path, out: Path, operation: str = ASSESS_ELIGIBILITY, counts: bool = False
+) -> Path:
     """The results of the same in Spark."""
-    bulk.assess(spark, [source], Order(operation, (), 30), out, single_files=True)
+    order = Order(operation, (), 30, counts=counts)
+    bulk.assess(spark, [source], order, out, single_files=True)
     return out
 
 
@@ -92,9 +96,10 @@ def test_screening_comes_to_the_same_files(spark: Any, messy: Path, tmp_path: Pa
 
 
 def test_responses_come_to_the_same_files(spark: Any, messy: Path, tmp_path: Path) -> None:
-    expected = on_one_machine(messy, tmp_path / "one", operation="response")
+    expected = on_one_machine(messy, tmp_path / "one", "--counts", operation="response")
     assert (expected / "measure-report.json").exists()
-    same_results(expected, on_spark(spark, messy, tmp_path / "spark", ASSESS_RESPONSE))
+    assert (expected / "counts.parquet").exists()
+    same_results(expected, on_spark(spark, messy, tmp_path / "spark", ASSESS_RESPONSE, True))
 
 
 def test_broken_lines_and_files_stop_nothing(spark: Any, tmp_path: Path) -> None:
@@ -125,9 +130,9 @@ def test_how_the_work_is_split_does_not_matter(
 def test_executors_write_parts_that_together_are_the_files(
     spark: Any, messy: Path, tmp_path: Path
 ) -> None:
-    expected, out = on_one_machine(messy, tmp_path / "one"), tmp_path / "spark"
+    expected, out = on_one_machine(messy, tmp_path / "one", "--counts"), tmp_path / "spark"
     for operation in (ASSESS_RESPONSE, ASSESS_ELIGIBILITY):  # the second in place of the first
-        bulk.assess(spark, [messy], Order(operation, (), 30), out)
+        bulk.assess(spark, [messy], Order(operation, (), 30, counts=True), out)
     assert {path.name for path in out.iterdir()} == {
         *results.PARTED,
         "errors.ndjson",
@@ -143,6 +148,10 @@ def test_executors_write_parts_that_together_are_the_files(
         (table.parent / "verdicts.csv").write_bytes(table.read_bytes())
         told |= verdicts(table.parent)
     assert told == verdicts(expected)
+    read = parquet.read_table(out / "counts").to_pylist()
+    assert sorted(map(str, read)) == sorted(
+        map(str, parquet.read_table(expected / "counts.parquet").to_pylist())
+    )
     errors = [*(out / "errors").glob("part-*.ndjson"), out / "errors.ndjson"]
     assert sorted(line for file in errors for line in file.read_bytes().splitlines()) == sorted(
         (expected / "errors.ndjson").read_bytes().splitlines()

@@ -42,14 +42,17 @@ def assess_exports(
     memory_mib: int,
     code_map: CodeMap | None = None,
     assessments: str = "all",
+    counts: bool = False,
 ) -> int:
-    """Assess exports into the directory `out`; the exit code. `assessments` is a `Written`.
+    """Assess exports into the directory `out`; the exit code.
 
+    `assessments` is a `Written`; with `counts` every count is written as it was read, too.
     0: done, also where single lines were not read. 1: done, and nobody to assess. 2: bad usage, or
     an export that cannot be read. 3: stopped; the same call goes on. Raises RequestError for a bad
     parameter.
     """
-    order = Order(operation, query, read_settings().window_days, code_map, Written(assessments))
+    window = read_settings().window_days
+    order = Order(operation, query, window, code_map, Written(assessments), counts)
     order.question()
     with for_owner_only():
         return _assess(exports, order, out, workers, memory_mib * 1024**2)

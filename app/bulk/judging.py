@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from enum import Enum
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -16,12 +17,13 @@ from msgspec import Raw
 
 from app import operations
 from app.asking import BY_NAME, Data, Question
+from app.bulk.counts import Line, packed_counts
 from app.bulk.files import ChangedError, File, Reader
 from app.bulk.lines import head_of
 from app.bulk.routing import OBSERVATION
 from app.bulk.table import cells_of, columns_of, table_lines
 from app.domain.choosing import APART_DAYS
-from app.domain.counts import Analyte, Patient, Remark, Severity
+from app.domain.counts import Analyte, Course, Patient, Remark, Severity
 from app.domain.needless import settled
 from app.domain.response import ResponseAssessment
 from app.fhir.bodies import Entry
@@ -70,6 +72,8 @@ class Order(msgspec.Struct, frozen=True):
     code_map: CodeMap | None = None
     """The hospital's own codes."""
     written: Written = Written.ALL
+    counts: bool = False
+    """Whether the counts as read are written too."""
 
     def question(self) -> Question:
         """The question as the service reads it; RequestError where it is bad."""
@@ -77,6 +81,8 @@ class Order(msgspec.Struct, frozen=True):
 
     def until(self) -> int:
         """The last day whose results a newer one may make needless; 0 for none."""
+        if self.counts:
+            return 0
         asked = [BY_NAME.get(name) for name, _ in self.query]
         whole_course = operations.OPERATIONS[self.operation].whole_course
         if whole_course or not all(one and one.of_the_newest for one in asked):
@@ -135,6 +141,8 @@ class Answered(NamedTuple):
     """An OperationOutcome, a line; empty where nothing was set aside, repaired or doubted."""
     table: bytes
     """For each definition a line of the table."""
+    counts: bytes = b""
+    """The counts as read, packed, where they are asked for."""
 
 
 class _Told(NamedTuple):
@@ -234,29 +242,31 @@ class Judge:
 
     def _answered(self, judged: operations.Judged, rows: Sequence[Row]) -> Found:
         operation, reading = judged.operation, judged.reading
-        remarks = {course.patient: course.remarks for course in reading.courses}
+        courses = {course.patient: course for course in reading.courses}
         by_patient: dict[Patient, list[_Told]] = {}
         for found in judged.assessments:
             shown = self._is_written(found)
             written: Answer | None = None
             if shown or operation.truths is None:
-                written = operation.answer(found, remarks[found.patient])
+                written = operation.answer(found, courses[found.patient].remarks)
             line = self._line(written, rows) if written and shown else b""
-            said: Iterable[Remark] = chain(remarks[found.patient], found.remarks)
+            said: Iterable[Remark] = chain(courses[found.patient].remarks, found.remarks)
             if written:
                 said = written.remarks
             told = _Told(line, said, cells_of(operation, found, written))
             by_patient.setdefault(found.patient, []).append(told)
             self.tally[f"{found.paper.id} {found.verdict.value}"] += 1
         unread = [one for one in _placed(reading.remarks, rows) if one.severity != _INFORMATION]
-        return [self._together(patient, some, rows) for patient, some in by_patient.items()], unread
+        told_of = by_patient.items()
+        return [self._together(courses[patient], some, rows) for patient, some in told_of], unread
 
     def _is_written(self, found: operations.AnyAssessment) -> bool:
         verdict, asked = found.verdict.value, self._order.written
         still_open = asked is Written.OPEN and verdict == "indeterminate"
         return asked is Written.ALL or still_open or (asked is not Written.NONE and verdict in _MET)
 
-    def _together(self, patient: Patient, some: list[_Told], rows: Sequence[Row]) -> Answered:
+    def _together(self, course: Course, some: list[_Told], rows: Sequence[Row]) -> Answered:
+        patient = course.patient
         name = patient.reference or f"{patient.system}|{patient.value}"
         placed = (one for told in some for one in _placed(told.remarks, rows))
         problems = [one for one in placed if one.code != "superseded"]
@@ -265,7 +275,14 @@ class Judge:
             b"".join([told.line for told in some]),
             encode(_set_aside(problems, self._files)) + b"\n" if problems else b"",
             table_lines(({"patient": name, **told.cells} for told in some), self._columns),
+            self._counts(course, rows) if self._order.counts else b"",
         )
+
+    def _counts(self, course: Course, rows: Sequence[Row]) -> bytes:
+        lines = [
+            Line(self._files[r.file].name, r.line, r.name, partial(self._resource, r)) for r in rows
+        ]
+        return packed_counts(course, lines, self._order.code_map)
 
     def _line(self, written: Answer, rows: Sequence[Row]) -> bytes:
         """The assessment as a line; a result without an id is named by the line it stands on.

@@ -28,6 +28,7 @@ _ANSWERED = pa.schema(
         "assessments": pa.binary(),
         "set_aside": pa.binary(),
         "table": pa.binary(),
+        "counts": pa.binary(),
     }
 )
 _AT_ONCE = 32

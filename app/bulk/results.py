@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from app import operations
+from app.bulk.counts import counts_writer
 from app.bulk.judging import Answered, Order
 from app.bulk.table import table_lines
 from app.domain.response import ResponseAssessment
@@ -28,12 +29,13 @@ SET_ASIDE = "set-aside.ndjson"
 ERRORS = "errors.ndjson"
 TABLE = "verdicts.csv"
 PARQUET = "verdicts.parquet"
+COUNTS = "counts.parquet"
 REPORT = "measure-report"
-PARTED = ("assessments", "set-aside", "errors", "verdicts")
+PARTED = ("assessments", "set-aside", "errors", "verdicts", "counts")
 """Folders of results that are in parts."""
 _LOCK = ".maa-assess.lock"
 _RESULT = (
-    r"(?:(?:assessments|set-aside|errors)\.ndjson|verdicts\.(?:csv|parquet)"
+    r"(?:(?:assessments|set-aside|errors)\.ndjson|verdicts\.(?:csv|parquet)|counts\.parquet"
     r"|measure-report(?:\.[\w-]+)?\.json)"
 )
 _OURS = re.compile(rf"{_RESULT}|\.{_RESULT}\.\d+")
@@ -93,17 +95,23 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_results(folder: Path, order: Order, answers: Iterable[Answered]) -> None:
-    """Write the assessments, what was set aside, and the table, in the order given."""
+    """Write assessments, what was set aside, the table, and counts if asked, in the order given."""
     columns = order.columns()
     with ExitStack() as stack:
         assessments, aside, table = (
             stack.enter_context(whole(folder / name)) for name in (ASSESSMENTS, SET_ASIDE, TABLE)
         )
         table.write(table_lines([dict(zip(columns, columns, strict=True))], columns))
+        write_counts: Callable[[bytes], None] | None = None
+        if order.counts:
+            counts = stack.enter_context(whole(folder / COUNTS))
+            write_counts = stack.enter_context(counts_writer(counts))
         for answer in answers:
             assessments.write(answer.assessments)
             aside.write(answer.set_aside)
             table.write(answer.table)
+            if write_counts:
+                write_counts(answer.counts)
     _write_parquet(folder)
 
 

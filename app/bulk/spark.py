@@ -202,6 +202,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--code-map", action="append", default=[], type=Path, metavar="FILE")
     parser.add_argument("--assessments", choices=[one.value for one in Written], default="all")
     parser.add_argument(
+        "--counts", action="store_true", help="write every count as it was read too"
+    )
+    parser.add_argument(
         "--single-files", action="store_true", help="merge the executors' results on the driver"
     )
     options = parser.parse_args(arguments)
@@ -211,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code_map = read_code_maps(options.code_map or settings.code_maps)
         written = Written(options.assessments)
-        order = Order(operation, query, settings.window_days, code_map, written)
+        order = Order(operation, query, settings.window_days, code_map, written, options.counts)
         # Before a session is started: a cluster is not asked for what cannot be done.
         order.question()
         _, notes = find_files(options.exports)
