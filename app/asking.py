@@ -20,6 +20,7 @@ from app.parameters import ASSESS_ELIGIBILITY as ASSESS_ELIGIBILITY
 from app.parameters import ASSESS_RESPONSE as ASSESS_RESPONSE
 from app.parameters import DEFINITIONS as DEFINITIONS
 from app.parameters import EVALUATE_MEASURE as EVALUATE_MEASURE
+from app.parameters import MATCH as MATCH
 from app.parameters import OPERATIONS as OPERATIONS
 from app.parameters import PLOT as PLOT
 from app.parameters import Parameter as Parameter
@@ -81,6 +82,12 @@ class Question:
     """Of a picture, in pixels."""
     code_map: CodeMap | None = None
     """The hospital's own codes: those of the settings, and of the request."""
+    recruitment_status: str | None = None
+    """Which studies are matched, by their status. None: all."""
+    phase: str | None = None
+    zip_code: str | None = None
+    travel_radius: str | None = None
+    """Asked of a match like the phase and the place: no study here tells them."""
 
 
 class Data(NamedTuple):
@@ -98,6 +105,19 @@ class Data(NamedTuple):
 _A_DAY = "a date or dateTime such as 2024-03-05"
 _ASSESS = (ASSESS_ELIGIBILITY, ASSESS_RESPONSE)
 _OF_ELIGIBILITY = (ASSESS_ELIGIBILITY, PLOT)
+_STUDY_STATUSES = (
+    "active",
+    "administratively-completed",
+    "approved",
+    "closed-to-accrual",
+    "closed-to-accrual-and-intervention",
+    "completed",
+    "disapproved",
+    "in-review",
+    "temporarily-closed-to-accrual",
+    "temporarily-closed-to-accrual-and-intervention",
+    "withdrawn",
+)
 _OF_RESPONSE = (ASSESS_RESPONSE, EVALUATE_MEASURE, PLOT)
 _REPORT = (EVALUATE_MEASURE,)
 
@@ -107,7 +127,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Bundle",
         "The patient data; without Parameters the Bundle may be the body. For a Patient instance "
         "the data are read from the configured FHIR server instead.",
-        (*_ASSESS, PLOT),
+        (*_ASSESS, PLOT, MATCH),
+    ),
+    Parameter(
+        "trialMatchClinicalData",
+        "Bundle",
+        "The patient's data, by the name that CodeX Integrated Trial Matching has for them.",
+        (MATCH,),
     ),
     Parameter("additionalData", "Bundle", "The cohort's data; nothing is stored.", _REPORT),
     Parameter(
@@ -174,7 +200,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "asOf",
         "dateTime",
         "Judge as known on that day. Default: the latest result.",
-        (*_ASSESS, PLOT),
+        (*_ASSESS, PLOT, MATCH),
         field="as_of",
         read=when_in,
         remedy=_A_DAY,
@@ -233,7 +259,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "tell (default): what the chart records is told beside the verdict; apply: an active "
         "recorded exclusion of the definition, or an age or weight outside its limits, makes not "
         "eligible.",
-        operations=_OF_ELIGIBILITY,
+        operations=(*_OF_ELIGIBILITY, MATCH),
         metavar="HOW",
         of_the_newest=True,
     ),
@@ -311,6 +337,28 @@ PARAMETERS: tuple[Parameter, ...] = (
         read=days_up_to(_LONGEST_INDEPENDENCE_DAYS),
         remedy="a duration up to 2 a, in d, wk, mo or a: 8 wk",
         metavar="DURATION",
+    ),
+    one_of(
+        "recruitmentStatus",
+        "recruitment_status",
+        _STUDY_STATUSES,
+        "Only studies of that status, a code of FHIR's ResearchStudyStatus. Default: all.",
+        operations=(MATCH,),
+        default="",
+    ),
+    *(
+        Parameter(
+            name,
+            "string",
+            f"{about}: taken, and narrows nothing, since no study here tells it.",
+            (MATCH,),
+            field=field,
+        )
+        for name, field, about in (
+            ("phase", "phase", "The phase of a study"),
+            ("zipCode", "zip_code", "Where to search"),
+            ("travelRadius", "travel_radius", "How far around"),
+        )
     ),
 )
 """In the order in which they are published; a fault of an earlier one is told first."""

@@ -10,19 +10,25 @@ from typing import Any
 
 from app.domain.paper import Paper, ResponsePaper
 from app.fhir.outcome import Fault
-from app.papers import PUBLISHED, RESPONSES
+from app.papers import PUBLISHED, RESPONSES, STUDIES
 from app.reading.parameters import Value, text_in
 
-ASSESS_ELIGIBILITY, ASSESS_RESPONSE, EVALUATE_MEASURE, PLOT = OPERATIONS = (
+ASSESS_ELIGIBILITY, ASSESS_RESPONSE, EVALUATE_MEASURE, PLOT, MATCH = OPERATIONS = (
     "assess-eligibility",
     "assess-response",
     "evaluate-measure",
     "plot",
+    "match",
 )
 """What may be asked, by the codes of the OperationDefinitions."""
 AnyPaper = Paper | ResponsePaper
 DEFINITIONS: Mapping[str, Sequence[AnyPaper]] = MappingProxyType(
-    {ASSESS_ELIGIBILITY: PUBLISHED, ASSESS_RESPONSE: RESPONSES, EVALUATE_MEASURE: RESPONSES}
+    {
+        ASSESS_ELIGIBILITY: PUBLISHED,
+        ASSESS_RESPONSE: RESPONSES,
+        EVALUATE_MEASURE: RESPONSES,
+        MATCH: tuple(dict.fromkeys(paper for study in STUDIES for paper in study.papers)),
+    }
 )
 """The published definitions that each operation applies; the first is its default."""
 _ABOUT = {
@@ -30,6 +36,7 @@ _ABOUT = {
     ASSESS_RESPONSE: "a response",
     EVALUATE_MEASURE: "a cohort",
     PLOT: "a picture",
+    MATCH: "a match",
 }
 _RESOURCES = ("Bundle", "ConceptMap")
 

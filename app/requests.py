@@ -13,6 +13,7 @@ from app.asking import (
     ASSESS_ELIGIBILITY,
     BY_NAME,
     DEFINITIONS,
+    MATCH,
     OPERATIONS,
     PARAMETERS,
     PLOT,
@@ -134,8 +135,9 @@ def _without_maps(
         raise RequestError(400, *faults) from None
 
 
-def _data_name(operation: str) -> str:
-    return next(one.name for one in parameters_of(operation) if one.type == "Bundle")
+def _data_names(operation: str) -> list[str]:
+    """What the Bundle may be called, our own name first."""
+    return [one.name for one in parameters_of(operation) if one.type == "Bundle"]
 
 
 def _in_parameters(
@@ -143,14 +145,14 @@ def _in_parameters(
 ) -> Iterator[tuple[str, Data]]:
     """Puts the values beside those given, and yields the data with their parameters' places."""
     spend(2 * len(parameters))
-    name = _data_name(operation)
+    names = _data_names(operation)
     for place, parameter in parameters:
-        if parameter.name == name:
+        if parameter.name in names:
             inner = (
                 decode_body(parameter.resource, f"{place}.resource") if parameter.resource else None
             )
             if inner is None or inner.resourceType != "Bundle":
-                raise RequestError(400, Fault("invalid", f"'{name}' is a Bundle.", place))
+                raise RequestError(400, Fault("invalid", f"'{parameter.name}' is a Bundle.", place))
             yield place, Data(inner.entry, f"{place}.resource")
             continue
         value = parameter.value()
@@ -164,7 +166,7 @@ def _in_parameters(
 def _data(found: Iterable[tuple[str, Data]], operation: str) -> Data:
     data = [one for _, one in found]
     if len(data) != 1:
-        text = f"Parameters need '{_data_name(operation)}', once: the Bundle to assess."
+        text = f"Parameters need '{_data_names(operation)[0]}', once: the Bundle to assess."
         raise RequestError(400 if data else 422, Fault("required", text, "Parameters.parameter"))
     return data[0]
 
@@ -184,7 +186,8 @@ def _question(
     faults += _left_over(operation, asked, given)
     if faults:
         raise RequestError(400, *faults)
-    values["papers"] = papers_named(values.get("papers", ()), DEFINITIONS[asked])
+    applied = DEFINITIONS[MATCH if operation == MATCH else asked]
+    values["papers"] = papers_named(values.get("papers", ()), applied)
     values.setdefault("window_days", window_days)
     if "subject" in values:
         values.setdefault("report_type", "subject")
@@ -192,9 +195,9 @@ def _question(
 
 
 def _judged_for(values: dict[str, Any], operation: str) -> str:
-    """What is judged for a picture, or else the operation itself."""
+    """What is judged for a picture or a match, or else the operation itself."""
     if operation != PLOT:
-        return operation
+        return ASSESS_ELIGIBILITY if operation == MATCH else operation
     default = "response" if "treatment_start" in values else "eligibility"
     return PLOTTED[values.pop("operation", default)]
 
@@ -219,7 +222,7 @@ def _left_over(operation: str, asked: str, given: Mapping[str, Sequence[Given]])
             yield Fault("not-supported", f"No parameter has the name '{name[:60]}'.", place)
         elif not known.is_taken(operation):
             yield known.refused(operation, place)
-        elif known.operations != (PLOT,) and not known.is_taken(asked):
+        elif known.operations != (operation,) and not known.is_taken(asked):
             yield known.refused(asked, place)
 
 

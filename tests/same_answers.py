@@ -53,6 +53,7 @@ OPERATIONS = {
 DEFINITIONS = [
     "CodeSystem",
     "ConceptMap",
+    "Group",
     "Library",
     "Measure",
     "OperationDefinition",

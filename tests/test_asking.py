@@ -11,6 +11,7 @@ import pytest
 
 from app.api.documents import (
     ELIGIBILITY_DOCUMENT,
+    MATCH_DOCUMENT,
     MEASURE_DOCUMENT,
     PLOT_DOCUMENT,
     RESPONSE_DOCUMENT,
@@ -21,6 +22,7 @@ from app.asking import (
     BY_NAME,
     DEFINITIONS,
     EVALUATE_MEASURE,
+    MATCH,
     OPERATIONS,
     PARAMETERS,
     PLOT,
@@ -38,6 +40,7 @@ DOCUMENTS = {
     ASSESS_RESPONSE: RESPONSE_DOCUMENT,
     EVALUATE_MEASURE: MEASURE_DOCUMENT,
     PLOT: PLOT_DOCUMENT,
+    MATCH: MATCH_DOCUMENT,
 }
 # A value that can be meant of each that has no choices, and is not the default.
 _VALUES = {
@@ -53,6 +56,9 @@ _VALUES = {
     "independenceWindow": "12 wk",
     "sustained": "6 wk",
     "picture": "true",
+    "phase": "phase-2",
+    "zipCode": "20892",
+    "travelRadius": "50",
 }
 GOOD = {
     one.name: next((c for c in reversed(one.choices) if c != one.default), "")

@@ -152,6 +152,7 @@ def test_every_operation_writes_an_event_for_each_patient(tmp_path: Path) -> Non
             measure = "/fhir/Measure/maa-hematologic-response/$evaluate-measure"
             assert len(told(measure, COHORT)) == 17
             assert patients(told("/fhir/$plot", DATA)) == {"Patient/1"}
+            assert patients(told("/fhir/ResearchStudy/$match", DATA)) == {"Patient/1"}
             assert len(told("/cds-services/maa-eligibility", HOOK)) == 1
             assert patients(told(ELIGIBILITY, {"resourceType": "Parameters"})) == {"Patient/1"}
             # By several definitions he is one patient all the same.

@@ -301,6 +301,7 @@ def test_every_address_asks_for_a_token_but_those_that_tell_of_nobody() -> None:
         ("POST", OPERATION),
         ("POST", "/fhir/$assess-response"),
         ("POST", "/fhir/Measure/maa-hematologic-response/$evaluate-measure"),
+        ("POST", "/fhir/ResearchStudy/$match"),
         ("POST", "/cds-services/{service_id}"),
         ("POST", "/cds-services/{service_id}/feedback"),
     }

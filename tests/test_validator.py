@@ -60,6 +60,9 @@ def messages(
     more = tmp_path_factory.mktemp("answers")
     asked = {"content-type": "application/fhir+json"}
     trial = (FIXTURES / "daclizumab-2003" / "bundle.json").read_bytes()
+    story = (FIXTURES / "leukemia-in-the-chart" / "request.json").read_bytes()
+    other = (FIXTURES / "severe-by-counts" / "request.json").read_bytes()
+    study = "/fhir/ResearchStudy/$match"
     measure = "/fhir/Measure/maa-hematologic-response/$evaluate-measure"
     for name, response in {
         "metadata": http.get("/fhir/metadata"),
@@ -71,6 +74,8 @@ def messages(
             content=trial,
             headers=asked,
         ),
+        "match": http.post(f"{study}?zipCode=20892", content=story, headers=asked),
+        "no-match": http.post(study, content=other, headers=asked),
         "report": http.post(measure, content=trial, headers=asked),
         "list": http.post(f"{measure}?reportType=subject-list", content=trial, headers=asked),
         "error": http.post("/fhir/$assess-response", content=b"{", headers=asked),

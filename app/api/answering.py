@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app import operations
+from app import matching, operations
 from app.api.fhir_json import media_type
 from app.api.strict import asks_strict, check_strictly, require_checkable
 from app.asking import Data, Question
@@ -40,12 +40,15 @@ class Asked:
 
     def answer(self, body: Body, strict: bool) -> Json:
         """The answer to a body that has the data."""
-        plain = body.plain()
-        if strict:
-            check_strictly(plain)
+        plain = _plain(body, strict)
         return operations.answered(
             self.operation, plain, self.query, self.window_days, self.code_map
         )
+
+    def matched(self, server: str, body: Body, strict: bool) -> Json:
+        """The studies that a body's patient matches; `server` is our own address."""
+        plain = _plain(body, strict)
+        return matching.match(plain, self.query, self.window_days, self.code_map, server)
 
     def question(self, parameters: Body, strict: bool) -> Question:
         """The question, whose body has parameters or is empty."""
@@ -53,6 +56,14 @@ class Asked:
         if strict and plain:
             check_strictly(plain)
         return read_question(self.query, self.operation, self.window_days, self.code_map, plain)
+
+
+def _plain(body: Body, strict: bool) -> bytes:
+    """A body's bytes, checked first where it is to be strict."""
+    plain = body.plain()
+    if strict:
+        check_strictly(plain)
+    return plain
 
 
 def of_data(question: Question, data: Data, strict: bool) -> Json:

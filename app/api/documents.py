@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from app import operations
+from app import matching, operations
 from app.asking import (
     ASSESS_ELIGIBILITY,
     ASSESS_RESPONSE,
     EVALUATE_MEASURE,
+    MATCH,
     PLOT,
     Parameter,
     parameters_of,
 )
 from app.fhir.json import encode
 
+_EXAMPLE_SERVER = "http://127.0.0.1:8000"
 _ANC = "Neutrophils [#/volume] in Blood"
 _PLATELETS = "Platelets [#/volume] in Blood"
 
@@ -81,7 +83,10 @@ MEASURE_EXAMPLE: dict[str, Any] = {
 
 
 def _answered(operation: str, request: dict[str, Any]) -> Any:
-    return json.loads(encode(operations.answered(operation, json.dumps(request).encode())))
+    body = json.dumps(request).encode()
+    if operation == MATCH:
+        return json.loads(encode(matching.match(body, server=_EXAMPLE_SERVER)))
+    return json.loads(encode(operations.answered(operation, body)))
 
 
 _SCHEMAS: dict[str, dict[str, Any]] = {
@@ -176,6 +181,14 @@ MEASURE_DOCUMENT = _document(
     EVALUATE_MEASURE,
     MEASURE_EXAMPLE,
     "MeasureReport: who was treated, evaluable, and responded, with the exact 95% interval.",
+)
+MATCH_DOCUMENT = _document(
+    MATCH,
+    EXAMPLE_REQUEST,
+    "Bundle (searchset): each study whose criteria the counts meet (score 1) or leave open (0.5, "
+    "also where the data record what it excludes) as a match; the Observation with every criterion and the GuidanceResponse with what is "
+    "missing as included, whether a study is matched or not; OperationOutcomes with what else is "
+    "to be known.",
 )
 
 PLOT_DOCUMENT: dict[str, Any] = {

@@ -17,6 +17,7 @@ from app.api.answering import Asked, answered, made, of_data
 from app.api.documents import (
     ELIGIBILITY_DOCUMENT,
     ELIGIBILITY_OF_PATIENT,
+    MATCH_DOCUMENT,
     MEASURE_DOCUMENT,
     PLOT_DOCUMENT,
     RESPONSE_DOCUMENT,
@@ -29,6 +30,7 @@ from app.asking import (
     ASSESS_ELIGIBILITY,
     ASSESS_RESPONSE,
     EVALUATE_MEASURE,
+    MATCH,
     Data,
 )
 from app.body import NO_BODY, Held, body_of
@@ -94,6 +96,22 @@ async def evaluate_measure(request: Request) -> Response:
 async def plot(request: Request) -> Response:
     """A Bundle of one patient (or Parameters) in, a picture out as SVG or PNG."""
     return await plotted(request)
+
+
+@_operations.post(
+    "/fhir/ResearchStudy/$match",
+    summary="Which studies' criteria does the patient meet by counts, and why?",
+    operation_id="match",
+    response_class=Response,
+    **MATCH_DOCUMENT,
+)
+async def match(request: Request) -> Response:
+    """A Bundle of one patient (or Parameters) in, a searchset of studies with the reasons out."""
+    require_json_accepted(request)
+    server = request.app.state.settings.address(str(request.base_url))
+    async with body_of(request) as body:
+        asked = _asked(request, MATCH, request.query_params.multi_items())
+        return await answered(request, partial(asked.matched, server, body), body)
 
 
 @_router.get(

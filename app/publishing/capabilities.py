@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import __version__
-from app.asking import EVALUATE_MEASURE, OPERATIONS
+from app.asking import EVALUATE_MEASURE, MATCH, OPERATIONS
 from app.fhir.canonicals import BASE
 from app.fhir.json import Json
 from app.publishing.definitions import DEFINITION_TYPES
@@ -24,6 +24,7 @@ _SMART: Json = {
     "description": "Operations ask for an access token (OAuth 2.0, SMART scopes): "
     "/.well-known/smart-configuration says whose.",
 }
+_OF_TYPE = {"Measure": EVALUATE_MEASURE, "ResearchStudy": MATCH}
 
 
 def capability_statement(server: str, cors: bool = True, asks_for_tokens: bool = False) -> Json:
@@ -34,7 +35,7 @@ def capability_statement(server: str, cors: bool = True, asks_for_tokens: bool =
             "interaction": [{"code": "read"}, {"code": "search-type"}],
             "searchParam": _search_parameters(kind),
         }
-        | ({"operation": [_offered(EVALUATE_MEASURE)]} if kind == "Measure" else {})
+        | ({"operation": [_offered(_OF_TYPE[kind])]} if kind in _OF_TYPE else {})
         for kind in DEFINITION_TYPES
     ]
     assessments = [_offered(name) for name in OPERATIONS[:2]]

@@ -9,6 +9,7 @@ from app.asking import (
     ASSESS_ELIGIBILITY,
     ASSESS_RESPONSE,
     EVALUATE_MEASURE,
+    MATCH,
     PLOT,
     Parameter,
     parameters_of,
@@ -134,6 +135,20 @@ def _operations() -> Iterator[Json]:
         ("Binary", "The picture: image/svg+xml, or image/png where Accept says so."),
         system=True,
     )
+    yield _operation(
+        MATCH,
+        "Match studies",
+        "Which published studies' criteria does a patient meet by counts? After CodeX Integrated "
+        "Trial Matching. A match is no offer: a study may have ended, and says so. " + AID,
+        "ResearchStudy",
+        (
+            "Bundle",
+            "A searchset: each study that is met (search.score 1) or open (0.5, also where the data "
+            "record what it excludes) as a match, the assessments and what is missing as included, "
+            "and what else is to be known as outcome.",
+        ),
+        of_type=True,
+    )
 
 
 def _operation(
@@ -143,6 +158,7 @@ def _operation(
     resource: str,
     returned: tuple[str, str],
     system: bool = False,
+    of_type: bool = False,
     base: str = "",
 ) -> Json:
     type_, text = returned
@@ -154,8 +170,8 @@ def _operation(
         "code": code,
         "resource": [resource],
         "system": system,
-        "type": False,
-        "instance": bool(resource),
+        "type": of_type,
+        "instance": bool(resource) and not of_type,
         "parameter": [*map(_parameter, parameters_of(code)), answer],
     }
     if not resource:

@@ -175,28 +175,28 @@ def write_answers(
     belong to no patient. `study` is the reference of a ResearchStudy.
     """
     entries: list[Json] = []
-    orphan = _entry_of(operation_outcome(orphans)) if orphans else None
+    orphan = entry_of(operation_outcome(orphans)) if orphans else None
     for answer in answers:
         spend(_STEPS_OF_AN_ANSWER)
-        observation = _entry_of(answer.observation)
+        observation = entry_of(answer.observation)
         name = observation["fullUrl"]
         seed = name.encode()
         beside = []
         messages = [orphan["fullUrl"]] if orphan else []
         if answer.remarks:
-            beside.append(_entry_of(operation_outcome(answer.remarks), seed))
+            beside.append(entry_of(operation_outcome(answer.remarks), seed))
             messages.insert(0, beside[0]["fullUrl"])
         if study:
-            beside.append(_entry_of(_research_subject(answer, study), seed))
-        entries += (observation, _entry_of(_guidance(answer, name, messages)), *beside)
+            beside.append(entry_of(_research_subject(answer, study), seed))
+        entries += (observation, entry_of(_guidance(answer, name, messages)), *beside)
         spend(_STEPS_OF_AN_ANSWER * len(answer.changes))
-        entries += (_entry_of(change) for change in answer.changes)
+        entries += (entry_of(change) for change in answer.changes)
     if orphan:
         entries.append(orphan)
     return {"resourceType": "Bundle", "type": "collection", "entry": entries}
 
 
-def _entry_of(resource: Json, seed: bytes = b"") -> Json:
+def entry_of(resource: Json, seed: bytes = b"") -> Json:
     """An entry named by its content: the same content has the same name."""
     written = encode(resource)
     tell(len(written))

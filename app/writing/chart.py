@@ -36,6 +36,12 @@ def chart_words(causes: OtherCauses) -> str:
     return f"no other cause among the {' and '.join(causes.looked_at)}{without}"
 
 
+def exclusion_words(found: Assessment) -> str:
+    """What is recorded for sure on the day judged, and the definition excludes."""
+    outside = (one.told for one in found.person if one.truth is Truth.NOT_MET)
+    return "; ".join(filter(None, [named(found.excluding), *outside]))
+
+
 def chart_components(found: Assessment) -> Iterator[Json]:
     """Other causes; exclusions where they were asked for; age and weight where there is data."""
     yield cause_component(found.causes)
@@ -52,12 +58,10 @@ def cause_component(causes: OtherCauses) -> Json:
 
 
 def _exclusion(found: Assessment, truth: Truth) -> Json:
-    excluding = found.excluding
     value = truth_coded(truth)
-    told = [named(excluding), *(one.told for one in found.person if one.truth is Truth.NOT_MET)]
-    if text := "; ".join(filter(None, told)):
+    if text := exclusion_words(found):
         value["text"] = text
-    component = _component("no-recorded-exclusion", value, (r.source for r in excluding))
+    component = _component("no-recorded-exclusion", value, (r.source for r in found.excluding))
     wording = dict.fromkeys(f"{one.wording} ({one.source})" for one in found.paper.exclusions)
     if wording:
         component["referenceRange"] = [{"text": "Excluded: " + "; ".join(wording)}]
