@@ -186,9 +186,9 @@ MATCH_DOCUMENT = _document(
     MATCH,
     EXAMPLE_REQUEST,
     "Bundle (searchset): each study whose criteria the counts meet (score 1) or leave open (0.5, "
-    "also where the data record what it excludes) as a match; the Observation with every criterion and the GuidanceResponse with what is "
-    "missing as included, whether a study is matched or not; OperationOutcomes with what else is "
-    "to be known.",
+    "also where the data record what it excludes) as a match; the Observation with every criterion "
+    "and the GuidanceResponse with what is missing as included, whether a study is matched or "
+    "not; OperationOutcomes with what else is to be known.",
 )
 
 PLOT_DOCUMENT: dict[str, Any] = {

@@ -143,9 +143,9 @@ def _operations() -> Iterator[Json]:
         "ResearchStudy",
         (
             "Bundle",
-            "A searchset: each study that is met (search.score 1) or open (0.5, also where the data "
-            "record what it excludes) as a match, the assessments and what is missing as included, "
-            "and what else is to be known as outcome.",
+            "A searchset: each study that is met (search.score 1) or open (0.5, also where the "
+            "data record what it excludes) as a match, the assessments and what is missing as "
+            "included, and what else is to be known as outcome.",
         ),
         of_type=True,
     )
