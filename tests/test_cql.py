@@ -28,12 +28,14 @@ from app.operations import assessed
 from app.papers import PUBLISHED
 from app.publishing.cql import (
     COUNTS,
+    RESPONSE,
     TABLES,
     criterion_define,
     generated,
     libraries,
     library_name,
 )
+from app.publishing.cql_response import generated_responses
 from tests.tools import require
 
 Json = dict[str, Any]
@@ -75,9 +77,10 @@ def engine(command: str, given: Json) -> str:
 
 def sources() -> dict[str, str]:
     """Every library's CQL, those that others include first."""
-    name = library_name(COUNTS)
-    texts = {name: (KEPT / f"{name}.cql").read_text("utf-8"), **generated()}
-    first = (library_name(TABLES), name)
+    by_hand = [library_name(COUNTS), library_name(RESPONSE)]
+    texts = {name: (KEPT / f"{name}.cql").read_text("utf-8") for name in by_hand}
+    texts |= generated() | generated_responses()
+    first = (library_name(TABLES), library_name(COUNTS))
     return {**{name: texts[name] for name in first}, **texts}
 
 

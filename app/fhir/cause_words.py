@@ -58,6 +58,8 @@ _PROCEDURE_WORDS: Final = {
     Cause.RADIOTHERAPY: r"radiother|radiation (?:therap|oncolog|treatment)|strahlenther"
     r"|bestrahlung|radioth[ée]rap|radioterap|total body irradiation|放射線治療",
 }
+TRANSPLANT_WORDS: Final = _PROCEDURE_WORDS[Cause.TRANSPLANT]
+"""A pattern: what has none of these words is no stem-cell transplant by its words."""
 _DRUG_NAMES: Final = {
     Cause.CHEMOTHERAPY: "cyclophosphamid, cytarabin, daunorubicin, doxorubicin, idarubicin, "
     "epirubicin, mitoxantron, etoposid, fludarabin, cladribin, clofarabin, busulfan, melphalan, "

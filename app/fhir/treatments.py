@@ -164,6 +164,10 @@ _RED_CELLS: Final = re.compile(
 _PLATELETS: Final = re.compile(
     r"platelet|thrombo[cz]yt|trombo[cs][iy]t|plaquet|piastrin|krwinek płytkowych|血小板"
 )
+MAY_BE_TRANSFUSIONS: Final = "|".join(
+    (_TRANSFUSION.pattern, _RED_CELLS.pattern, _PLATELETS.pattern, "whole blood")
+)
+"""A pattern: what has none of these words is no transfusion by its words."""
 _OTHER_PRODUCT: Final = re.compile(
     r"plasma|(?<![a-z])ffp(?![a-z])|cryoprec|albumin|globulin|granulo[cz]yt|leu[ck]o[cz]yt"
     r"|lympho[cz]yt|stem cell|fibrinogen|(?<![a-z])factor (?:[vix]+|concentrate)"

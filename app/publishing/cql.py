@@ -6,7 +6,7 @@ the two to each other, and compiles the CQL to the ELM on file; `make cql` write
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -18,8 +18,8 @@ from app.domain.counts import Analyte, Product
 from app.domain.dependence import DEPENDENCE_DAYS, DEPENDENCE_UNITS
 from app.domain.judgement import sustained_rules
 from app.domain.limits import Above, AtLeast, AtMost, Below, Limit
-from app.domain.paper import Paper, interpretation
-from app.domain.rules import AtLeastOf, Criterion, Not, OfOneProduct, Rule, criteria_of
+from app.domain.paper import Paper, ResponsePaper, interpretation
+from app.domain.rules import AtBaseline, AtLeastOf, Criterion, Not, OfOneProduct, Rule, criteria_of
 from app.domain.sustained import Sustained, time_of
 from app.domain.transfusions import TransfusionDependent, TransfusionsNeeded
 from app.fhir import codes
@@ -27,11 +27,14 @@ from app.fhir.codes import Dimension, LoincRow
 from app.fhir.plausible import MAY_BE_NONE, MOLAR_HEMOGLOBIN_FLOOR, PLAUSIBLE
 from app.fhir.treatments import DRUG_NAMES, DRUGS, HCPCS_TRANSFUSIONS, TRANSFUSIONS
 from app.fhir.ucum import UNITS
-from app.papers import PUBLISHED
+from app.papers import PUBLISHED, RESPONSES
 
 COUNTS = "maa-counts"
 TABLES = "maa-tables"
-_VERSION = "1.0.0"
+RESPONSE = "maa-response"
+RESPONSE_TABLES = "maa-response-tables"
+VERSION = "1.0.0"
+"""Of the libraries that all papers include."""
 _FOLDER = files(__package__) / "libraries"
 
 
@@ -52,13 +55,21 @@ def library_name(library_id: str) -> str:
     return "".join(part.capitalize() for part in library_id.split("-"))
 
 
+def response_id(paper: ResponsePaper) -> str:
+    """The id of a definition of response's library: its paper may define eligibility too."""
+    return f"{paper.id}-response"
+
+
 @cache
 def libraries() -> tuple[LibraryText, ...]:
-    """The libraries on file: one for each paper, then the two that all of them include."""
+    """The libraries on file: each paper's, of eligibility and response, then what all include."""
     of_papers = ((paper.id, paper.version, paper.title) for paper in PUBLISHED)
+    of_response = ((response_id(paper), paper.version, paper.title) for paper in RESPONSES)
     shared = (
-        (COUNTS, _VERSION, "Which results of a patient count, and what they say"),
-        (TABLES, _VERSION, "Codes, units and limits of time"),
+        (COUNTS, VERSION, "Which results of a patient count, and what they say"),
+        (TABLES, VERSION, "Codes, units and limits of time"),
+        (RESPONSE, VERSION, "A treated patient's course, day by day, and what it comes to"),
+        (RESPONSE_TABLES, VERSION, "Limits of normal, days and words that response asks for"),
     )
     return tuple(
         LibraryText(
@@ -69,7 +80,7 @@ def libraries() -> tuple[LibraryText, ...]:
             (_FOLDER / f"{library_name(library_id)}.cql").read_text("utf-8"),
             (_FOLDER / f"{library_name(library_id)}.json").read_text("utf-8"),
         )
-        for library_id, version, title in (*of_papers, *shared)
+        for library_id, version, title in (*of_papers, *of_response, *shared)
     )
 
 
@@ -79,7 +90,7 @@ def criterion_define(criterion: Criterion) -> str:
 
 
 def generated() -> dict[str, str]:
-    """The CQL written from tables, by the library's name: every paper's, and the shared tables."""
+    """The CQL of eligibility that tables write, by the library's name; the tables too."""
     papers = {library_name(paper.id): _paper(paper) for paper in PUBLISHED}
     return {**papers, library_name(TABLES): _tables()}
 
@@ -151,10 +162,10 @@ def _paper(paper: Paper) -> str:
             name=library_name(paper.id),
             version=paper.version,
             title=paper.title,
-            citation=_remark(paper.citation.text),
+            citation=remark(paper.citation.text),
             url=paper.citation.url,
             counts=library_name(COUNTS),
-            counts_version=_VERSION,
+            counts_version=VERSION,
         )
     ]
     if paper.red_cell_policies:
@@ -178,30 +189,30 @@ def _analytes(paper: Paper) -> str:
         policy: _listed(interpretation(paper, policy).analytes)
         for policy in paper.red_cell_policies
     }
-    return _by_policy(own, {policy: asked for policy, asked in others.items() if asked != own})
+    return by_policy(own, {policy: asked for policy, asked in others.items() if asked != own})
 
 
 def _listed(analytes: Iterable[Analyte]) -> str:
     asked = set(analytes)
-    return "{ " + ", ".join(_text(one.title) for one in Analyte if one in asked) + " }"
+    return "{ " + ", ".join(quoted(one.title) for one in Analyte if one in asked) + " }"
 
 
 def _define(criterion: Criterion) -> str:
     others = {
         policy: _expression(rule) for policy, rule in criterion.policies if rule != criterion.rule
     }
-    body = _by_policy(_expression(criterion.rule), others)
+    body = by_policy(_expression(criterion.rule), others)
     return (
-        f'\n{_remark(criterion.wording)}\ndefine "{criterion_define(criterion)}":\n'
+        f'\n{remark(criterion.wording)}\ndefine "{criterion_define(criterion)}":\n'
         f"{indent(body, '  ')}\n"
     )
 
 
-def _by_policy(own: str, others: Mapping[str, str]) -> str:
+def by_policy(own: str, others: Mapping[str, str]) -> str:
     """The paper's own expression, or the one that a red-cell policy puts in its place."""
     if not others:
         return own
-    cases = (f"when {_text(policy)} then\n" + indent(one, "  ") for policy, one in others.items())
+    cases = (f"when {quoted(policy)} then\n" + indent(one, "  ") for policy, one in others.items())
     inner = "\n".join((*cases, "else\n" + indent(own, "  ")))
     return 'case "Red cell policy"\n' + indent(inner, "  ") + "\nend"
 
@@ -214,29 +225,36 @@ def _expression(rule: Rule, named: bool = False) -> str:
         case Not():
             return f"not ({_expression(rule.rule, named)})"
         case AtLeastOf():
-            return _of_several(rule, named)
+            return several(rule, [_expression(part, named) for part in rule.rules])
         case Sustained():
             return f'{_expression(rule.rule, named=True)}\nand "Held before"'
         case Limit():
-            return _limit(rule)
+            return limit_on(rule, '"Counts judged"')
         case TransfusionDependent() | TransfusionsNeeded():
             return (
-                f'Maa."{_TRANSFUSED[type(rule)]}"("Counts judged", {_text(rule.product.value)}, '
+                f'Maa."{_TRANSFUSED[type(rule)]}"("Counts judged", {quoted(rule.product.value)}, '
                 '"As of", "Transfusion history complete")'
             )
         case _:
             raise NotImplementedError(type(rule).__name__)
 
 
-def _of_several(rule: AtLeastOf, named: bool) -> str:
-    parts = [_expression(part, named) for part in rule.rules]
+def several(rule: AtLeastOf, parts: Sequence[str]) -> str:
+    """What a rule asks of its parts, which are written already."""
     if not _plain(rule):
         return f'Maa."At least"({rule.n}, {{\n' + indent(",\n".join(parts), "  ") + "\n})"
     word = "\nand " if rule.n == len(parts) else "\nor "
     return word.join(
-        f"({text})" if isinstance(part, AtLeastOf) and _plain(part) else text
+        f"({text})" if "\n" in text and _is_joined(part) else text
         for part, text in zip(rule.rules, parts, strict=True)
     )
+
+
+def _is_joined(part: Rule) -> bool:
+    """Whether it is written as several with a word between them."""
+    while isinstance(part, Criterion | AtBaseline):
+        part = part.rule
+    return isinstance(part, AtLeastOf) and _plain(part)
 
 
 def _plain(rule: AtLeastOf) -> bool:
@@ -258,26 +276,29 @@ _LIMITS = {
 }
 
 
-def _limit(limit: Limit) -> str:
+def limit_on(limit: Limit, counts: str) -> str:
+    """A limit on the counts that an expression of CQL gives."""
     function, opposite = _LIMITS[type(limit)]
-    numbers = [_number(number) for number in (limit.number, limit.manual) if number is not None]
-    arguments = ", ".join(('"Counts judged"', _text(limit.analyte.title), *numbers))
+    numbers = [decimal(number) for number in (limit.number, limit.manual) if number is not None]
+    arguments = ", ".join((counts, quoted(limit.analyte.title), *numbers))
     call = f'Maa."{function}"({arguments})'
     return f"not {call}" if opposite else call
 
 
-def _text(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+def quoted(words: str) -> str:
+    """A CQL String."""
+    return "'" + words.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _number(number: str | Decimal) -> str:
+def decimal(value: str | Decimal) -> str:
     """A CQL Decimal, which has a decimal point."""
-    text = f"{Decimal(number):f}"
-    return text if "." in text else f"{text}.0"
+    written = f"{Decimal(value):f}"
+    return written if "." in written else f"{written}.0"
 
 
-def _remark(text: str) -> str:
-    return "\n".join(f"// {line}" for line in wrap(text, 97))
+def remark(words: str) -> str:
+    """A comment of as many lines as it takes."""
+    return "\n".join(f"// {line}" for line in wrap(words, 97))
 
 
 # The tables
@@ -294,17 +315,18 @@ def _tables() -> str:
     counted = [row for row in codes.ANALYTE_LOINC if row.analyte is not Analyte.BODY_WEIGHT]
     tables = {
         "Counts by LOINC code": [_meaning(row) for row in counted],
-        "Rejected LOINC codes": [_text(code) for code in codes.REJECTED_LOINC],
+        "Rejected LOINC codes": [quoted(code) for code in codes.REJECTED_LOINC],
         "Transfusions by code": [
-            _tuple(system=_text(system), code=_text(code), product=_text(product.value))
+            tuple_of(system=quoted(system), code=quoted(code), product=quoted(product.value))
             for (system, code), product in (TRANSFUSIONS | HCPCS_TRANSFUSIONS).items()
         ],
         "Drugs by code": [
-            _tuple(system=_text(system), code=_text(code), drug=_text(drug.value))
+            tuple_of(system=quoted(system), code=quoted(code), drug=quoted(drug.value))
             for (system, code), drug in DRUGS.items()
         ],
         "Drugs by name": [
-            _tuple(name=_text(name), drug=_text(drug.value)) for name, drug in DRUG_NAMES.items()
+            tuple_of(name=quoted(name), drug=quoted(drug.value))
+            for name, drug in DRUG_NAMES.items()
         ],
         "Confounding": list(_confounding()),
     }
@@ -313,7 +335,7 @@ def _tables() -> str:
         for name, rows in tables.items()
     )
     return (
-        f"library {library_name(TABLES)} version '{_VERSION}'\n\n"
+        f"library {library_name(TABLES)} version '{VERSION}'\n\n"
         "// Written from the tables the service runs (app/fhir/codes.py, app/domain);\n"
         "// `make cql` writes it anew. A value in `unit`, times `factor`, is in the analyte's\n"
         "// own unit (10*9/L, g/dL, %), where it is plausible from `least` to `most`, or where\n"
@@ -329,14 +351,14 @@ def _meaning(row: LoincRow) -> str:
     least, most = PLAUSIBLE[row.analyte]
     molar = row.dimension is Dimension.MOLAR_CONCENTRATION
     factor = _factor(_UNIT[row.dimension])
-    return _tuple(
-        code=_text(row.code),
-        analyte=_text(row.analyte.title),
-        unit=_text(_UNIT[row.dimension]),
-        factor=_number(factor),
-        floor=_number(MOLAR_HEMOGLOBIN_FLOOR if molar else "0"),
-        least=_number(least),
-        most=_number(most),
+    return tuple_of(
+        code=quoted(row.code),
+        analyte=quoted(row.analyte.title),
+        unit=quoted(_UNIT[row.dimension]),
+        factor=decimal(factor),
+        floor=decimal(MOLAR_HEMOGLOBIN_FLOOR if molar else "0"),
+        least=decimal(least),
+        most=decimal(most),
         zero=str(row.analyte in MAY_BE_NONE).lower(),
         doubtful=str(row.doubtful is not None).lower(),
         manual=str(row.manual).lower(),
@@ -354,8 +376,9 @@ def _confounding() -> Iterator[str]:
         of_product = isinstance(support, Product)
         for name in (support.value, Product.UNKNOWN.value) if of_product else (support.value,):
             analyte = CONFOUNDED_BY[support]
-            yield _tuple(analyte=_text(analyte.title), support=_text(name), lasting=str(days))
+            yield tuple_of(analyte=quoted(analyte.title), support=quoted(name), lasting=str(days))
 
 
-def _tuple(**elements: str) -> str:
+def tuple_of(**elements: str) -> str:
+    """A CQL Tuple of elements that are written already."""
     return "Tuple { " + ", ".join(f"{name}: {value}" for name, value in elements.items()) + " }"

@@ -1,6 +1,6 @@
 // node cql.mjs compile < {"Name": "CQL text", ...}                       > {"Name": ELM, ...}
 // node cql.mjs run < {"libraries": [ELM, ...], "main": [ELM, ...], "charts": [{"id", "bundle",
-//   "parameters"}, ...]}                > a line for each chart and main library: its results
+//   "parameters", "only": a main library's name}, ...]}  > a line for each chart and main library: its results
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { SystemModelInfoProvider } from "@cqframework/cql/cql";
@@ -51,15 +51,15 @@ async function run({ libraries, main, charts }) {
   const repository = new cql.Repository(libraries);
   const terminology = new cql.CodeService({});
   const source = fhir.PatientSource.FHIRv401(); // it reads FHIR's model anew each time
-  for (const { id, bundle, parameters } of charts) {
-    if (parameters["As of"]) parameters["As of"] = cql.DateTime.parse(parameters["As of"]);
-    for (const elm of main) {
+  for (const { id, bundle, parameters, only } of charts) {
+    for (const name of ["As of", "Treatment start"]) {
+      if (parameters[name]) parameters[name] = cql.DateTime.parse(parameters[name]);
+    }
+    for (const elm of main.filter((one) => !only || only === one.library.identifier.id)) {
       const library = new cql.Library(elm, repository);
-      const asked = Object.fromEntries(
-        Object.entries(parameters).filter(([name]) => name in library.parameters));
       source.reset();
       source.loadBundles([bundle]);
-      const executor = new cql.Executor(library, terminology, asked);
+      const executor = new cql.Executor(library, terminology, parameters);
       const [results] = Object.values((await executor.exec(source)).patientResults);
       delete results.Patient;
       answer({ id, library: elm.library.identifier.id, results });
