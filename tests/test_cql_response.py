@@ -7,37 +7,31 @@ CQL gives no verdict on, and why.
 from __future__ import annotations
 
 import json
-import random
-import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
-from decimal import Decimal
+from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from app.asking import ASSESS_RESPONSE
-from app.domain.paper import ResponsePaper
 from app.domain.response import ResponseAssessment
 from app.domain.rules import Truth
 from app.operations import assessed
 from app.papers import RESPONSES
 from app.publishing.cql import libraries, library_name, response_id
-from tests.test_cql import FIXTURES, Chart, charts, engine
+from tests.test_cql import FIXTURES, charts, engine
 
 Json = dict[str, Any]
 START = date(2001, 3, 1)
-BY_ID = {paper.id: paper for paper in RESPONSES}
-READINGS = [(p.id, policy) for p in RESPONSES for policy in (p.red_cell_policies or (None,))]
 LOINC = {
     "anc": "751-8",
     "platelets": "777-3",
     "hemoglobin": "718-7",
     "reticulocytes": "60474-4",
+    "reticulocytes_by_hand": "40665-2",
     "leukocytes": "6690-2",
     "percent": "770-8",
     "segmented": "30451-9",
@@ -62,45 +56,58 @@ RED_CELLS, PLATELETS, SOME = "116863004", "12719002", "116859006"
 
 @dataclass
 class Asked:
-    """One treated patient, one definition, and how to judge."""
+    """One treated patient, and how to judge, by every definition."""
 
     id: str
     resources: list[Json]
-    paper: str
-    query: dict[str, str]
-    parameters: Json
-
-    @property
-    def library(self) -> str:
-        return library_name(response_id(BY_ID[self.paper]))
+    query: dict[str, str] = field(default_factory=dict)
+    parameters: Json = field(default_factory=dict)
 
     @property
     def bundle(self) -> Json:
         entries = [{"resource": one} for one in self.resources]
         return {"resourceType": "Bundle", "type": "collection", "entry": entries}
 
+    def start(self, when: str) -> None:
+        self.query["treatmentStart"] = self.parameters["Treatment start"] = when
 
-def theirs(asked: list[Asked]) -> dict[str, Json]:
+    def policy(self, policy: str) -> None:
+        self.query["redCellPolicy"] = self.parameters["Red cell policy"] = policy
+
+    def complete(self) -> None:
+        self.query["transfusionHistory"] = "complete"
+        self.parameters["Transfusion history complete"] = True
+
+    def free_days(self, days: int) -> None:
+        self.query["independenceWindow"] = f"{days} d"
+        self.parameters["Independence days"] = days
+
+    def as_of(self, when: str) -> None:
+        self.query["asOf"] = self.parameters["As of"] = when
+
+    def window(self, days: int) -> None:
+        self.query["window"] = str(days)
+        self.parameters["Window days"] = days
+
+
+def theirs(asked: list[Asked]) -> dict[tuple[str, str], Json]:
     elm = {library.name: json.loads(library.elm) for library in libraries()}
     main = [elm[library_name(response_id(paper))] for paper in RESPONSES]
-    given = [
-        {"id": one.id, "bundle": one.bundle, "parameters": one.parameters, "only": one.library}
-        for one in asked
-    ]
+    given = [{"id": one.id, "bundle": one.bundle, "parameters": one.parameters} for one in asked]
     said = engine("run", {"libraries": list(elm.values()), "main": main, "charts": given})
-    return {line["id"]: line["results"] for line in map(json.loads, said.splitlines())}
+    lines = map(json.loads, said.splitlines())
+    return {(line["id"], line["library"]): line["results"] for line in lines}
 
 
-def ours(asked: Asked) -> ResponseAssessment:
+def ours(asked: Asked) -> dict[str, Json]:
+    """What we say by every definition, as its library names it."""
     body = json.dumps(asked.bundle).encode()
-    query = [("criteria", asked.paper), *asked.query.items()]
-    (found,) = assessed(ASSESS_RESPONSE, body, query).assessments
-    return found
+    query = [*(("criteria", paper.id) for paper in RESPONSES), *asked.query.items()]
+    found = assessed(ASSESS_RESPONSE, body, query).assessments
+    return {library_name(response_id(one.paper)): in_their_words(one) for one in found}
 
 
 def in_their_words(found: ResponseAssessment) -> Json:
-    """What we say, as the library names it."""
-
     def word(truth: Truth | None) -> str:
         return truth.value if truth else "not-applicable"
 
@@ -125,21 +132,24 @@ def in_their_words(found: ResponseAssessment) -> Json:
     return told
 
 
-def compared(asked: list[Asked]) -> tuple[Counter[str], dict[str, Any]]:
-    """Why the CQL tells nothing, how often; and where it tells another thing, both."""
+def compared(asked: list[Asked]) -> tuple[Counter[str], Json]:
+    """How many courses the libraries say nothing of, and why; where they say another thing, both."""
     said = theirs(asked)
     silent: Counter[str] = Counter()
-    other: dict[str, Any] = {}
+    other: Json = {}
     for one in asked:
-        mine, results = in_their_words(ours(one)), said[one.id]
-        if results["Not read"]:
-            assert results["Verdict"] is None
-            silent.update(results["Not read"])
-            silent["all"] += 1
-            continue
-        found = {name: results[name] for name in mine}
-        if found != mine:
-            other[one.id] = {name: (found[name], mine[name]) for name in mine if found[name] != mine[name]}
+        for library, mine in ours(one).items():
+            results = said[one.id, library]
+            reasons = results["Not read"]
+            if reasons:
+                assert results["Verdict"] is None
+            else:
+                found = {name: results[name] for name in mine}
+                differ = {
+                    name: (found[name], mine[name]) for name in mine if found[name] != mine[name]
+                }
+                other |= {f"{one.id} {library}": differ} if differ else {}
+        silent.update([*reasons, *(["all"] if reasons else [])])
     return silent, other
 
 
@@ -154,7 +164,7 @@ def count(name: str, serial: int, when: str, value: str, unit: str, **more: Any)
     quantity = {"value": float(value), "unit": unit, "system": "http://unitsofmeasure.org"}
     return {
         "resourceType": "Observation",
-        "id": f"{name}-{serial}",
+        "id": f"{name}{serial:+}".replace("_", "-").replace("+", "-plus-"),
         "status": "final",
         "code": {"coding": [{"system": "http://loinc.org", "code": LOINC[name]}]},
         "subject": {"reference": "Patient/p"},
@@ -183,114 +193,89 @@ def drug(name: str, serial: int, status: str = "completed", **effective: Any) ->
     } | effective
 
 
-@dataclass
-class Given:
-    """How a course is judged, for our operation and for the library alike."""
-
-    query: dict[str, str]
-    parameters: Json
-
-    def start(self, when: str) -> None:
-        self.query["treatmentStart"] = self.parameters["Treatment start"] = when
-
-    def policy(self, policy: str | None) -> None:
-        if policy:
-            self.query["redCellPolicy"] = self.parameters["Red cell policy"] = policy
-
-    def complete(self) -> None:
-        self.query["transfusionHistory"] = "complete"
-        self.parameters["Transfusion history complete"] = True
-
-    def free_days(self, days: int) -> None:
-        self.query["independenceWindow"] = f"{days} d"
-        self.parameters["Independence days"] = days
-
-    def as_of(self, when: str) -> None:
-        self.query["asOf"] = self.parameters["As of"] = when
-
-    def window(self, days: int) -> None:
-        self.query["window"] = str(days)
-        self.parameters["Window days"] = days
-
-
 # The cases of clinicians
 
 
-def case_value(text: str) -> tuple[str, Json]:
-    for sign in (">=", ">", "<"):
-        if text.startswith(sign):
-            return text.removeprefix(sign), {"comparator": sign}
-    return text, {}
-
-
-def of_case(name: str, paper: str, case: Json) -> Asked:
-    given = Given({}, {})
-    given.start(on(0))
-    given.policy(case.get("policy"))
-    if case.get("transfusion_history") == "complete":
-        given.complete()
-    if "independence_days" in case:
-        given.free_days(case["independence_days"])
+def of_case(name: str, case: Json) -> Asked:
     patient: Json = {"resourceType": "Patient", "id": "p"}
     if "sex" in case:
         patient["gender"] = case["sex"]
     if "age" in case:
         patient["birthDate"] = str(START.replace(year=START.year - case["age"]))
-    resources = [patient]
+    asked = Asked(name, [patient, *results_of(case), *treatments_of(case)])
+    asked.start(on(0))
+    asked.policy(case.get("policy", "both"))
+    if case.get("transfusion_history") == "complete":
+        asked.complete()
+    if "independence_days" in case:
+        asked.free_days(case["independence_days"])
+    return asked
+
+
+def results_of(case: Json) -> Iterator[Json]:
     days = {key: int(key.removeprefix("on_")) for key in case if key.startswith("on_")}
+    ranges = case.get("lab_range", {})
     for key, day in ({"before": 0} | days).items():
         for analyte, told in case.get(key, {}).items():
-            value, comparator = case_value(told)
+            value = told.lstrip("<>=")
             unit = UNITS[KINDS.get(analyte, "cells")][0][0]
-            one = count(analyte.removesuffix("_by_hand"), len(resources), on(day), value, unit)
-            if analyte.endswith("_by_hand"):
-                one["code"]["coding"][0]["code"] = "40665-2"
-            one["valueQuantity"] |= comparator
-            if analyte in case.get("lab_range", {}):
-                low, high = case["lab_range"][analyte]
-                one["referenceRange"] = [
-                    {end: {**one["valueQuantity"], "value": float(limit)}}
-                    for end, limit in (("low", low),)
-                ]
-                one["referenceRange"][0]["high"] = {**one["valueQuantity"], "value": float(high)}
-            resources.append(one)
+            one = count(analyte, day, on(day), value, unit)
+            if value != told:
+                one["valueQuantity"]["comparator"] = told.removesuffix(value)
+            if analyte in ranges:
+                ends = zip(("low", "high"), ranges[analyte], strict=True)
+                limits = {end: one["valueQuantity"] | {"value": float(at)} for end, at in ends}
+                one["referenceRange"] = [limits]
+            yield one
+
+
+def treatments_of(case: Json) -> Iterator[Json]:
+    serial = count_from(1)
     for key, code in (("red_cell_units", RED_CELLS), ("platelet_transfusions", PLATELETS)):
         for day in case.get(key, []):
-            resources.append(transfusion(code, len(resources), performedDateTime=on(day)))
+            yield transfusion(code, next(serial), performedDateTime=on(day))
     for first, last in case.get("no_transfusions", []):
         period = {"start": on(first), "end": on(last)}
-        resources.append(transfusion(SOME, len(resources), "not-done", performedPeriod=period))
-    for key in ("filgrastim", "lenograstim", "pegfilgrastim", "lipegfilgrastim"):
-        for day in case.get(key, []):
-            resources.append(drug(key, len(resources), effectiveDateTime=on(day)))
-    return Asked(name, resources, paper, given.query, given.parameters)
+        yield transfusion(SOME, next(serial), "not-done", performedPeriod=period)
+    for name in ("filgrastim", "lenograstim", "pegfilgrastim", "lipegfilgrastim"):
+        for day in case.get(name, []):
+            yield drug(name, next(serial), effectiveDateTime=on(day))
 
 
 def cases() -> list[Asked]:
-    found = []
-    for paper in BY_ID:
-        path = Path(__file__).parent / "cases" / "response" / f"{paper}.toml"
-        for case in tomllib.loads(path.read_text("utf-8"))["case"]:
-            found.append(of_case(f"{paper}: {case['says']}", paper, case))
-    return found
+    folder = Path(__file__).parent / "cases" / "response"
+    return [
+        of_case(f"{path.stem}: {case['says']}", case)
+        for path in sorted(folder.glob("*.toml"))
+        for case in tomllib.loads(path.read_text("utf-8"))["case"]
+    ]
 
 
 # The fixtures
 
 
-def treated(chart: Chart) -> bool:
-    return "daclizumab" in json.dumps(chart.bundle)
-
-
 def fixtures() -> list[Asked]:
-    """Every patient of a fixture who was treated, by every definition."""
-    found = []
-    for path in sorted([*FIXTURES.glob("*/request.json"), *FIXTURES.glob("*/bundle.json")]):
-        for chart in filter(treated, charts(path)):
-            for paper, policy in READINGS:
-                given = Given({}, {})
-                given.policy(policy)
-                resources = [entry["resource"] for entry in chart.bundle["entry"]]
-                name = f"{chart.id} {paper} {policy}"
-                found.append(Asked(name, resources, paper, given.query, given.parameters))
-    return found
+    """Every patient of a fixture who was treated."""
+    stories = sorted([*FIXTURES.glob("*/request.json"), *FIXTURES.glob("*/bundle.json")])
+    return [
+        Asked(chart.id, [entry["resource"] for entry in chart.bundle["entry"]])
+        for path in stories
+        for chart in charts(path)
+        if "daclizumab" in json.dumps(chart.bundle)
+    ]
+
+
+# Of the cases those whose counts have a comparator, which the libraries do not read.
+SILENT_CASES = 1
+
+
+def test_the_library_comes_to_our_verdict_on_every_case_of_a_clinician() -> None:
+    silent, other = compared(cases())
+    assert other == {}
+    assert silent["all"] == SILENT_CASES
+
+
+def test_the_library_comes_to_our_verdict_on_every_patient_of_the_trial() -> None:
+    silent, other = compared(fixtures())
+    assert other == {}
+    assert not silent

@@ -1,6 +1,6 @@
 // node cql.mjs compile < {"Name": "CQL text", ...}                       > {"Name": ELM, ...}
 // node cql.mjs run < {"libraries": [ELM, ...], "main": [ELM, ...], "charts": [{"id", "bundle",
-//   "parameters", "only": a main library's name}, ...]}  > a line for each chart and main library: its results
+//   "parameters"}, ...]}                > a line for each chart and main library: its results
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { SystemModelInfoProvider } from "@cqframework/cql/cql";
@@ -47,22 +47,43 @@ function compile(texts) {
   return elm;
 }
 
+// What others include says the same of one chart in each of them: it is worked out once.
+class Chart extends cql.PatientContext {
+  included = new Map();
+
+  getLibraryContext(name) {
+    const library = this.get(name);
+    if (!this.included.has(library.name)) {
+      const context = new Chart(
+        library, this.patient, this.codeService, this.parameters, this.executionDateTime);
+      context.included = this.included;
+      this.included.set(library.name, context);
+    }
+    return this.included.get(library.name);
+  }
+}
+
 async function run({ libraries, main, charts }) {
   const repository = new cql.Repository(libraries);
   const terminology = new cql.CodeService({});
   const source = fhir.PatientSource.FHIRv401(); // it reads FHIR's model anew each time
-  for (const { id, bundle, parameters, only } of charts) {
+  const asked = main.map((elm) => new cql.Library(elm, repository));
+  for (const { id, bundle, parameters } of charts) {
     for (const name of ["As of", "Treatment start"]) {
       if (parameters[name]) parameters[name] = cql.DateTime.parse(parameters[name]);
     }
-    for (const elm of main.filter((one) => !only || only === one.library.identifier.id)) {
-      const library = new cql.Library(elm, repository);
-      source.reset();
-      source.loadBundles([bundle]);
-      const executor = new cql.Executor(library, terminology, parameters);
-      const [results] = Object.values((await executor.exec(source)).patientResults);
-      delete results.Patient;
-      answer({ id, library: elm.library.identifier.id, results });
+    source.reset();
+    source.loadBundles([bundle]);
+    const patient = source.currentPatient();
+    const included = new Map();
+    for (const library of asked) {
+      const context = new Chart(library, patient, terminology, parameters);
+      context.included = included;
+      const results = {};
+      for (const [name, expression] of Object.entries(library.expressions)) {
+        if (name !== "Patient") results[name] = await expression.execute(context);
+      }
+      answer({ id, library: library.name, results });
     }
   }
 }
