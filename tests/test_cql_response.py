@@ -133,7 +133,7 @@ def in_their_words(found: ResponseAssessment) -> Json:
 
 
 def compared(asked: list[Asked]) -> tuple[Counter[str], Json]:
-    """How many courses the libraries say nothing of, and why; where they say another thing, both."""
+    """How many courses the libraries are silent on, and why; where they say another thing, both."""
     said = theirs(asked)
     silent: Counter[str] = Counter()
     other: Json = {}
