@@ -44,6 +44,10 @@ class CdsClient(BaseModel):
     """Its JSON Web Key Set: https, or http on this machine's loopback."""
     tenant: str | None = None
     """The one tenant it may speak for; None: any, or none."""
+    sub: str | None = Field(default=None, min_length=1)
+    """What the `sub` of its tokens must be (Epic: the client's id); None: it is not looked at."""
+    aud: str | None = Field(default=None, min_length=1)
+    """An `aud` that its tokens may have in place of the address called (Epic: as it was set up)."""
 
 
 class Settings(AccessSettings):
@@ -186,7 +190,7 @@ class Settings(AccessSettings):
     """Whether every CDS Hooks request needs a JWT of one of MAA_CDS_CLIENTS."""
     cds_clients: Annotated[tuple[CdsClient, ...], NoDecode, BeforeValidator(listed)] = Field(
         default=(),
-        title="a JSON list of objects with iss, jku and, if there is one, tenant",
+        title="a JSON list of objects with iss, jku and, where agreed on, tenant, sub and aud",
         examples=['[{"iss": "https://ehr.example.org", "jku": "https://ehr.example.org/jwks"}]'],
     )
     """The CDS Hooks clients whose tokens are trusted."""

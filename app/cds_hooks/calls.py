@@ -28,6 +28,8 @@ class Authorization(msgspec.Struct):
     expires_in: int
     scope: str
     subject: str
+    patient: str | None = None
+    """The one patient whose data the token is good for; None: not said."""
 
 
 class Context(msgspec.Struct):

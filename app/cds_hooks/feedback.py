@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter
@@ -43,6 +44,8 @@ class OverrideReason(msgspec.Struct):
 
     reason: Coding | None = None
     userComment: str | None = None
+    extension: dict[str, Any] | None = None
+    """Where Epic names a reason that is its own; not read."""
 
 
 class Feedback(msgspec.Struct):
@@ -53,6 +56,13 @@ class Feedback(msgspec.Struct):
     outcomeTimestamp: str
     acceptedSuggestions: tuple[AcceptedSuggestion, ...] = ()
     overrideReason: OverrideReason | None = None
+    overrideReasons: OverrideReason | None = None
+    """What Epic calls it."""
+
+    @property
+    def why(self) -> OverrideReason | None:
+        """Why the card was dismissed, by whichever name."""
+        return self.overrideReason or self.overrideReasons
 
 
 class _Body(msgspec.Struct):
@@ -87,8 +97,8 @@ def _faults(one: Feedback, index: int) -> Iterator[Fault]:
     if not all(UUID.fullmatch(suggestion.id) for suggestion in one.acceptedSuggestions):
         text = "'id' is the uuid of a suggestion."
         yield Fault("value", text, f"{place}.acceptedSuggestions")
-    why = one.overrideReason
-    if why is not None and why.reason is None and not why.userComment:
+    why = one.why
+    if why is not None and not (why.reason or why.userComment or why.extension):
         text = "'overrideReason' has a 'reason', a 'userComment', or both."
         yield Fault("required", text, f"{place}.overrideReason")
 
@@ -125,8 +135,10 @@ class FeedbackCounter:
 
 def _reason(one: Feedback) -> str:
     """The code of a reason that is ours; what others send may say anything."""
-    reason = one.overrideReason.reason if one.overrideReason else None
-    if reason is None:
+    if one.why is None:
         return "none"
+    reason = one.why.reason
+    if reason is None:
+        return "other" if one.why.extension else "none"
     ours = reason.system == OVERRIDE_SYSTEM and reason.code in OVERRIDE_REASONS
     return reason.code if ours else "other"

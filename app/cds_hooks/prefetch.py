@@ -296,6 +296,8 @@ def _obstacle(call: Call, allowed: Iterable[str]) -> str:
         return "the 'fhirServer' is not one that this service is set up to read."
     if call.fhirAuthorization.expires_in <= 0:
         return "the 'fhirAuthorization' has expired."
+    if call.fhirAuthorization.patient not in {None, call.context.patientId}:
+        return "the 'fhirAuthorization' is for another patient than the one in context."
     return ""
 
 

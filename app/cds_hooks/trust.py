@@ -57,7 +57,8 @@ class ClientTrust:
             raise _refused(401, "'kid' of the token names the key it is signed with.")
         client = self._client(header, claims)
         key = await self._key(client.jku, header["kid"], algorithm)
-        claims = _verified(token, key, algorithm, address, self._clock())
+        claims = _verified(token, key, algorithm, self._clock())
+        _check_audience(claims, address, client.aud)
         await self._use_once(claims)
 
     def _client(self, header: Mapping[str, Any], claims: Mapping[str, Any]) -> CdsClient:
@@ -73,6 +74,9 @@ class ClientTrust:
         known = [client for client in known if client.tenant is None or client.tenant == tenant]
         if not known:
             raise _refused(403, "'tenant' of the token is not the one agreed on for its 'iss'.")
+        known = [one for one in known if one.sub is None or one.sub == claims.get("sub")]
+        if not known:
+            raise _refused(403, "'sub' of the token is not the one agreed on for its 'iss'.")
         return known[0]
 
     async def _key(self, jku: str, kid: str, algorithm: str) -> jwt.PyJWK:
@@ -113,9 +117,7 @@ def _at(url: str) -> Callable[[], Awaitable[str]]:
     return address
 
 
-def _verified(
-    token: str, key: jwt.PyJWK, algorithm: str, address: str, now: float
-) -> dict[str, Any]:
+def _verified(token: str, key: jwt.PyJWK, algorithm: str, now: float) -> dict[str, Any]:
     """The token's claims, once its signature and all of them are good."""
     options: Any = {
         "require": list(_CLAIMS),
@@ -125,6 +127,7 @@ def _verified(
         "verify_iat": False,
         "verify_nbf": False,
         "verify_aud": False,
+        "verify_sub": False,
     }
     try:
         claims: dict[str, Any] = jwt.decode(token, key, algorithms=[algorithm], options=options)
@@ -135,13 +138,18 @@ def _verified(
     except jwt.PyJWTError:
         raise _refused(401, "The token or its key is not valid.") from None
     _check_times(claims, now)
-    audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
-    if address not in audience:
-        # What clients get wrong most: the address of the service called, not of this server.
-        raise _refused(401, f"'aud' of the token is not the address called, {address}.")
     if not isinstance(claims["jti"], str) or not claims["jti"].isprintable() or not claims["jti"]:
         raise _refused(401, "'jti' of the token is a string of printable characters.")
     return claims
+
+
+def _check_audience(claims: Mapping[str, Any], address: str, agreed: str | None) -> None:
+    """RequestError 401 for a token made for another address than this, or the one agreed on."""
+    audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+    if address not in audience and (agreed is None or agreed not in audience):
+        # What clients get wrong most: the address of the service called, not of this server.
+        or_agreed = " nor the one agreed on" if agreed else ""
+        raise _refused(401, f"'aud' of the token is not the address called, {address}{or_agreed}.")
 
 
 def _check_times(claims: Mapping[str, Any], now: float) -> None:

@@ -236,6 +236,15 @@ def test_a_token_that_is_refused_or_past_is_said_to_be(
     assert ehr.asked == []
 
 
+def test_a_token_for_another_patient_is_not_used(
+    reader: httpx.Client, outcome_of: Outcome, ehr: Ehr
+) -> None:
+    told = refused(reader, outcome_of, asking(ehr.url, "platelets", patient="p2"))
+    assert "'fhirAuthorization' is for another patient" in told
+    assert ehr.asked == []
+    assert len(cards_of(reader, asking(ehr.url, "platelets", patient="p1"), RESPONSE)) == 1
+
+
 def test_a_patient_the_server_does_not_know_is_said_to_be(
     reader: httpx.Client, outcome_of: Outcome, ehr: Ehr
 ) -> None:

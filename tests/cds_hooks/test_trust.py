@@ -51,6 +51,19 @@ PUBLIC = {
 }
 
 
+# As Epic on FHIR documents its tokens (CDS Hooks, "Trusting CDS Clients").
+EPIC = "/interconnect"
+EPIC_KEYS = f"{EPIC}/api/epic/2019/Security/Open/PublicKeys/530013/530013"
+EPIC_KID = "d3bmo5HzW61TUgikHZH+A8Tx4UOXz2iOs4KvVU4eLY0="
+EPIC_AGREED = {
+    "sub": "12345678-ce08-4ac7-ac0c-12345678",
+    "aud": "https://example.com/savecdshooksrequest",
+}
+EPIC_PUBLIC = {
+    "keys": [json.loads(RSAAlgorithm.to_jwk(RSA_KEY.public_key())) | {"kid": EPIC_KID}],
+}
+
+
 @dataclass
 class KeyServer:
     """Serves key sets, and counts how often it is asked."""
@@ -80,6 +93,7 @@ def key_server() -> Iterator[KeyServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         server.url = f"http://127.0.0.1:{http.server_port}"
         server.answers["/jwks.json"] = (200, json.dumps(PUBLIC).encode())
+        server.answers[EPIC_KEYS] = (200, json.dumps(EPIC_PUBLIC).encode())
         thread = threading.Thread(target=http.serve_forever)
         thread.start()
         yield server
@@ -125,6 +139,7 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trusted]:
         clients = [
             {"iss": ISS, "jku": f"{keys.url}/jwks.json"},
             {"iss": f"{ISS}/hosted", "jku": f"{keys.url}/jwks.json", "tenant": "north"},
+            {"iss": f"{ISS}{EPIC}/api/FHIR/R4", "jku": keys.url + EPIC_KEYS} | EPIC_AGREED,
         ]
         log = tmp_path_factory.mktemp("trusted") / "log"
         settings = {
@@ -233,6 +248,59 @@ def test_what_is_no_jwt_is_refused(trusted: Trusted, token: str) -> None:
 def test_the_right_tenant_is_trusted(trusted: Trusted) -> None:
     token = trusted.token("/cds-services", iss=f"{ISS}/hosted", tenant="north")
     assert trusted.discover(token).status_code == 200
+
+
+def epic_token(trusted: Trusted, **claims: Any) -> str:
+    """Fifteen minutes from `iat`, `nbf` five minutes before it, `aud` and `sub` as agreed on."""
+    now = int(time.time())
+    said = EPIC_AGREED | {
+        "iss": f"{ISS}{EPIC}/api/FHIR/R4",
+        "exp": now + 900,
+        "iat": now,
+        "nbf": now - 300,
+        "jti": str(uuid.uuid4()),
+    }
+    headers = {"kid": EPIC_KID, "jku": trusted.keys.url + EPIC_KEYS}
+    return trusted.token("", RSA_KEY, headers, "RS384", **said | claims)
+
+
+def test_epics_tokens_are_good_as_they_are_documented(trusted: Trusted) -> None:
+    for method, path, body in (
+        ("GET", "/cds-services", None),
+        ("POST", ELIGIBILITY, ELIGIBLE),
+        ("POST", f"{ELIGIBILITY}/feedback", {"feedback": []}),
+    ):
+        headers = {"Authorization": f"Bearer {epic_token(trusted)}"}
+        answer = trusted.http.request(method, path, json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+    # Set up with the address of the service, as others do, it is good without what was agreed on.
+    address = f"{str(trusted.http.base_url).rstrip('/')}/cds-services"
+    assert trusted.discover(epic_token(trusted, aud=address)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "said"),
+    [
+        ({"sub": "another-client"}, 403, "'sub' of the token is not the one agreed on"),
+        ({"sub": None}, 403, "'sub' of the token is not the one agreed on"),
+        ({"sub": 7}, 403, "'sub' of the token is not the one agreed on"),
+        ({"aud": "https://example.com/another"}, 401, "nor the one agreed on"),
+        ({"nbf": NOW + 3600}, 401, "'nbf' of the token is in the future"),
+    ],
+    ids=str,
+)
+def test_epics_tokens_are_held_to_what_was_agreed_on(
+    trusted: Trusted, outcome_of: Outcome, changes: dict[str, Any], status: int, said: str
+) -> None:
+    answer = trusted.discover(epic_token(trusted, **changes))
+    assert answer.status_code == status, answer.text
+    assert said in outcome_of(answer)["issue"][0]["diagnostics"]
+
+
+def test_what_was_agreed_on_with_one_client_is_not_good_for_another(trusted: Trusted) -> None:
+    refused = trusted.discover(trusted.token("/cds-services", aud=EPIC_AGREED["aud"]))
+    assert refused.status_code == 401
+    assert "'aud' of the token is not the address called" in refused.text
 
 
 def test_a_refused_audience_is_told_the_address_that_was_called(trusted: Trusted) -> None:
