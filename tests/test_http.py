@@ -683,6 +683,8 @@ def listed(rest: dict[str, Any]) -> set[tuple[str, str]]:
             name = f"${operation['name']}"
             if kind == "Measure":
                 found.add(("POST", f"/fhir/Measure/maa-hematologic-response/{name}"))
+            elif kind == "ResearchStudy":
+                found.add(("POST", f"/fhir/ResearchStudy/{name}"))
             else:
                 found |= {(method, f"/fhir/{kind}/{{id}}/{name}") for method in ("GET", "POST")}
     return found
