@@ -30,6 +30,7 @@ from app.reading.parameters import (
     days_up_to,
     patient_in,
     reference_in,
+    reporter_in,
     when_in,
     whole_number,
 )
@@ -66,6 +67,7 @@ class Question:
     transfusion_history: str = "unknown"
     exclusions: str = "tell"
     study: str | None = None
+    reporter: str | None = None
     treatment_start: When | None = None
     """None: the earliest administration of the paper's drug."""
     when: str = "newest"
@@ -161,6 +163,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         "population (default), subject or subject-list.",
         about="Who is reported",
         operations=_REPORT,
+    ),
+    Parameter(
+        "reporter",
+        "Reference",
+        "Who reports: an Organization, Practitioner or PractitionerRole.",
+        _REPORT,
+        field="reporter",
+        read=reporter_in,
+        remedy="a reference such as Organization/123",
+        profile="http://hl7.org/fhir/StructureDefinition/Organization",
     ),
     one_of(
         "operation",

@@ -279,7 +279,8 @@ def _cohort(options: argparse.Namespace) -> int:
         print_cohort(found)
         return code
     try:
-        report = operations.cohort_report(found, remarks)
+        asked = operations.Reported(operations.today())
+        report = operations.cohort_report(found, remarks, asked)
     except RequestError as error:
         return _print_faults(error)
     sys.stdout.write(encode(report).decode() + "\n")

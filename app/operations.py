@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +19,7 @@ from app.asking import (
 )
 from app.domain.assessment import Assessment, assess_eligibility
 from app.domain.cohort import Cohort
-from app.domain.counts import Course, Patient, Remark, When
+from app.domain.counts import Course, Patient, Remark
 from app.domain.life import assess_life, sustained_over
 from app.domain.paper import Paper, ResponsePaper, interpretation
 from app.domain.response import ResponseAssessment, assess_response
@@ -31,6 +32,7 @@ from app.reading.courses import Reading, read_courses
 from app.requests import read_request
 from app.writing.answers import Answer, eligibility_answer, write_answers
 from app.writing.life import life_cells
+from app.writing.measure import Reported as Reported
 from app.writing.measure import measure_report
 from app.writing.media import with_picture
 from app.writing.narrative import headline, missing
@@ -248,23 +250,23 @@ def _report(found: Judged) -> Json:
         text = "One patient and one definition are reported: name the patient with 'subject'."
         raise RequestError(422, Fault("required", text))
     remarks = [remark for course in reading.courses for remark in course.remarks]
-    return cohort_report(
-        found.assessments,
-        [*reading.remarks, *remarks],
-        question.report_type,
-        question.period_start,
+    asked = Reported(
+        today(), question.report_type, question.period_start, reporter=question.reporter
     )
+    return cohort_report(found.assessments, [*reading.remarks, *remarks], asked)
+
+
+def today() -> date:
+    """The day on which a report is made: in UTC, as no caller's zone is known."""
+    return datetime.now(UTC).date()
 
 
 def cohort_report(
-    assessments: Sequence[ResponseAssessment],
-    remarks: Sequence[Remark],
-    report_type: str = "population",
-    since: When | None = None,
+    assessments: Sequence[ResponseAssessment], remarks: Sequence[Remark], asked: Reported
 ) -> Json:
     """Assessments by one definition as a MeasureReport; RequestError 422 for more than one."""
     if len({found.paper for found in assessments}) > 1:
         raise RequestError(422, Fault("required", "A measure applies one definition: 'criteria'."))
     return measure_report(
-        Cohort(tuple(assessments)), canonical(assessments[0].paper), report_type, remarks, since
+        Cohort(tuple(assessments)), canonical(assessments[0].paper), asked, remarks
     )

@@ -52,6 +52,7 @@ _VALUES = {
     "subject": "Patient/1",
     "window": "14",
     "study": "ResearchStudy/1",
+    "reporter": "Organization/1",
     "treatmentStart": "2024-01-01",
     "independenceWindow": "12 wk",
     "sustained": "6 wk",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,10 @@ def of_type(kind: str) -> list[dict[str, Any]]:
 def test_a_definition_is_valid_fhir_under_its_own_canonical(definition: dict[str, Any]) -> None:
     get_fhir_model_class(definition["resourceType"]).model_validate(definition)
     assert not faults(definition)
-    if definition.get("url", "").startswith("http://hl7.org/fhir/6.0/"):
-        assert (
-            definition["url"] == f"http://hl7.org/fhir/6.0/StructureDefinition/{definition['id']}"
-        )
+    if definition.get("url", "").startswith("http://hl7.org/fhir/"):
+        name = re.sub("^linkId-(.*)", r"extension-\1.linkId", definition["id"])
+        assert definition["url"].endswith(f"/StructureDefinition/{name}")
+        assert (definition["status"], definition["experimental"]) == ("draft", True)
     elif definition["resourceType"] not in {"Group", "ResearchStudy"}:
         assert definition["url"] == f"{BASE}/{definition['resourceType']}/{definition['id']}"
 

@@ -77,6 +77,11 @@ def messages(
         "match": http.post(f"{study}?zipCode=20892", content=story, headers=asked),
         "no-match": http.post(study, content=other, headers=asked),
         "report": http.post(measure, content=trial, headers=asked),
+        "individual": http.post(
+            f"{measure}?reportType=subject&subject=Patient/mAA-05&reporter=Organization/1",
+            content=trial,
+            headers=asked,
+        ),
         "list": http.post(f"{measure}?reportType=subject-list", content=trial, headers=asked),
         "error": http.post("/fhir/$assess-response", content=b"{", headers=asked),
     }.items():

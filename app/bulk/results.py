@@ -161,7 +161,8 @@ def _cohorts(treated: Sequence[ResponseAssessment]) -> Iterator[tuple[str, Json]
     for definition in dict.fromkeys(one.paper.id for one in treated):
         cohort = [one for one in treated if one.paper.id == definition]
         cohort.sort(key=lambda one: (one.patient.reference, one.patient.value))
-        yield definition, operations.cohort_report(cohort, ())
+        asked = operations.Reported(operations.today())
+        yield definition, operations.cohort_report(cohort, (), asked)
 
 
 def _screenings(tally: Mapping[str, int]) -> Iterator[tuple[str, Json]]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from app.fhir.canonicals import LINK_ID
+
 Json = dict[str, Any]
 _ENCODE = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -21,3 +23,12 @@ def coded(system: str, code: str, display: str = "") -> Json:
     if display:
         coding["display"] = display
     return {"coding": [coding]}
+
+
+def linked(place: str, link_id: str, by_id: bool = True) -> Json:
+    """What tells a part of a Measure and of its MeasureReport: R5's linkId, as an extension.
+
+    Also `by_id`, where it stands once in its resource.
+    """
+    extension = {"url": LINK_ID.format(place), "valueString": link_id}
+    return ({"id": link_id} if by_id else {}) | {"extension": [extension]}

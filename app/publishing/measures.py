@@ -7,18 +7,20 @@ from collections.abc import Iterator
 from app.domain.cohort import BY_LINEAGES, STRATIFIERS
 from app.domain.paper import LINEAGE_RESPONSES
 from app.fhir.canonicals import (
+    IMPROVEMENT_SYSTEM,
     MEASURE_ID,
     POPULATION_SYSTEM,
+    RESPONSE_GROUP,
+    SCORING_SYSTEM,
     SCREENING_ID,
     STRATIFIER_SYSTEM,
 )
-from app.fhir.json import Json, coded
+from app.fhir.json import Json, coded, linked
 from app.papers import PUBLISHED
 from app.publishing.plans import FHIRPATH, cited, library_canonical
 from app.publishing.terminology import AID, defined
 
 _PATIENT = coded("http://hl7.org/fhir/resource-types", "Patient")
-_SCORING = "http://terminology.hl7.org/CodeSystem/measure-scoring"
 
 
 def end_point_measure() -> Json:
@@ -44,18 +46,16 @@ def end_point_measure() -> Json:
     return measure | {
         "subjectCodeableConcept": _PATIENT,
         "relatedArtifact": [cited(PUBLISHED[0].citation)],
-        "scoring": coded(_SCORING, "proportion", "Proportion"),
+        "scoring": coded(SCORING_SYSTEM, "proportion", "Proportion"),
         "type": [coded("http://terminology.hl7.org/CodeSystem/measure-type", "outcome", "Outcome")],
         "rateAggregation": "Clopper-Pearson exact 95% interval",
-        "improvementNotation": coded(
-            "http://terminology.hl7.org/CodeSystem/measure-improvement-notation", "increase"
-        ),
+        "improvementNotation": coded(IMPROVEMENT_SYSTEM, "increase"),
         "group": [
             {
-                "id": "hematologic-response",
+                **linked("Measure.group", RESPONSE_GROUP),
                 "population": [
                     {
-                        "id": code,
+                        **linked("Measure.group.population", code),
                         "code": coded(POPULATION_SYSTEM, code, title),
                         "criteria": {"language": FHIRPATH, "expression": expression},
                     }
@@ -63,7 +63,7 @@ def end_point_measure() -> Json:
                 ],
                 "stratifier": [
                     {
-                        "id": f"by-{code}",
+                        **linked("Measure.group.stratifier", f"by-{code}"),
                         "code": coded(STRATIFIER_SYSTEM, code, title),
                         "criteria": {"language": FHIRPATH, "expression": _stratum(code)},
                     }
@@ -123,7 +123,7 @@ def _screened(language: str, screened: str, verdict: str) -> Json:
         ],
     }
     return {
-        "scoring": coded(_SCORING, "cohort", "Cohort"),
+        "scoring": coded(SCORING_SYSTEM, "cohort", "Cohort"),
         "group": [{"id": "screened", "population": [population], "stratifier": [stratifier]}],
     }
 

@@ -13,12 +13,23 @@ from app.fhir.canonicals import (
     CONFIDENCE_INTERVAL,
     DECIDED_BY,
     DEFINITION,
+    LINK_ID,
+    MEASURE_SCORING,
     NOT_EVALUABLE,
     PERIOD,
 )
 from app.fhir.json import Json
 from app.publishing.terminology import defined
 
+_LINKED = (
+    "Measure.group",
+    "Measure.group.population",
+    "Measure.group.stratifier",
+    "MeasureReport.group",
+    "MeasureReport.group.population",
+    "MeasureReport.group.stratifier",
+    "MeasureReport.group.stratifier.stratum.population",
+)
 _HL7 = "http://hl7.org/fhir/StructureDefinition"
 
 
@@ -71,14 +82,16 @@ def profiles() -> Iterator[Json]:
     yield _complex_extension(
         NOT_EVALUABLE,
         "Not evaluable",
-        "A treated patient who is excluded from the denominator, and the reason.",
+        "A treated patient who is excluded from the denominator, and the reason. A summary does "
+        "not say who it is.",
         "MeasureReport",
         (("subject", "Reference"), ("reason", "string")),
+        repeated={"subject"},
     )
 
 
 def cross_version_extensions() -> Iterator[Json]:
-    """Elements of R6's Group as extensions, by HL7's canonicals: no package has them yet."""
+    """Elements of R5 and R6, and of DEQM's guide, by HL7's canonicals: no registry has them yet."""
     for url, type_, element, words in (
         (COMBINATION_METHOD, "code", "Group", "all-of, any-of, at-least or at-most"),
         (COMBINATION_THRESHOLD, "positiveInt", "Group", "How many, of at-least or at-most"),
@@ -88,11 +101,30 @@ def cross_version_extensions() -> Iterator[Json]:
         description = (
             f"{words}: stands in R4 for R6's {name}, by the canonical that HL7's rules give it."
         )
-        yield _extension(url, f"R6: {name}", description, element, type_) | {
-            "url": url,
-            "status": "draft",
-            "experimental": True,
-        }
+        yield _extension(url, f"R6: {name}", description, element, type_) | _stands_in(url)
+    for element in _LINKED:
+        url = LINK_ID.format(element)
+        description = (
+            "Which part of the measure this is: stands in R4 for R5's "
+            f"{element}.linkId, by the canonical that HL7's rules give it."
+        )
+        # FHIR allows an id 64 letters, fewer than the longest of these names has.
+        short = {"id": f"linkId-{element}"}
+        title = f"R5: {element}.linkId"
+        yield _extension(url, title, description, element, "string") | _stands_in(url) | short
+    scoring = _extension(
+        MEASURE_SCORING,
+        "DEQM: measure scoring",
+        "How the measure is scored: stands for the extension of HL7's Data Exchange for Quality "
+        "Measures, universal realm, by its canonical.",
+        "MeasureReport",
+        "CodeableConcept",
+    )
+    yield scoring | _stands_in(MEASURE_SCORING)
+
+
+def _stands_in(url: str) -> Json:
+    return {"url": url, "status": "draft", "experimental": True}
 
 
 def _structure(name: str, title: str, description: str, type_: str) -> Json:

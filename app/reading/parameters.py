@@ -59,6 +59,14 @@ def reference_in(value: Value) -> str | None:
     return text if (text and "/" in text) or (text or "").startswith("urn:") else None
 
 
+def reporter_in(value: Value) -> str | None:
+    """A reference to what FHIR lets report a measure, but for a place."""
+    text = reference_in(value) or ""
+    kind = text.rpartition("/")[0].rpartition("/")[2]
+    reports = kind in {"Organization", "Practitioner", "PractitionerRole"}
+    return text if reports or text.startswith("urn:") else None
+
+
 def patient_in(value: Value) -> Reference | None:
     """A patient's reference or identifier; a bare id is the id of a Patient.
 
