@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
@@ -19,6 +20,8 @@ T = TypeVar("T")
 
 FHIR_JSON = "application/fhir+json"
 JSON_TYPES = {FHIR_JSON, "application/json", "text/json", "application/json+fhir"}
+FORM = "application/x-www-form-urlencoded"
+_MOST_FORM_BYTES = 64 * 1024
 # A few patients take a millisecond or two: the way to another process would cost more.
 AT_ONCE_BYTES = 128 * 1024
 # What turns out to take longer is given up, and begun again in another process.
@@ -101,6 +104,23 @@ async def body_of(request: Request) -> AsyncIterator[Body]:
         sent = await _read(request, settings.max_body_bytes, settings.body_seconds, held)
         check = request.scope.get("check_body")
         yield Body(sent, encoding != "identity", settings.max_body_bytes, check)
+
+
+async def form_of(request: Request) -> list[tuple[str, str]]:
+    """What an HTML form's body has, in its order: the parameters of a search.
+
+    RequestError 415 unless it says that it is one, 413 where it is longer than any search, 408 and
+    503 as above.
+    """
+    settings = request.app.state.settings
+    with Held(request.app.state.room) as held:
+        most_bytes = min(_MOST_FORM_BYTES, settings.max_body_bytes)
+        sent = await _read(request, most_bytes, settings.body_seconds, held)
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if sent and media_type != FORM:
+            text = f"Send the parameters of a search with Content-Type {FORM}."
+            raise RequestError(415, Fault("not-supported", text))
+        return parse_qsl(bytes(sent).decode("utf-8", "replace"), keep_blank_values=True)
 
 
 class Held:

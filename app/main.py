@@ -24,7 +24,7 @@ from app.access.callers import Callers
 from app.access.rates import Rates
 from app.access.sinks import Delivery, sink_of
 from app.access.spool import Spool, SpoolError
-from app.api import definitions, routes, smart
+from app.api import definitions, repository, routes, smart
 from app.api.auditing import Auditing
 from app.api.documents import secured
 from app.api.fhir_json import disconnected, http_exception, request_error
@@ -192,6 +192,7 @@ def _application(settings: Settings) -> FastAPI:
         # Not by include_router, which matches every request three times over.
         routes=[
             *routes.ROUTES,
+            *repository.router.routes,
             *definitions.router.routes,
             *cds_hooks.router.routes,
             *web.router.routes,

@@ -48,15 +48,68 @@ def assessments(answer: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield entry["resource"]["code"]["coding"][0]["code"], entry["resource"]
 
 
+def definitions_in(folder: Path) -> Path:
+    """The folder with our definitions, and HL7's extensions that they carry."""
+    for (kind, name), resource in definitions().items():
+        (folder / f"{kind}-{name}.json").write_bytes(encode(resource))
+    hl7 = tomllib.loads((HERE / "extensions.toml").read_text())
+    for one in (*map(extension, hl7["extension"]), *map(code_system, hl7["system"])):
+        (folder / f"hl7-{one['id']}.json").write_text(json.dumps(one))
+    return folder
+
+
+def code_system(row: dict[str, Any]) -> dict[str, Any]:
+    """A code system by its canonical and its codes."""
+    return {
+        "resourceType": "CodeSystem",
+        "id": row["url"].rpartition("/")[2],
+        "url": row["url"],
+        "status": "active",
+        "caseSensitive": True,
+        "content": "complete",
+        "concept": [{"code": code} for code in row["codes"]],
+    }
+
+
+def extension(row: dict[str, Any]) -> dict[str, Any]:
+    """An extension by its canonical and the types of its value."""
+    name = row["url"].rpartition("/")[2]
+    return {
+        "resourceType": "StructureDefinition",
+        "id": name,
+        "url": row["url"],
+        "name": "".join(part.capitalize() for part in name.split("-")),
+        "status": "active",
+        "fhirVersion": "4.0.1",
+        "kind": "complex-type",
+        "abstract": False,
+        "context": [{"type": "element", "expression": "DomainResource"}],
+        "type": "Extension",
+        "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Extension",
+        "derivation": "constraint",
+        "differential": {
+            "element": [
+                {"id": "Extension", "path": "Extension"},
+                {"id": "Extension.extension", "path": "Extension.extension", "max": "0"},
+                {"id": "Extension.url", "path": "Extension.url", "fixedUri": row["url"]},
+                {
+                    "id": "Extension.value[x]",
+                    "path": "Extension.value[x]",
+                    "min": 1,
+                    "type": [{"code": code} for code in row["types"]],
+                },
+            ]
+        },
+    }
+
+
 @pytest.fixture(scope="session")
 def messages(
     http: httpx.Client, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[tuple[str, str, str]]]:
     """What the validator says of each file: severity, place, text."""
     built()
-    own = tmp_path_factory.mktemp("definitions")
-    for (kind, name), resource in definitions().items():
-        (own / f"{kind}-{name}.json").write_bytes(encode(resource))
+    own = definitions_in(tmp_path_factory.mktemp("definitions"))
     more = tmp_path_factory.mktemp("answers")
     asked = {"content-type": "application/fhir+json"}
     trial = (FIXTURES / "daclizumab-2003" / "bundle.json").read_bytes()
@@ -67,6 +120,10 @@ def messages(
     for name, response in {
         "metadata": http.get("/fhir/metadata"),
         "searchset": http.get("/fhir/ValueSet"),
+        "package": http.get("/fhir/Measure/eligibility-emaa/$package"),
+        "package-count": http.get("/fhir/PlanDefinition/emaa/$package?count=0"),
+        "needs": http.get("/fhir/PlanDefinition/nih-daclizumab-2003/$data-requirements"),
+        "needs-of-measure": http.get("/fhir/Measure/maa-screening/$data-requirements"),
         "part": http.get("/fhir/PlanDefinition/emaa?_summary=true"),
         "responses": http.post("/fhir/$assess-response", content=trial, headers=asked),
         "pictured": http.post(
@@ -132,10 +189,9 @@ def test_every_warning_has_its_reason(messages: dict[str, list[tuple[str, str, s
 def test_the_validator_would_find_a_fault(tmp_path: Path) -> None:
     """A broken assessment fails against our profile: the validator does look."""
     built()
-    own = tmp_path / "definitions"
-    own.mkdir()
-    for (kind, name), resource in definitions().items():
-        (own / f"{kind}-{name}.json").write_bytes(encode(resource))
+    folder = tmp_path / "definitions"
+    folder.mkdir()
+    own = definitions_in(folder)
     answer = json.loads((FIXTURES / "anc-1200" / "response.json").read_bytes())
     _, found = next(assessments(answer))
     del found["method"]

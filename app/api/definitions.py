@@ -10,13 +10,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.fhir_json import cacheable, require_json_accepted
+from app.api.fhir_json import answer_with, cacheable, require_json_accepted
 from app.api.strict import asks_strict
-from app.body import FHIR_JSON
+from app.body import FHIR_JSON, FORM, form_of
 from app.fhir.json import Json
 from app.fhir.outcome import Fault, RequestError
 from app.publishing.capabilities import capability_statement
-from app.publishing.definitions import DEFINITION_TYPES, definitions, found_by
+from app.publishing.definitions import DEFINITION_TYPES, EMPTY_TYPES, definitions
+from app.publishing.searching import found_by, known, parameters_of
 
 router = APIRouter(tags=["definitions"])
 
@@ -25,16 +26,16 @@ _SUBSETTED = {
     "code": "SUBSETTED",
 }
 _SUMMARIES = ("true", "false", "text", "data", "count")
-_SEARCHED = {"_id", "url", "name"}
 _EVERYWHERE = {"_format", "_pretty", "_summary", "_elements"}
 
 
-def _query(name: str, text: str, **schema: Any) -> Json:
+def query_parameter(name: str, text: str, **schema: Any) -> Json:
+    """What OpenAPI says of a parameter of the query."""
     return {"name": name, "in": "query", "description": text, "schema": {"type": "string"} | schema}
 
 
-def _documented(answer: str, *parameters: Json, **named: str) -> dict[str, Any]:
-    """What OpenAPI says of an address; `named` are further answers, by their status."""
+def documented(answer: str, *parameters: Json, **named: str) -> dict[str, Any]:
+    """What OpenAPI says of a definition's address; `named` are further answers, by their status."""
     fhir: Json = {FHIR_JSON: {"schema": {"type": "object"}}}
     generic = {"200": {"application/json": {"schema": {"type": "object"}}}}
     told = {
@@ -45,7 +46,7 @@ def _documented(answer: str, *parameters: Json, **named: str) -> dict[str, Any]:
     return {
         "response_class": Response,
         "openapi_extra": {
-            "parameters": [*parameters, *_PARAMETERS],
+            "parameters": [*parameters, *_ALWAYS],
             "responses": {
                 status: {"description": text, "content": fhir | generic.get(status, {})}
                 for status, text in told.items()
@@ -54,17 +55,30 @@ def _documented(answer: str, *parameters: Json, **named: str) -> dict[str, Any]:
     }
 
 
-_PARAMETERS = (
-    _query("_format", f"The media type of the answer: json, {FHIR_JSON} or application/json."),
-    _query("_pretty", "'true' indents."),
-    _query("_summary", "A part of each resource, or only their number.", enum=list(_SUMMARIES)),
-    _query("_elements", "Only these elements, between commas."),
+_ALWAYS = (
+    query_parameter("_format", f"The media type: json, {FHIR_JSON} or application/json."),
+    query_parameter("_pretty", "'true' indents."),
 )
-_SEARCHES = (
-    _query("_id", "Its id."),
-    _query("url", "Its canonical."),
-    _query("name", "How its name begins."),
+_IN_PART = (
+    query_parameter(
+        "_summary", "A part of each resource, or only their number.", enum=list(_SUMMARIES)
+    ),
+    query_parameter("_elements", "Only these elements, between commas."),
 )
+_SEARCHED = {
+    "_id": "Its id.",
+    "description": "How its description begins; `description:contains` what stands in it.",
+    "identifier": "Its identifier: a value, or `system|value`.",
+    "name": "How its name begins, in any case; `name:exact`, `name:contains`.",
+    "status": "Its status.",
+    "title": "How its title begins, in any case; `title:exact`, `title:contains`.",
+    "url": "Its canonical; its version may follow behind a bar.",
+    "version": "Its version.",
+}
+BODIES = {
+    "413": "OperationOutcome: the body is too long",
+    "415": "OperationOutcome: the body is of another type",
+}
 _ID: Json = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
@@ -72,7 +86,7 @@ _ID: Json = {"name": "id", "in": "path", "required": True, "schema": {"type": "s
     "/fhir/metadata",
     operation_id="metadata",
     summary="What this service can do",
-    **_documented("The CapabilityStatement."),
+    **documented("The CapabilityStatement.", *_IN_PART),
 )
 async def metadata(request: Request) -> Response:
     """The CapabilityStatement."""
@@ -86,22 +100,42 @@ async def metadata(request: Request) -> Response:
 
 def _offer(kind: str) -> None:
     """Search and read of one type; a path of its own, so that what is no type stays unknown."""
+    searched = [query_parameter(name, _SEARCHED[name]) for name in parameters_of(kind)]
+    searched += _IN_PART
 
     @router.get(
         f"/fhir/{kind}",
         operation_id=f"search-{kind}",
-        summary=f"{kind}: all, or found by url, _id or name",
-        **_documented("Bundle (searchset) of what was found.", *_SEARCHES),
+        summary=f"{kind}: all, or found by {', '.join(parameters_of(kind))}",
+        **documented("Bundle (searchset) of what was found.", *searched),
     )
     async def search(request: Request) -> Response:
         require_json_accepted(request)
         return cacheable(request, _searchset(request, kind))
 
+    posted = documented("Bundle (searchset) of what was found.", *searched, **BODIES)
+    posted["openapi_extra"]["requestBody"] = {"content": {FORM: {"schema": {"type": "object"}}}}
+
+    @router.post(
+        f"/fhir/{kind}/_search",
+        operation_id=f"search-{kind}-by-post",
+        summary="The same, with the parameters in the body",
+        **posted,
+    )
+    async def search_by_post(request: Request) -> Response:
+        # Those of the address hold too.
+        query = [*request.query_params.multi_items(), *await form_of(request)]
+        whole = Request({**request.scope, "query_string": urlencode(query).encode()})
+        require_json_accepted(whole)
+        return answer_with(whole, _searchset(whole, kind))
+
     @router.get(
         f"/fhir/{kind}/{{id}}",
         operation_id=f"read-{kind}",
         summary=f"One {kind}",
-        **_documented(f"The {kind}.", _ID, **{"404": "OperationOutcome: no such definition"}),
+        **documented(
+            f"The {kind}.", _ID, *_IN_PART, **{"404": "OperationOutcome: no such definition"}
+        ),
     )
     async def read(request: Request) -> Response:
         require_json_accepted(request)
@@ -112,15 +146,16 @@ def _offer(kind: str) -> None:
         return cacheable(request, _partial(request, found))
 
 
-for _kind in DEFINITION_TYPES:
+for _kind in (*DEFINITION_TYPES, *EMPTY_TYPES):
     _offer(_kind)
 
 
 def _searchset(request: Request, kind: str) -> Json:
     query = request.query_params.multi_items()
-    unknown = [name for name, _ in query if name.partition(":")[0] not in _SEARCHED | _EVERYWHERE]
+    unknown = [name for name, _ in query if name not in _EVERYWHERE and not known(kind, name)]
     if unknown and asks_strict(request):
-        text = f"Definitions are not searched by '{unknown[0][:60]}', but by url, _id and name."
+        taken = ", ".join(parameters_of(kind))
+        text = f"{kind} is not searched by '{unknown[0][:60]}', but by {taken}."
         raise RequestError(400, Fault("not-supported", text))
     summary = _summary_asked(request)
     found = found_by(_published(request), kind, query)

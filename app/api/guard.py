@@ -16,9 +16,14 @@ from app.access.rates import Rates, name_of
 from app.access.scopes import Caller, confinement, refused
 from app.api.fhir_json import request_error
 from app.fhir.outcome import Fault, RequestError
-from app.publishing.definitions import DEFINITION_TYPES
+from app.publishing.definitions import DEFINITION_TYPES, EMPTY_TYPES
 
-_OPEN_TYPES = frozenset({"metadata", ".well-known", *DEFINITION_TYPES})
+_OPEN_TYPES = frozenset({"metadata", ".well-known", *DEFINITION_TYPES, *EMPTY_TYPES})
+# Asked by POST too, of definitions alone.
+_OF_DEFINITIONS = re.compile(
+    rf"/fhir/({'|'.join((*DEFINITION_TYPES, *EMPTY_TYPES))})"
+    r"/(_search|([^/]+/)?\$(package|data-requirements))"
+)
 _ASKS_ONLY = frozenset({"GET", "HEAD", "OPTIONS"})
 _OF_PATIENT = re.compile(r"/fhir/Patient/([^/]+)/\$.*", re.DOTALL)
 _HOOKS = "/cds-services/"
@@ -28,7 +33,7 @@ _MOST_ADDRESSES = 100
 def is_open(method: str, path: str) -> bool:
     """Whether anybody may ask: definitions, discovery, health, pages; all that tells of nobody."""
     if method not in _ASKS_ONLY:
-        return False
+        return method == "POST" and bool(_OF_DEFINITIONS.fullmatch(path))
     _, _, below = path.partition("/fhir/")
     return not path.startswith("/fhir/") or below.partition("/")[0] in _OPEN_TYPES
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 from app.asking import (
@@ -15,8 +15,8 @@ from app.asking import (
     parameters_of,
 )
 from app.fhir.json import Json
-from app.fhir.outcome import Fault, RequestError
 from app.publishing.causes import causes
+from app.publishing.crmi import publishable
 from app.publishing.groups import groups
 from app.publishing.measures import eligibility_measures, end_point_measure, screening_measure
 from app.publishing.plans import library_resources, plans
@@ -36,11 +36,16 @@ DEFINITION_TYPES = (
     "StructureDefinition",
     "ValueSet",
 )
+EMPTY_TYPES = ("ActivityDefinition", "Questionnaire")
+"""None of these are published; but who searches a repository of CRMI's is told so."""
 
 
 @cache
 def definitions() -> Mapping[tuple[str, str], Json]:
-    """Every definition by its type and id, in this order."""
+    """Every resource that is published, by its type and id, in this order: all others read it here.
+
+    Of those that the settings add, the maps of a hospital's codes, none is among them.
+    """
     found = [
         *_operations(),
         *plans(),
@@ -55,42 +60,11 @@ def definitions() -> Mapping[tuple[str, str], Json]:
         *groups(),
         *studies(),
     ]
-    return {(one["resourceType"], one["id"]): one for one in sorted(found, key=_type_and_id)}
+    return {_type_and_id(one): publishable(one) for one in sorted(found, key=_type_and_id)}
 
 
 def _type_and_id(resource: Json) -> tuple[str, str]:
     return resource["resourceType"], resource["id"]
-
-
-def found_by(
-    among: Mapping[tuple[str, str], Json], kind: str, query: Sequence[tuple[str, str]]
-) -> list[Json]:
-    """The definitions of a type that a FHIR search finds: `url`, `_id`, `name`.
-
-    Several values with commas are alternatives; a name is found by its beginning in any case.
-    RequestError 400 for a modifier that is not known.
-    """
-    found = [one for (type_, _), one in among.items() if type_ == kind]
-    for parameter, text in query:
-        name, _, modifier = parameter.partition(":")
-        if name not in {"_id", "url", "name"}:
-            continue
-        if modifier and (name, modifier) != ("name", "exact"):
-            fault = Fault("not-supported", f"The modifier ':{modifier[:30]}' is not supported.")
-            raise RequestError(400, fault)
-        values = text.split(",")
-        found = [one for one in found if any(_matches(one, parameter, v) for v in values)]
-    return found
-
-
-def _matches(resource: Json, parameter: str, value: str) -> bool:
-    if parameter == "_id":
-        return bool(resource["id"] == value)
-    if parameter == "url":
-        url, _, version = value.partition("|")
-        return resource.get("url") == url and version in {"", resource.get("version")}
-    name = str(resource.get("name", ""))
-    return name == value if ":" in parameter else name.lower().startswith(value.lower())
 
 
 def _parameter(one: Parameter) -> Json:

@@ -18,6 +18,7 @@ from app.fhir.canonicals import (
 from app.fhir.json import Json, coded, linked
 from app.papers import PUBLISHED
 from app.publishing.plans import FHIRPATH, cited, library_canonical
+from app.publishing.profiles import profile_of
 from app.publishing.terminology import AID, defined
 
 _PATIENT = coded("http://hl7.org/fhir/resource-types", "Patient")
@@ -45,7 +46,7 @@ def end_point_measure() -> Json:
     measure = defined("Measure", MEASURE_ID, "Hematologic response", description, "1.0.0")
     return measure | {
         "subjectCodeableConcept": _PATIENT,
-        "relatedArtifact": [cited(PUBLISHED[0].citation)],
+        "relatedArtifact": [cited(PUBLISHED[0].citation), _read("response")],
         "scoring": coded(SCORING_SYSTEM, "proportion", "Proportion"),
         "type": [coded("http://terminology.hl7.org/CodeSystem/measure-type", "outcome", "Outcome")],
         "rateAggregation": "Clopper-Pearson exact 95% interval",
@@ -102,7 +103,13 @@ def screening_measure() -> Json:
     measure = defined("Measure", SCREENING_ID, "Screening by blood counts", description, "1.0.0")
     assessed = "code.coding.exists(code = 'eligibility')"
     screened = _screened(FHIRPATH, assessed, "value.coding.code")
-    return measure | {"subjectCodeableConcept": _PATIENT, **screened}
+    read = [_read("eligibility")]
+    return measure | {"subjectCodeableConcept": _PATIENT, "relatedArtifact": read, **screened}
+
+
+def _read(assessment: str) -> Json:
+    """The profile of the assessments that a measure's expressions are evaluated on."""
+    return {"type": "depends-on", "resource": profile_of(assessment)}
 
 
 def _screened(language: str, screened: str, verdict: str) -> Json:

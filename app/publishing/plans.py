@@ -13,6 +13,7 @@ from app.fhir.json import Json, coded
 from app.papers import PUBLISHED, RESPONSES
 from app.publishing.causes import CAUSE_SYSTEM, OTHER_CAUSES, value_set_of
 from app.publishing.cql import criterion_define, libraries, library_name
+from app.publishing.elm import needs_of
 from app.publishing.terminology import AID, defined
 
 FHIRPATH = "text/fhirpath"
@@ -180,7 +181,12 @@ def _inputs(kinds: Iterable[str], value_set: str) -> list[Json]:
 
 def library_resources() -> Iterator[Json]:
     """The papers' criteria of eligibility as CQL with its ELM, and what they all include."""
+    papers = (*RESPONSES, *PUBLISHED)
+    citations = {library_name(paper.id): cited(paper.citation) for paper in papers}
     for one in libraries():
+        needs = needs_of(one)
+        if citation := citations.get(one.name):
+            needs["relatedArtifact"].insert(0, citation)
         description = f"{one.title}, in Clinical Quality Language. {AID}"
         contents = (("text/cql", one.cql), ("application/elm+json", one.elm))
         yield defined("Library", one.name, one.title, description, one.version) | {
@@ -191,4 +197,5 @@ def library_resources() -> Iterator[Json]:
                 {"contentType": kind, "data": b64encode(text.encode()).decode()}
                 for kind, text in contents
             ],
+            **needs,
         }
