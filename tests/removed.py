@@ -143,8 +143,8 @@ REMOVALS: dict[str, Removal] = {
     ),
     "H3": Removal(
         "app/reading/observations.py",
-        '_COUNTING = {"final", "amended", "corrected"}',
-        '_COUNTING = {"final", "amended", "corrected", "entered-in-error", "preliminary"}',
+        'COUNTING = {"final", "amended", "corrected"}',
+        'COUNTING = {"final", "amended", "corrected", "entered-in-error", "preliminary"}',
         "tests/test_reading.py::test_a_result_of_any_other_status_is_set_aside",
     ),
     "H5": Removal(

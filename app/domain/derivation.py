@@ -11,7 +11,7 @@ from app.domain.counts import EXACT, Analyte, Count, Interval, Kind, When, newne
 
 _HUNDREDTH = Decimal("0.01")
 _ZERO = Decimal(0)
-_ROUNDED, _A_TENTH = Decimal("1.05"), Decimal("0.1")
+ROUNDED_UP, A_TENTH = Decimal("1.05"), Decimal("0.1")
 _NEUTROPHILS = (Analyte.ABSOLUTE_NEUTROPHIL_COUNT, Analyte.SEGMENTED_NEUTROPHILS)
 PARTS = {
     Analyte.LEUKOCYTES,
@@ -93,7 +93,9 @@ def impossible_pairs(counts: Sequence[Count]) -> tuple[tuple[Count, ...], ...]:
         highs = [c.value.high for c in leukocytes]
         if not leukocytes or None in highs:
             continue
-        most = EXACT.add(EXACT.multiply(max(h for h in highs if h is not None), _ROUNDED), _A_TENTH)
+        most = EXACT.add(
+            EXACT.multiply(max(h for h in highs if h is not None), ROUNDED_UP), A_TENTH
+        )
         above = [
             count
             for analyte in _NEUTROPHILS

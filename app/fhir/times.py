@@ -20,7 +20,7 @@ _DURATION = re.compile(r"([1-9]\d{0,4}) ?(d|wk|mo|a)", re.ASCII)
 # UCUM's month and year are the mean ones of the Julian calendar.
 _DAYS = {"d": Decimal(1), "wk": Decimal(7), "mo": Decimal("30.4375"), "a": Decimal("365.25")}
 # No blood count lies outside; arithmetic with days stays clear of the calendar's ends.
-_YEARS = range(1850, 2201)
+YEARS = range(1850, 2201)
 
 
 @for_a_request(4096)
@@ -30,7 +30,7 @@ def when(text: str) -> When | None:
         moment = _day_or_wider(text) if len(text) <= 10 else _instant(text)
     except (ValueError, OverflowError):
         return None
-    return moment if moment and moment.first.year in _YEARS else None
+    return moment if moment and moment.first.year in YEARS else None
 
 
 def _day_or_wider(text: str) -> When | None:

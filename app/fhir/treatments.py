@@ -25,7 +25,7 @@ ICD_10_CM: Final = "http://hl7.org/fhir/sid/icd-10-cm"
 ICD_10: Final = "http://hl7.org/fhir/sid/icd-10"
 
 # What systems are also called: by OID, over https, by addresses of older releases of FHIR.
-_SYSTEMS: Final[dict[str, str]] = {
+SYSTEM_NAMES: Final[dict[str, str]] = {
     **dict.fromkeys(("snomed.info/sct", "urn:oid:2.16.840.1.113883.6.96"), SNOMED),
     **dict.fromkeys(("www.ama-assn.org/go/cpt", "urn:oid:2.16.840.1.113883.6.12"), CPT),
     **dict.fromkeys(
@@ -111,8 +111,8 @@ HCPCS_TRANSFUSIONS: Final[dict[tuple[str, str], Product]] = {
 
 # ICD-10-PCS: administration, circulatory, transfusion, then where and how, the sixth character
 # what: N and P red cells, H whole blood, R platelets. Unverified: the table was not at hand.
-_PCS: Final = re.compile(r"302[0-9A-Z]{2}([A-Z])[0-9A-Z]?")
-_PCS_PRODUCTS: Final = {
+PCS_TRANSFUSION: Final = re.compile(r"302[0-9A-Z]{2}([A-Z])[0-9A-Z]?")
+PCS_PRODUCTS: Final = {
     "H": Product.UNKNOWN,
     "N": Product.RED_CELLS,
     "P": Product.RED_CELLS,
@@ -155,35 +155,35 @@ DRUG_NAMES: Final[dict[str, Drug]] = {
 
 _LONGEST_NAME: Final = 200
 
-_TRANSFUSION: Final = re.compile(r"trans?fu[sz]|trasfu[sz]|輸血|输血")
-_RED_CELLS: Final = re.compile(
+SAYS_TRANSFUSION: Final = re.compile(r"trans?fu[sz]|trasfu[sz]|輸血|输血")
+SAYS_RED_CELLS: Final = re.compile(
     r"red (?:blood )?cell|(?<![a-z])p?rbcs?(?![a-z])|(?<![a-z])lprbc|packed (?:blood )?cell"
     r"|[eé]rythro[cz]yt|er[iy]tro[cs][iy]t|globules? rouges?|hemat[ií]es|hem[aá]cias|emazie"
     r"|gl[oó]bulos (?:rojos|vermelhos)|krwinek czerwonych|赤血球|红细胞|紅血球"
 )
-_PLATELETS: Final = re.compile(
+SAYS_PLATELETS: Final = re.compile(
     r"platelet|thrombo[cz]yt|trombo[cs][iy]t|plaquet|piastrin|krwinek płytkowych|血小板"
 )
 MAY_BE_TRANSFUSIONS: Final = "|".join(
-    (_TRANSFUSION.pattern, _RED_CELLS.pattern, _PLATELETS.pattern, "whole blood")
+    (SAYS_TRANSFUSION.pattern, SAYS_RED_CELLS.pattern, SAYS_PLATELETS.pattern, "whole blood")
 )
 """A pattern: what has none of these words is no transfusion by its words."""
-_OTHER_PRODUCT: Final = re.compile(
+SAYS_OTHER_PRODUCT: Final = re.compile(
     r"plasma|(?<![a-z])ffp(?![a-z])|cryoprec|albumin|globulin|granulo[cz]yt|leu[ck]o[cz]yt"
     r"|lympho[cz]yt|stem cell|fibrinogen|(?<![a-z])factor (?:[vix]+|concentrate)"
 )
 # A product's name is a product given where it is a concentrate, a bag or a unit of it.
-_AS_A_PRODUCT: Final = re.compile(
+SAYS_A_PRODUCT: Final = re.compile(
     r"[ck]on[cz]entr|packed|apheres|aferes|aférès|leu[ck]o\w*.?(?:re|de)|pooled|irradiated|washed"
     r"|(?<![a-z])units?(?![a-z])|(?<![a-z])p?rbcs?(?![a-z])|infusion|administration"
 )
-_NO_TRANSFUSION: Final = re.compile(
+SAYS_NO_TRANSFUSION: Final = re.compile(
     r"reaction|cross.?match(?!ed)|consent|consult|counsel|refus|declin|histor|compatib|thaw"
     r"|pre.?transfusion|before transfusion|request|order for|prescri"
 )
 # "Red cells transfused, no reaction" is a transfusion.
-_NO_REACTION: Final = re.compile(r"(?<![a-z])(?:no|without|nil) (?:\w+ ){0,3}reactions?")
-_NO_PRODUCT: Final = re.compile(
+SAYS_NO_REACTION: Final = re.compile(r"(?<![a-z])(?:no|without|nil) (?:\w+ ){0,3}reactions?")
+SAYS_NO_PRODUCT: Final = re.compile(
     r"count|antibod|antigen|anti.?platelet|anti.?thrombo|inhibit|aggregat|function|sediment|morpholog"
     r"|rich plasma|folate|smear|enzyme|survival|scan|label|fragil|distribution|width|volume|mean"
     r"|collection|donation|donor apheresis|growth factor|erythropoie|exchange of plasma"
@@ -224,27 +224,27 @@ def transfused(concept: Concept | None, is_medication: bool = False) -> Transfus
 def _by_code(system: str, code: str) -> Product | None:
     known = system_of(system)
     if known == ICD_10_PCS:
-        match = _PCS.fullmatch(code.replace(".", "").upper())
-        return _PCS_PRODUCTS.get(match.group(1)) if match else None
+        match = PCS_TRANSFUSION.fullmatch(code.replace(".", "").upper())
+        return PCS_PRODUCTS.get(match.group(1)) if match else None
     if known is None:
         return None
     return TRANSFUSIONS.get((known, code)) or HCPCS_TRANSFUSIONS.get((known, code))
 
 
 def _by_words(text: str, is_medication: bool) -> Transfused | None:
-    text = _NO_REACTION.sub("", text)
-    said = bool(_TRANSFUSION.search(text))
-    if said and _NO_TRANSFUSION.search(text):
+    text = SAYS_NO_REACTION.sub("", text)
+    said = bool(SAYS_TRANSFUSION.search(text))
+    if said and SAYS_NO_TRANSFUSION.search(text):
         return None
-    if not said and _NO_PRODUCT.search(text):
+    if not said and SAYS_NO_PRODUCT.search(text):
         return None
-    red, platelets = bool(_RED_CELLS.search(text)), bool(_PLATELETS.search(text))
-    if not said and not ((red or platelets) and (is_medication or _AS_A_PRODUCT.search(text))):
+    red, platelets = bool(SAYS_RED_CELLS.search(text)), bool(SAYS_PLATELETS.search(text))
+    if not said and not ((red or platelets) and (is_medication or SAYS_A_PRODUCT.search(text))):
         whole = "whole blood" in text and is_medication
         return Transfused(Product.UNKNOWN) if whole else None
     if red != platelets:
         return Transfused(Product.RED_CELLS if red else Product.PLATELETS)
-    if not red and _OTHER_PRODUCT.search(text):
+    if not red and SAYS_OTHER_PRODUCT.search(text):
         return Transfused(None)
     return Transfused(Product.UNKNOWN)
 
@@ -273,7 +273,7 @@ def codings_of(concept: Concept) -> Iterator[tuple[str, str]]:
 
 def system_of(address: str) -> str | None:
     """The code system that an address of it means, by the name it has here."""
-    return _SYSTEMS.get(_plain(address))
+    return SYSTEM_NAMES.get(_plain(address))
 
 
 def _plain(system: str) -> str:

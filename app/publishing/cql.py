@@ -6,28 +6,21 @@ the two to each other, and compiles the CQL to the ELM on file; `make cql` write
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from textwrap import indent, wrap
 
-from app.domain.confounding import CONFOUNDED_BY, CONFOUNDED_DAYS
-from app.domain.counts import Analyte, Product
-from app.domain.dependence import DEPENDENCE_DAYS, DEPENDENCE_UNITS
+from app.domain.counts import Analyte
 from app.domain.judgement import sustained_rules
 from app.domain.limits import Above, AtLeast, AtMost, Below, Limit
 from app.domain.paper import Paper, ResponsePaper, interpretation
 from app.domain.rules import AtBaseline, AtLeastOf, Criterion, Not, OfOneProduct, Rule, criteria_of
 from app.domain.sustained import Sustained, time_of
 from app.domain.transfusions import TransfusionDependent, TransfusionsNeeded
-from app.fhir import codes
-from app.fhir.codes import Dimension, LoincRow
-from app.fhir.plausible import MAY_BE_NONE, MOLAR_HEMOGLOBIN_FLOOR, PLAUSIBLE
-from app.fhir.treatments import DRUG_NAMES, DRUGS, HCPCS_TRANSFUSIONS, TRANSFUSIONS
-from app.fhir.ucum import UNITS
 from app.papers import PUBLISHED, RESPONSES
+from app.publishing.cql_tables import decimal, quoted, tables
 
 COUNTS = "maa-counts"
 TABLES = "maa-tables"
@@ -92,7 +85,7 @@ def criterion_define(criterion: Criterion) -> str:
 def generated() -> dict[str, str]:
     """The CQL of eligibility that tables write, by the library's name; the tables too."""
     papers = {library_name(paper.id): _paper(paper) for paper in PUBLISHED}
-    return {**papers, library_name(TABLES): _tables()}
+    return {**papers, library_name(TABLES): tables(library_name(TABLES), VERSION)}
 
 
 # A paper
@@ -285,100 +278,6 @@ def limit_on(limit: Limit, counts: str) -> str:
     return f"not {call}" if opposite else call
 
 
-def quoted(words: str) -> str:
-    """A CQL String."""
-    return "'" + words.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def decimal(value: str | Decimal) -> str:
-    """A CQL Decimal, which has a decimal point."""
-    written = f"{Decimal(value):f}"
-    return written if "." in written else f"{written}.0"
-
-
 def remark(words: str) -> str:
     """A comment of as many lines as it takes."""
     return "\n".join(f"// {line}" for line in wrap(words, 97))
-
-
-# The tables
-
-_UNIT = {
-    Dimension.NUMBER_CONCENTRATION: "10*9/L",
-    Dimension.MASS_CONCENTRATION: "g/dL",
-    Dimension.MOLAR_CONCENTRATION: "mmol/L",
-    Dimension.FRACTION: "%",
-}
-
-
-def _tables() -> str:
-    counted = [row for row in codes.ANALYTE_LOINC if row.analyte is not Analyte.BODY_WEIGHT]
-    tables = {
-        "Counts by LOINC code": [_meaning(row) for row in counted],
-        "Rejected LOINC codes": [quoted(code) for code in codes.REJECTED_LOINC],
-        "Transfusions by code": [
-            tuple_of(system=quoted(system), code=quoted(code), product=quoted(product.value))
-            for (system, code), product in (TRANSFUSIONS | HCPCS_TRANSFUSIONS).items()
-        ],
-        "Drugs by code": [
-            tuple_of(system=quoted(system), code=quoted(code), drug=quoted(drug.value))
-            for (system, code), drug in DRUGS.items()
-        ],
-        "Drugs by name": [
-            tuple_of(name=quoted(name), drug=quoted(drug.value))
-            for name, drug in DRUG_NAMES.items()
-        ],
-        "Confounding": list(_confounding()),
-    }
-    lists = (
-        f'\ndefine "{name}":\n  {{\n    ' + ",\n    ".join(rows) + "\n  }\n"
-        for name, rows in tables.items()
-    )
-    return (
-        f"library {library_name(TABLES)} version '{VERSION}'\n\n"
-        "// Written from the tables the service runs (app/fhir/codes.py, app/domain);\n"
-        "// `make cql` writes it anew. A value in `unit`, times `factor`, is in the analyte's\n"
-        "// own unit (10*9/L, g/dL, %), where it is plausible from `least` to `most`, or where\n"
-        "// `zero` is; below `floor`, in `unit`, it is not used. `lasting`: so many days after\n"
-        "// the support a count may still be confounded by it.\n"
-        + "".join(lists)
-        + f'\ndefine "Units of dependence":\n  {DEPENDENCE_UNITS}\n'
-        + f'\ndefine "Days of dependence":\n  {DEPENDENCE_DAYS}\n'
-    )
-
-
-def _meaning(row: LoincRow) -> str:
-    least, most = PLAUSIBLE[row.analyte]
-    molar = row.dimension is Dimension.MOLAR_CONCENTRATION
-    factor = _factor(_UNIT[row.dimension])
-    return tuple_of(
-        code=quoted(row.code),
-        analyte=quoted(row.analyte.title),
-        unit=quoted(_UNIT[row.dimension]),
-        factor=decimal(factor),
-        floor=decimal(MOLAR_HEMOGLOBIN_FLOOR if molar else "0"),
-        least=decimal(least),
-        most=decimal(most),
-        zero=str(row.analyte in MAY_BE_NONE).lower(),
-        doubtful=str(row.doubtful is not None).lower(),
-        manual=str(row.manual).lower(),
-        corrected=str(row.corrected).lower(),
-    )
-
-
-def _factor(unit: str) -> Decimal:
-    return next(row.factor for row in UNITS if row.text == unit)
-
-
-def _confounding() -> Iterator[str]:
-    """Which support makes a count of which analyte an upper bound, and for how many days."""
-    for support, days in CONFOUNDED_DAYS.items():
-        of_product = isinstance(support, Product)
-        for name in (support.value, Product.UNKNOWN.value) if of_product else (support.value,):
-            analyte = CONFOUNDED_BY[support]
-            yield tuple_of(analyte=quoted(analyte.title), support=quoted(name), lasting=str(days))
-
-
-def tuple_of(**elements: str) -> str:
-    """A CQL Tuple of elements that are written already."""
-    return "Tuple { " + ", ".join(f"{name}: {value}" for name, value in elements.items()) + " }"

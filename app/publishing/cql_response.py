@@ -30,15 +30,13 @@ from app.publishing.cql import (
     RESPONSE_TABLES,
     VERSION,
     by_policy,
-    decimal,
     library_name,
     limit_on,
-    quoted,
     remark,
     response_id,
     several,
-    tuple_of,
 )
+from app.publishing.cql_tables import decimal, quoted, tuple_of
 
 _BASELINE = 'Response."Baseline"'
 _DAY = "D"

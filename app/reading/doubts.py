@@ -23,14 +23,14 @@ class Doubt(Enum):
 _LONGEST: Final = 4000
 _MOST_WORDS: Final = 50
 
-_CLUMPED: Final = (
+CLUMPED: Final = (
     r"clump\w*|(?<!anti)(?<!anti-)aggregat\w*|agregad\w*|agregat\w*|agregac\w*|agregaty|kumelen\w*"
     r"|agglutin\w*|aglutin\w*|verklump\w*|klump\w*|samengeklont\w*|grumos?|ammass\w*|amas\b|shluk\w*"
     r"|zlep\w*|satell?it\w*|pseudo-?thrombo[cz]yto\w*|pseudo-?trombocito\w*|агрега\w*|сателлит\w*"
     r"|edta[ -]?(?:effe[ck]t|arte?fa[ck]t|depend|induced|relat|bedingt|abhangig|phenomen)\w*"
     r"|凝集|聚集|응집|edta依存"
 )
-_SPOILT: Final = (
+SPOILT: Final = (
     r"(?<!\w)(?:micro-?)?clot(?:s|ted|ting (?:of|in))?\b|contaminat\w*|contaminad\w*|contamine\w*"
     r"|kontamin\w*|h(?:ae?|e)mol[yi][sz]\w*\b(?! (?:index|screen))"
     r"|hamolytisch\w*\b(?! (?:anam|uram))"
@@ -39,7 +39,7 @@ _SPOILT: Final = (
     r"|(?<!\w)coagul(?:e|es|ee|ad[ao]s?|at[aoi]|os?|i)\b|(?<!\w)koag(?:el|ul(?:um|a|ier|er)\w*)"
     r"|skrzep\w*|сгуст\w*|сверну\w*|гемоли[зс]\w*|разведен\w*|pihti\w*|凝固|溶血|稀释|希釈|혈전|용혈"
 )
-_WORD: Final = re.compile(rf"(?P<clumped>{_CLUMPED})|(?P<spoilt>{_SPOILT})")
+_WORD: Final = re.compile(rf"(?P<clumped>{CLUMPED})|(?P<spoilt>{SPOILT})")
 
 # Between a denial and what it denies stand only words like these: "no evidence of platelet clumps",
 # but not "not reliable, clumps".
@@ -50,7 +50,7 @@ _BETWEEN: Final = (
     r"|se|han|observan?|observaron|detectan?|evidencian?|hay|presencia|y|o|e|plaquetari\w*|plaquettair\w*"
     r"|piastrin\w*|plaquetas?|plaquettes?|trombocit\w*|tromboc[iy]\w*|di|evidenza|segni|presenza|nach"
     r"|av|eller|og|och|тромбоцит\w*|i|lub|plytek"
-    rf"|{_CLUMPED}|{_SPOILT})[\s,/'’-]+){{0,8}}"
+    rf"|{CLUMPED}|{SPOILT})[\s,/'’-]+){{0,8}}"
 )
 _DENIED_BEFORE: Final = re.compile(
     r"(?:(?<!\w)(?:no|not|non|none|without|absence|absent|negative for|free of|free from|nil|neg"

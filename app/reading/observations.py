@@ -20,7 +20,7 @@ from app.reading.specimens import doubt_of_specimen, doubt_told, under_doubt
 from app.reading.values import value_of
 
 # Results that stand; a result of any other status is set aside.
-_COUNTING = {"final", "amended", "corrected"}
+COUNTING = {"final", "amended", "corrected"}
 Owner = tuple[str | None, Item]
 """A patient's key, and the resource that names the patient."""
 
@@ -103,7 +103,7 @@ class Observations:
     ) -> None:
         item, (row, by, said) = lending[0], meaning
         if (
-            observation.status not in _COUNTING
+            observation.status not in COUNTING
             or item.container is not None
             or observation.modifierExtension
             or valued.modifierExtension
@@ -232,7 +232,7 @@ def _say(record: Record, meaning: Meaning, repairs: Repairs, place: str) -> None
 
 
 def _refuse_status(item: Item, observation: Observation, valued: Valued) -> None:
-    if observation.status not in _COUNTING:
+    if observation.status not in COUNTING:
         given = short(observation.status)
         status = f"of status '{given}'" if given else "without a status"
         raise SetAside(

@@ -30,13 +30,13 @@ def _doubt_in(raw: bytes) -> Doubt | None:
 
 
 # Of HL7 v2 table 0493: clotted, contaminated, hemolyzed.
-_SPOILT_CONDITIONS = {"CLOT", "CON", "HEM"}
+SPOILT_CONDITIONS = {"CLOT", "CON", "HEM"}
 
 
 def doubt_of_specimen(specimen: Specimen) -> Doubt | None:
     """What a Specimen's condition and notes say of it; SetAside: they are not FHIR."""
     for said in read_element(DECODE_SAID, bytes(specimen.condition), ".condition") or ():
-        if any(coding.code in _SPOILT_CONDITIONS for coding in said.coding):
+        if any(coding.code in SPOILT_CONDITIONS for coding in said.coding):
             return Doubt.SPOILT
     return worst({doubt_told(specimen.condition), doubt_told(specimen.note)})
 

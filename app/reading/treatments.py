@@ -32,9 +32,9 @@ from app.reading.bundles import WITHDRAWN, Item, identifiers_of, labels_of
 from app.reading.quantities import dose_of
 from app.reading.records import Record, Records
 
-_GIVEN = {"completed", "in-progress", "on-hold", "stopped", "active"}
-_NOT_GIVEN = {"not-done", "not-taken", "intended"}
-_RUNNING = {"in-progress", "active"}
+GIVEN = {"completed", "in-progress", "on-hold", "stopped", "active"}
+NOT_GIVEN = {"not-done", "not-taken", "intended"}
+RUNNING = {"in-progress", "active"}
 
 
 class _Times(NamedTuple):
@@ -107,11 +107,11 @@ class Treatments:
         patient = self._records.of[self._records.owner(item)]
         source = Source(item.reference, item.place, labels=labels_of(self._links.lending(item)))
         try:
-            if record.status in _NOT_GIVEN:
+            if record.status in NOT_GIVEN:
                 patient.no_transfusions += self._none_given(record, given.product, times, source)
                 return
             self._refuse_record(item, record)
-            moment = times.when(running=record.status in _RUNNING)
+            moment = times.when(running=record.status in RUNNING)
         except SetAside:
             if record.status not in WITHDRAWN:
                 dated = times.when(running=False, say=False) or UNDATED
@@ -133,7 +133,7 @@ class Treatments:
         return (NoTransfusion(nothing, times.when(running=False), source),)
 
     def _drug(self, item: Item, given: Medicated, drug: Drug, times: _Times) -> None:
-        if given.status in _NOT_GIVEN:
+        if given.status in NOT_GIVEN:
             return
         patient = self._records.of[self._records.owner(item)]
         source = Source(item.reference, item.place, labels=labels_of(self._links.lending(item)))
@@ -146,7 +146,7 @@ class Treatments:
             if growth_factor and moment and given.status not in WITHDRAWN:
                 patient.drugs.append(DrugGiven(drug, moment, source))
             raise
-        moment = times.when(growth_factor and (times.open or given.status in _RUNNING))
+        moment = times.when(growth_factor and (times.open or given.status in RUNNING))
         if not self._is_new(patient, item, given, moment, drug):
             return
         administration = given if isinstance(given, MedicationAdministration) else None
@@ -160,7 +160,7 @@ class Treatments:
     def _refuse_record(self, item: Item, record: Procedure | Medicated) -> None:
         _refuse_modified(record)
         self._records.refuse_contradicted(item)
-        if record.status not in _GIVEN:
+        if record.status not in GIVEN:
             status = f"of status '{short(record.status)}'" if record.status else "without a status"
             raise SetAside("status-excluded", f"A record {status} is not counted.", ".status")
 

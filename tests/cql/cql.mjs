@@ -47,9 +47,17 @@ function compile(texts) {
   return elm;
 }
 
-// What others include says the same of one chart in each of them: it is worked out once.
+// One chart. What a library defines is worked out once, whichever others include it: the engine
+// itself starts what stands in one list at the same time, and each part works out all it needs.
 class Chart extends cql.PatientContext {
   included = new Map();
+
+  get(name) {
+    const found = super.get(name);
+    const once = found instanceof cql.Expression && this.library.expressions[name] === found;
+    if (once) this.set(name, found.execute(this));
+    return once ? this.context_values[name] : found;
+  }
 
   getLibraryContext(name) {
     const library = this.get(name);
@@ -81,7 +89,7 @@ async function run({ libraries, main, charts }) {
       context.included = included;
       const results = {};
       for (const [name, expression] of Object.entries(library.expressions)) {
-        if (name !== "Patient") results[name] = await expression.execute(context);
+        if (name !== "Patient") results[name] = (await expression.execute(context)) ?? null;
       }
       answer({ id, library: library.name, results });
     }
