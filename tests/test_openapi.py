@@ -23,7 +23,7 @@ PAGES = {
     "/explain/{id}",
     "/launch",
     "/smart",
-    "/web/{version}/{name:path}",
+    "/web/{version}/{name}",
     "/docs",
     "/docs/oauth2-redirect",
     "/redoc",
@@ -72,7 +72,7 @@ def addresses(routes: Any) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for route in routes:
         if isinstance(route, APIRoute):
-            found |= {(method.lower(), route.path) for method in route.methods or ()}
+            found |= {(method.lower(), route.path_format) for method in route.methods or ()}
         inner = getattr(route, "original_router", None)
         found |= addresses(inner.routes) if inner is not None else set()
     return found

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -98,6 +99,15 @@ async def metadata(request: Request) -> Response:
     return cacheable(request, _partial(request, statement))
 
 
+class _Id(StringConvertor):
+    """What may be an id: `$match` and `_search` are none, and have other methods."""
+
+    regex = r"[^/$_][^/]*"
+
+
+register_url_convertor("definition", _Id())
+
+
 def _offer(kind: str) -> None:
     """Search and read of one type; a path of its own, so that what is no type stays unknown."""
     searched = [query_parameter(name, _SEARCHED[name]) for name in parameters_of(kind)]
@@ -130,7 +140,7 @@ def _offer(kind: str) -> None:
         return answer_with(whole, _searchset(whole, kind))
 
     @router.get(
-        f"/fhir/{kind}/{{id}}",
+        f"/fhir/{kind}/{{id:definition}}",
         operation_id=f"read-{kind}",
         summary=f"One {kind}",
         **documented(
