@@ -141,6 +141,7 @@ def test_the_library_of_a_paper_says_its_parameters_its_data_and_its_source() ->
         "Patient",
         "Observation",
         "Procedure",
+        "Specimen",
         "Medication",
         "MedicationAdministration",
         "MedicationStatement",
@@ -163,7 +164,7 @@ def test_the_data_required_hold_every_result_whose_code_the_cql_knows_and_no_oth
     assert "29463-7" not in asked
 
 
-def test_every_library_of_a_paper_cites_it() -> None:
+def test_every_library_of_a_paper_cites_it_and_is_a_draft_where_it_was_not_seen() -> None:
     urls = {paper.citation.url for paper in (*PUBLISHED, *RESPONSES)}
     cited = {
         one["url"]
@@ -171,7 +172,9 @@ def test_every_library_of_a_paper_cites_it() -> None:
         for one in library.get("relatedArtifact", [])
         if one["type"] == "citation"
     }
-    assert {paper.citation.url for paper in PUBLISHED} <= cited <= urls
+    assert cited == urls
+    unseen = {name for name, one in of_type("Library").items() if one["status"] == "draft"}
+    assert unseen == {"Camitta2000NonSevereResponse", "NihEltrombopag2012Response"}
 
 
 # Searches
@@ -282,6 +285,18 @@ def test_a_search_by_post_takes_a_form_no_longer_than_any_search(
     http: httpx.Client, headers: dict[str, str], body: bytes, status: int
 ) -> None:
     assert http.post(f"{PLAN}/_search", content=body, headers=headers).status_code == status
+
+
+def test_what_is_asked_by_another_method_is_told_the_right_ones(http: httpx.Client) -> None:
+    for path, methods in (
+        ("Library/_search", {"POST"}),
+        ("Library/$package", {"GET", "HEAD", "POST"}),
+        ("Library/Emaa/$package", {"GET", "HEAD", "POST"}),
+        ("Library/Emaa", {"GET", "HEAD"}),
+    ):
+        response = http.delete(f"/fhir/{path}")
+        assert response.status_code == 405
+        assert set(response.headers["allow"].split(", ")) == methods
 
 
 # $package and $data-requirements

@@ -67,7 +67,7 @@ def code_system(row: dict[str, Any]) -> dict[str, Any]:
         "status": "active",
         "caseSensitive": True,
         "content": "complete",
-        "concept": [{"code": code} for code in row["codes"]],
+        "concept": [{"code": c, "display": c, "definition": c} for c in row["codes"]],
     }
 
 

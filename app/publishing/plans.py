@@ -12,7 +12,7 @@ from app.fhir.canonicals import BASE
 from app.fhir.json import Json, coded
 from app.papers import PUBLISHED, RESPONSES
 from app.publishing.causes import CAUSE_SYSTEM, OTHER_CAUSES, value_set_of
-from app.publishing.cql import criterion_define, libraries, library_name
+from app.publishing.cql import criterion_define, libraries, library_name, response_id
 from app.publishing.elm import needs_of
 from app.publishing.terminology import AID, defined
 
@@ -181,12 +181,13 @@ def _inputs(kinds: Iterable[str], value_set: str) -> list[Json]:
 
 def library_resources() -> Iterator[Json]:
     """The papers' criteria of eligibility as CQL with its ELM, and what they all include."""
-    papers = (*RESPONSES, *PUBLISHED)
-    citations = {library_name(paper.id): cited(paper.citation) for paper in papers}
+    papers = {paper.id: paper for paper in PUBLISHED} | {response_id(p): p for p in RESPONSES}
     for one in libraries():
-        needs = needs_of(one)
-        if citation := citations.get(one.name):
-            needs["relatedArtifact"].insert(0, citation)
+        more = needs_of(one)
+        if paper := papers.get(one.id):
+            more["relatedArtifact"].insert(0, cited(paper.citation))
+            if not paper.verified:
+                more |= {"status": "draft", "experimental": True}
         description = f"{one.title}, in Clinical Quality Language. {AID}"
         contents = (("text/cql", one.cql), ("application/elm+json", one.elm))
         yield defined("Library", one.name, one.title, description, one.version) | {
@@ -197,5 +198,5 @@ def library_resources() -> Iterator[Json]:
                 {"contentType": kind, "data": b64encode(text.encode()).decode()}
                 for kind, text in contents
             ],
-            **needs,
+            **more,
         }

@@ -19,6 +19,8 @@ from tests.tools import require_modules
 
 # Of each address; `schemathesis run` with more of them takes as long as it is given.
 EXAMPLES = 5
+# These are one function for every type of definition: a Library's stand for them.
+THE_SAME = r"^/fhir/(?!Library)\w+/(.*/)?(_search|\$(package|data-requirements))$"
 
 
 def broken(url: str, tmp_path: Path, *more: str) -> str:
@@ -29,6 +31,7 @@ def broken(url: str, tmp_path: Path, *more: str) -> str:
         *("--config-file", str(Path(__file__).with_name("schemathesis.toml"))),
         *("run", str(ROOT / "openapi" / "openapi.json"), "--url", url, *more),
         *("--checks", "all", "--seed", "1", "--max-examples", str(EXAMPLES)),
+        *("--exclude-path-regex", THE_SAME),
         *("--continue-on-failure", "--generation-database", "none", "--no-color"),
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
