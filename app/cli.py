@@ -42,6 +42,7 @@ from app.options import (
     positive,
     query_of,
 )
+from app.publishing.views import VIEWS
 from app.terminal import harmless, print_cohort, print_eligibility, print_responses
 
 ANSWERED, ENDED = 0, 130
@@ -162,6 +163,11 @@ def _add_service_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     ).set_defaults(run=_check)
     printed = "exit codes: 0 printed; 2 bad usage"
     add("openapi", "print the OpenAPI document", printed).set_defaults(run=_openapi)
+    views = add(
+        "views", "print a table's ViewDefinition (SQL-on-FHIR), or the names of all", printed
+    )
+    views.add_argument("name", nargs="?", choices=tuple(VIEWS), help="which table's")
+    views.set_defaults(run=_views)
     completion = add(
         "completion", "print what makes a shell complete our commands and options", printed
     )
@@ -342,6 +348,14 @@ def _say(code: int, *lines: str) -> int:
 
 def _completion(options: argparse.Namespace) -> int:
     sys.stdout.write(shtab.complete(_parser(), options.shell) + "\n")
+    return ANSWERED
+
+
+def _views(options: argparse.Namespace) -> int:
+    names = "\n".join(VIEWS)
+    sys.stdout.write(
+        (json.dumps(VIEWS[options.name](), indent=2) if options.name else names) + "\n"
+    )
     return ANSWERED
 
 
