@@ -119,16 +119,33 @@ def test_a_library_is_computable_and_executable_and_names_what_its_elm_includes(
     }
     assert depended == included
     names = [one["name"] for one in elm.get("parameters", {}).get("def", [])]
-    assert [one["name"] for one in library.get("parameter", [])] == names
+    told = [one["name"] for one in library.get("parameter", []) if one["use"] == "in"]
+    assert told == names
+    defined = {
+        one["name"]: one["expression"]["type"]
+        for one in elm["statements"]["def"]
+        if one.get("type") != "FunctionDef"
+    }
+    for one in library.get("parameter", []):
+        if one["use"] == "out":
+            # A list, a tuple or a retrieve is no plain type.
+            assert defined[one["name"]] not in {"List", "Tuple", "Query", "Retrieve", "Flatten"}
 
 
 def test_the_library_of_a_paper_says_its_parameters_its_data_and_its_source() -> None:
     library = of_type("Library")["NihDaclizumab2003"]
-    assert [(one["name"], one["type"]) for one in library["parameter"]] == [
-        ("As of", "dateTime"),
-        ("Window days", "integer"),
-        ("Red cell policy", "string"),
-        ("Transfusion history complete", "boolean"),
+    assert [(one["use"], one["name"], one["type"]) for one in library["parameter"]] == [
+        ("in", "As of", "dateTime"),
+        ("in", "Window days", "integer"),
+        ("in", "Red cell policy", "string"),
+        ("in", "Transfusion history complete", "boolean"),
+        ("out", "Screened", "boolean"),
+        ("out", "Neutrophils depressed", "boolean"),
+        ("out", "Platelets depressed", "boolean"),
+        ("out", "Red cells depressed", "boolean"),
+        ("out", "Not severe by counts", "boolean"),
+        ("out", "Meets the definition", "boolean"),
+        ("out", "Verdict", "string"),
     ]
     assert library["relatedArtifact"][0]["url"] == PUBLISHED[0].citation.url
     assert {

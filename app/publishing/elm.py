@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from app.domain.counts import Analyte
@@ -14,6 +14,15 @@ from app.publishing.cql import LibraryText, libraries
 from app.publishing.terminology import code_slug
 
 _MODELS = {"FHIR": "http://fhir.org/guides/cqf/common/Library/FHIR-ModelInfo"}
+_TRUTH = "{urn:hl7-org:elm-types:r1}Boolean"
+_LOGIC = frozenset({"And", "Or", "Xor", "Implies", "Not", "IsTrue", "IsFalse"})
+_BOOLEAN = frozenset(
+    {
+        *_LOGIC,
+        *("Exists", "AnyTrue", "AllTrue", "IsNull", "Equal", "Equivalent", "NotEqual"),
+        *("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "In", "Contains"),
+    }
+)
 
 
 def needs_of(library: LibraryText) -> Json:
@@ -21,7 +30,7 @@ def needs_of(library: LibraryText) -> Json:
     elm = _read(library.elm)
     said = {
         "relatedArtifact": [*_models(elm), *map(_dependency, _included(elm))],
-        "parameter": list(_parameters(elm)),
+        "parameter": [*_parameters(elm), *_results(library, elm)],
         "dataRequirement": list(_data(library)),
     }
     return {name: value for name, value in said.items() if value}
@@ -65,10 +74,98 @@ def _dependency(library: LibraryText) -> Json:
 
 def _parameters(elm: Json) -> Iterator[Json]:
     for one in _definitions(elm, "parameters"):
-        type_ = one["parameterTypeSpecifier"]["name"].rpartition("}")[2]
-        # CQL's own types are FHIR's primitive ones with a great first letter.
-        kind = f"{type_[0].lower()}{type_[1:]}"
-        yield {"name": one["name"], "use": "in", "min": 0, "max": "1", "type": kind}
+        type_ = _fhir_type(one["parameterTypeSpecifier"]["name"])
+        yield {"name": one["name"], "use": "in", "min": 0, "max": "1", "type": type_}
+
+
+def _results(library: LibraryText, elm: Json) -> Iterator[Json]:
+    """The expressions of a plain type, as what it gives out; of a library for others, none."""
+    if any(library in _included(_read(one.elm)) for one in libraries()):
+        return
+    used = set(_used_as_boolean(elm, elm))
+    for one in _definitions(elm, "statements"):
+        type_ = _type_of(one["expression"], elm) or ("boolean" if one["name"] in used else None)
+        if type_ and "type" not in one:
+            yield {"name": one["name"], "use": "out", "min": 0, "max": "1", "type": type_}
+
+
+def _used_as_boolean(part: object, elm: Json) -> Iterator[str]:
+    """The names of expressions that logic or a function takes for truths."""
+    if isinstance(part, dict):
+        operands = part.get("operand", [])
+        operands = operands if isinstance(operands, list) else [operands]
+        if part.get("type") in _LOGIC:
+            yield from _names(operands)
+        elif part.get("type") == "FunctionRef":
+            for operand, taken in zip(operands, _operands_taken(part, elm), strict=False):
+                if taken.get("name") == _TRUTH:
+                    yield from _names([operand])
+                elif taken.get("elementType", {}).get("name") == _TRUTH:
+                    yield from _names(operand.get("element", []))
+        for inner in part.values():
+            yield from _used_as_boolean(inner, elm)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from _used_as_boolean(inner, elm)
+
+
+def _names(operands: Iterable[Json]) -> Iterator[str]:
+    for one in operands:
+        if one["type"] == "ExpressionRef" and "libraryName" not in one:
+            yield one["name"]
+
+
+def _operands_taken(function: Json, elm: Json) -> list[Json]:
+    """The types that a function takes, where it stands in one form alone."""
+    named = _named(function, elm)
+    operands: list[Json] = named[0].get("operand", []) if len(named) == 1 else []
+    return [one.get("operandTypeSpecifier", {}) for one in operands]
+
+
+def _type_of(expression: Json, elm: Json) -> str | None:
+    """FHIR's type of an expression, where its own operator or those within tell it."""
+    operator = expression["type"]
+    if operator in _BOOLEAN:
+        return "boolean"
+    if operator == "Literal":
+        return _fhir_type(expression["valueType"])
+    if operator in {"ExpressionRef", "FunctionRef"}:
+        return _referred(expression, elm)
+    if operator == "Case":
+        parts = [*(item["then"] for item in expression["caseItem"]), expression["else"]]
+    elif operator == "If":
+        parts = [expression["then"], expression["else"]]
+    else:
+        return None
+    types = {_type_of(part, elm) for part in parts if part["type"] != "Null"}
+    return types.pop() if len(types) == 1 else None
+
+
+def _referred(reference: Json, elm: Json) -> str | None:
+    """The type of what another expression, or a function, comes to."""
+    named = _named(reference, elm)
+    return _type_of(named[0]["expression"], _where(reference, elm)) if len(named) == 1 else None
+
+
+def _named(reference: Json, elm: Json) -> list[Json]:
+    statements = _definitions(_where(reference, elm), "statements")
+    return [one for one in statements if one["name"] == reference["name"]]
+
+
+def _where(reference: Json, elm: Json) -> Json:
+    """The library that a reference leads to."""
+    if "libraryName" not in reference:
+        return elm
+    for one, library in zip(_definitions(elm, "includes"), _included(elm), strict=True):
+        if one["localIdentifier"] == reference["libraryName"]:
+            return _read(library.elm)
+    raise KeyError(reference["libraryName"])
+
+
+def _fhir_type(name: str) -> str:
+    """CQL's plain types are FHIR's primitive ones with a great first letter."""
+    type_ = name.rpartition("}")[2]
+    return f"{type_[0].lower()}{type_[1:]}"
 
 
 def _data(library: LibraryText) -> Iterator[Json]:
