@@ -151,7 +151,8 @@ def test_unusable_data_exit_1_with_the_reason_on_standard_error(
     out, err = capsys.readouterr()
     assert out == ""
     assert reason in err
-    assert not WORDS_OF_THE_WIRE.search(err)
+    # The folder of the four hundredth run of pytest has a number like a status.
+    assert not WORDS_OF_THE_WIRE.search(err.replace(str(tmp_path), ""))
 
 
 @pytest.mark.parametrize(
