@@ -166,7 +166,8 @@ def _add_service_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     views = add(
         "views", "print a table's ViewDefinition (SQL-on-FHIR), or the names of all", printed
     )
-    views.add_argument("name", nargs="?", choices=tuple(VIEWS), help="which table's")
+    tables = f"which table's: {', '.join(VIEWS)}"
+    views.add_argument("name", nargs="?", choices=tuple(VIEWS), help=tables)
     views.set_defaults(run=_views)
     completion = add(
         "completion", "print what makes a shell complete our commands and options", printed
