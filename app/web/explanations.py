@@ -9,6 +9,8 @@ from html import escape
 from app.domain.paper import Paper, ResponsePaper
 from app.domain.rules import Criterion, criteria_of
 from app.papers import PUBLISHED, RESPONSES
+from app.web.blocks import html
+from app.web.transparency import TITLE, sheet
 from app.writing.narrative import AID
 from app.writing.words import readable
 
@@ -26,18 +28,28 @@ def explained(paper_id: str) -> str | None:
     return "\n".join([*_head(first), *parts, *_foot(first)])
 
 
-def _head(paper: Paper | ResponsePaper) -> Iterator[str]:
-    title = escape(paper.title)
-    yield f"""<!doctype html>
+@cache
+def transparency() -> str:
+    """The transparency sheet as a page."""
+    return f"{_top(TITLE, TITLE)}\n{html(sheet())}\n</main></body></html>"
+
+
+def _top(title: str, heading: str) -> str:
+    return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{title}: what the definition says</title>
+<title>{title}</title>
 <link rel="icon" href="/web/VERSION/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/web/VERSION/style.css"></head>
 <body><header><a class="name" href="/">maa-assess</a></header>
-<main class="text"><h1>{title}</h1>
-<p>{AID}</p>"""
+<main class="text"><h1>{heading}</h1>"""
+
+
+def _head(paper: Paper | ResponsePaper) -> Iterator[str]:
+    title = escape(paper.title)
+    yield _top(f"{title}: what the definition says", title)
+    yield f"<p>{AID}</p>"
     if not paper.verified:
         yield (
             "<p><strong>Unverified:</strong> the published wording could not be seen; these rules "
@@ -98,7 +110,8 @@ def _foot(paper: Paper | ResponsePaper) -> Iterator[str]:
     yield f"""<h2>Source</h2>
 <p>{escape(paper.citation.text)} <a rel="noreferrer" href="{url}">{url}</a></p>
 <p>The same as FHIR: <a href="/fhir/PlanDefinition/{paper.id}">PlanDefinition/{paper.id}</a>.
-To see counts judged by it: <a href="/">the page</a>.</p>
+To see counts judged by it: <a href="/">the page</a>. How it was tested, what it uses of a
+patient and where it ends: <a href="/transparency#{paper.id}">the transparency sheet</a>.</p>
 </main></body></html>"""
 
 

@@ -17,7 +17,7 @@ from app.asking import PARAMETERS
 from app.fhir.outcome import Fault, RequestError
 from app.papers import PUBLISHED, RESPONSES
 from app.settings import Settings
-from app.web.explanations import explained
+from app.web.explanations import explained, transparency
 from app.web.stories import STORIES
 
 _HERE = Path(__file__).parent
@@ -69,6 +69,12 @@ async def explain(request: Request, id: str) -> Response:  # noqa: A002
     if text is None:
         raise RequestError(404, Fault("not-found", "No definition has this id."))
     return _page(request, text)
+
+
+@router.get("/transparency")
+async def read_transparency(request: Request) -> Response:
+    """For whoever deploys it: use, inputs, logic, tests and limits of each definition."""
+    return _page(request, transparency())
 
 
 @router.get("/web/{version}/{name:path}")
