@@ -21,6 +21,7 @@ PAGES = {
     "/fhir/.well-known/smart-configuration",
     "/",
     "/explain/{id}",
+    "/transparency",
     "/launch",
     "/smart",
     "/web/{version}/{name}",

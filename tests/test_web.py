@@ -103,7 +103,7 @@ def test_what_is_kept_of_others_is_as_they_published_it() -> None:
 
 
 def test_a_browser_that_has_the_page_is_not_sent_it_again(http: httpx.Client) -> None:
-    for path in ("/", "/explain/nih-daclizumab-2003"):
+    for path in ("/", "/explain/nih-daclizumab-2003", "/transparency"):
         etag = http.get(path).headers["etag"]
         again = http.get(path, headers={"if-none-match": etag})
         assert (again.status_code, again.content) == (304, b"")
@@ -115,7 +115,7 @@ def test_a_file_of_another_version_is_not_kept(http: httpx.Client) -> None:
     assert http.get("/web/0/style.css").headers["cache-control"] == "no-cache"
 
 
-@pytest.mark.parametrize("path", ["/", "/explain/emaa"])
+@pytest.mark.parametrize("path", ["/", "/explain/emaa", "/transparency"])
 def test_a_page_allows_nothing_inline_and_nothing_from_elsewhere(
     http: httpx.Client, path: str
 ) -> None:
