@@ -254,7 +254,7 @@ def test_the_sheet_in_docs_is_the_one_that_is_served(http: httpx.Client) -> None
 
 
 def test_the_figures_claim_no_more_than_the_tests_hold_and_not_much_less() -> None:
-    """A tenth less at the most: new tests need no new sheet, lost ones do."""
+    """A quarter less at the most: new tests need no new sheet, lost ones do."""
 
     def compare(told: Json, held: Json) -> None:
         assert set(told) == set(held)
@@ -262,7 +262,7 @@ def test_the_figures_claim_no_more_than_the_tests_hold_and_not_much_less() -> No
             if isinstance(figure, dict):
                 compare(figure, held[name])
             else:
-                assert figure <= held[name] <= figure * 1.1 + 5, name
+                assert figure <= held[name] <= figure * 1.25 + 5, name
 
     claimed, held = json.loads(FIGURES.read_bytes()), counted()
     assert claimed["trial"] == held["trial"] == {"treated": 17, "evaluable": 16, "responded": 6}

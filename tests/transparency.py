@@ -53,7 +53,7 @@ def counted() -> dict[str, Any]:
         for node in ast.walk(ast.parse(path.read_text()))
     )
     return {
-        "tests": tests,
+        "tests": tests // 100 * 100,
         "stories": len(list((ROOT / "fixtures").glob("*/response.json"))),
         "spellings": sum(len(one["texts"]) for one in spellings),
         "trial": _trial(),
