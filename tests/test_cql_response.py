@@ -7,11 +7,13 @@ CQL gives no verdict on, and why.
 from __future__ import annotations
 
 import json
+import random
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from decimal import Decimal
 from itertools import count as count_from
 from pathlib import Path
 from typing import Any
@@ -263,6 +265,213 @@ def fixtures() -> list[Asked]:
         for chart in charts(path)
         if "daclizumab" in json.dumps(chart.bundle)
     ]
+
+
+# Generated courses
+
+# Days from the start, on both sides of every day that a definition names.
+BEFORE = (-119, -91, -90, -60, -30, -28, -7, -5, 0, 0, 0)
+IN_TIME = (1, 59, 60, 62, 75, 87, 88, 90, 91, 100, 116, 120, 121, 149, 150, 180, 183, 184)
+LATER = (210, 211, 400, 790, 819, 820, 900)
+GIVEN = (-140, -60, -57, -56, -40, -30, -20, -10, -3, 0, 5, 30, 55, 70, 84, 89, 90, 110, 150, 178)
+# On, just under and just over the numbers that definitions name.
+TELLING = {
+    "anc": ["0", "0.3", "0.4", "0.5", "0.6", "0.8", "1.1", "1.2", "1.3", "1.5", "1.6", "2", "4"],
+    "platelets": ["0", "10", "19", "20", "30", "31", "40", "69", "70", "71", "101", "150", "250"],
+    "hemoglobin": ["5.9", "6", "8", "8.1", "8.5", "8.6", "9", "10", "11.1", "11.5", "13.5", "14"],
+    "reticulocytes": ["10", "19", "20", "41", "59", "60", "61", "100"],
+}
+LOW = {
+    "anc": ["0", "0.4", "0.5", "0.6", "0.9", "1.2"],
+    "platelets": ["0", "19", "20", "50", "70", "70"],
+    "hemoglobin": ["5.9", "6", "8", "8.5", "8.5"],
+    "reticulocytes": ["19", "41", "60", "60", "60"],
+}
+TIMES = ("", "", "", "T08:00:00Z", "T06:30:00+08:00", "T23:45:00-05:00")
+
+
+class Course:
+    """One patient's course, drawn at random."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.resources: list[Json] = [self.patient()]
+
+    def one(self, of: Sequence[Any]) -> Any:
+        return self.chance.choice(of)
+
+    def often(self, share: float) -> bool:
+        return self.chance.random() < share
+
+    def patient(self) -> Json:
+        told: Json = {"resourceType": "Patient", "id": "p"}
+        if gender := self.one(["male", "female", "female", "other", None]):
+            told["gender"] = gender
+        if born := self.one(["1950-05-05", "1983-06-01", "1983", "1990-02", None]):
+            told["birthDate"] = born
+        return told
+
+    def serial(self) -> int:
+        return len(self.resources)
+
+    def result(self, name: str, when: str, value: str) -> Json:
+        unit, factor = self.one(UNITS[KINDS.get(name, "cells")])
+        one = count(name, self.serial(), when, str(Decimal(value) * factor), unit)
+        if name in {"anc", "platelets", "hemoglobin"} and self.often(0.1):
+            low = {"anc": "1.3", "platelets": "140", "hemoglobin": "12.5"}[name]
+            limit = one["valueQuantity"] | {"value": float(Decimal(low) * factor)}
+            one["referenceRange"] = [{"low": limit}]
+        return one
+
+    def panel(self, day: int, values: Mapping[str, Sequence[str]]) -> None:
+        """The four counts of a day, some left out or worked out from others."""
+        when = on(day) + self.one(TIMES)
+        for name, some in values.items():
+            if self.often(0.08):
+                continue
+            value = self.one(some)
+            if name == "anc" and self.often(0.2):
+                self.add(self.result("leukocytes", when, self.one(["1", "2.4", "5"])))
+                self.add(self.result("percent", when, self.one(["20", "24", "50", "60"])))
+            elif name == "reticulocytes" and self.often(0.1):
+                self.add(self.result("erythrocytes", when, self.one(["2", "3", "4"])))
+                self.add(self.result("reticulocyte-percent", when, self.one(["0.5", "2", "3"])))
+            else:
+                self.add(self.result(name, when, value))
+            if self.often(0.04):
+                self.add(self.result(name, when, self.one(some)))
+
+    def add(self, one: Json) -> None:
+        self.resources.append(one)
+
+    def dependent(self) -> None:
+        """Four transfusions or more in the weeks before the start, and none for weeks later."""
+        code = self.one([RED_CELLS, PLATELETS])
+        for _ in range(self.one([4, 4, 5])):
+            performed = {"performedDateTime": on(self.one([-55, -50, -44, -40, -33, -31, -9, -2]))}
+            self.add(transfusion(code, self.serial(), **performed))
+        period = {"start": on(self.one([3, 30, 34, 60])), "end": on(self.one([90, 183, 900]))}
+        self.add(transfusion(code, self.serial(), "not-done", performedPeriod=period))
+
+    def treatments(self) -> None:
+        if self.often(0.4):
+            self.dependent()
+        for _ in range(self.one([0, 0, 0, 2, 5])):
+            code, when = self.one([RED_CELLS, RED_CELLS, PLATELETS, SOME]), on(self.one(GIVEN))
+            performed = {"performedDateTime": when + self.one(TIMES)}
+            self.add(transfusion(code, self.serial(), **performed))
+        for _ in range(self.one([0, 0, 1, 2])):
+            code, first = self.one([RED_CELLS, PLATELETS, SOME]), self.one([-60, -56, 20, 30, 120])
+            period = {"start": on(first), "end": on(first + self.one([56, 60, 90, 200]))}
+            self.add(transfusion(code, self.serial(), "not-done", performedPeriod=period))
+        if self.often(0.15):
+            name = self.one(["filgrastim", "Neulasta 6 mg", "lenograstim"])
+            self.add(drug(name, self.serial(), effectiveDateTime=on(self.one(GIVEN))))
+
+    def oddity(self) -> None:
+        """Something that the libraries may not read."""
+        results = [one for one in self.resources if one["resourceType"] == "Observation"]
+        odd = self.one(ODDITIES)
+        if results and odd in RESULT_ODDITIES:
+            RESULT_ODDITIES[odd](self.one(results))
+        else:
+            day = on(self.one(GIVEN))
+            self.add(OTHER_ODDITIES.get(odd, OTHER_ODDITIES["in words"])(self.serial(), day))
+
+
+def comparator(one: Json) -> None:
+    one["valueQuantity"]["comparator"] = "<"
+
+
+def bare_unit(one: Json) -> None:
+    one["valueQuantity"] = {"value": 1.5, "unit": "K/uL"}
+
+
+def as_text(one: Json) -> None:
+    one["valueString"] = f"{one.pop('valueQuantity')['value']} clumped"
+
+
+def of_a_month(one: Json) -> None:
+    one["effectiveDateTime"] = one["effectiveDateTime"][:7]
+
+
+def noted(one: Json) -> None:
+    one["note"] = [{"text": "platelet clumps"}]
+
+
+def for_women(one: Json) -> None:
+    limit = one["valueQuantity"]
+    one["referenceRange"] = [{"low": limit, "appliesTo": [{"text": "female"}]}]
+
+
+def corrected(one: Json) -> None:
+    one |= {"status": "corrected", "identifier": [{"system": "urn:lab", "value": "1"}]}
+
+
+RESULT_ODDITIES: dict[str, Callable[[Json], None]] = {
+    "comparator": comparator,
+    "bare unit": bare_unit,
+    "text": as_text,
+    "month": of_a_month,
+    "note": noted,
+    "range for some": for_women,
+    "corrected": corrected,
+}
+OTHER_ODDITIES: dict[str, Callable[[int, str], Json]] = {
+    "in words": lambda serial, day: (
+        transfusion(RED_CELLS, serial, performedDateTime=day)
+        | {"code": {"text": "2 units of packed red cells transfused"}}
+    ),
+    "unknown": lambda serial, day: transfusion(PLATELETS, serial, "unknown", performedDateTime=day),
+    "undated": lambda serial, _: transfusion(RED_CELLS, serial),
+    "running": lambda serial, day: drug(
+        "filgrastim", serial, "in-progress", effectivePeriod={"start": day}
+    ),
+    "product as a drug": lambda serial, day: drug(
+        "Platelet concentrate", serial, effectiveDateTime=day
+    ),
+    "leukocytes alone": lambda serial, day: count("leukocytes", serial, day, "0.3", "10*9/L"),
+    "transplant": lambda serial, day: (
+        transfusion("23719005", serial, performedDateTime=day)
+        | {"code": {"text": "Bone marrow transplantation"}}
+    ),
+}
+ODDITIES = [*RESULT_ODDITIES, *OTHER_ODDITIES]
+
+
+def generated(seed: int) -> Asked:
+    """A course that mostly has low counts before the start, and how it is judged."""
+    chance = random.Random(seed)
+    course = Course(chance)
+    course.panel(course.one([*BEFORE, 0, 0, 0, -5, -28]), LOW if course.often(0.85) else TELLING)
+    if course.often(0.3):
+        course.panel(course.one(BEFORE), LOW)
+    for days in (*[IN_TIME] * course.one([1, 2, 3, 4]), *[LATER] * course.one([0, 1, 2])):
+        course.panel(course.one(days), TELLING)
+    course.treatments()
+    asked = Asked(f"course {seed}", course.resources)
+    if course.often(0.5):
+        for dose in (0, 14):
+            effective = {"effectiveDateTime": on(dose) + course.one(TIMES)}
+            course.add(drug("daclizumab", course.serial(), **effective))
+    else:
+        asked.start(on(course.one([0, 0, 0, 1])) + course.one(["", "", "T12:00:00Z"]))
+    if course.often(ODD):
+        course.oddity()
+    if course.often(0.4):
+        asked.complete()
+    if course.often(0.3):
+        asked.free_days(course.one([84, 112]))
+    if course.often(0.3):
+        asked.window(course.one([1, 14, 60]))
+    if course.often(0.15):
+        asked.as_of(on(course.one([30, 90, 183, 400])))
+    asked.policy(course.one(["both", "reticulocytes-when-transfused", "reticulocytes-only"]))
+    return asked
+
+
+# How many courses have something that the libraries may not read.
+ODD = 0.12
 
 
 # Of the cases those whose counts have a comparator, which the libraries do not read.

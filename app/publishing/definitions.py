@@ -18,7 +18,12 @@ from app.fhir.json import Json
 from app.publishing.causes import causes
 from app.publishing.crmi import publishable
 from app.publishing.groups import groups
-from app.publishing.measures import eligibility_measures, end_point_measure, screening_measure
+from app.publishing.measures import (
+    eligibility_measures,
+    end_point_measure,
+    response_measures,
+    screening_measure,
+)
 from app.publishing.plans import library_resources, plans
 from app.publishing.profiles import cross_version_extensions, profiles
 from app.publishing.studies import studies
@@ -53,6 +58,7 @@ def definitions() -> Mapping[tuple[str, str], Json]:
         end_point_measure(),
         screening_measure(),
         *eligibility_measures(),
+        *response_measures(),
         *terminology(),
         *causes(),
         *profiles(),

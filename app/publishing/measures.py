@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from app.domain.cohort import BY_LINEAGES, STRATIFIERS
 from app.domain.paper import LINEAGE_RESPONSES
 from app.fhir.canonicals import (
+    BASE,
     IMPROVEMENT_SYSTEM,
     MEASURE_ID,
     POPULATION_SYSTEM,
@@ -16,7 +17,8 @@ from app.fhir.canonicals import (
     STRATIFIER_SYSTEM,
 )
 from app.fhir.json import Json, coded, linked
-from app.papers import PUBLISHED
+from app.papers import PUBLISHED, RESPONSES
+from app.publishing.cql import library_name, response_id
 from app.publishing.plans import FHIRPATH, cited, library_canonical
 from app.publishing.profiles import profile_of
 from app.publishing.terminology import AID, defined
@@ -24,19 +26,19 @@ from app.publishing.terminology import AID, defined
 _PATIENT = coded("http://hl7.org/fhir/resource-types", "Patient")
 
 
+_POPULATIONS = (
+    ("initial-population", "Initial Population"),
+    ("denominator", "Denominator"),
+    ("denominator-exclusion", "Denominator Exclusion"),
+    ("numerator", "Numerator"),
+)
+
+
 def end_point_measure() -> Json:
     """The cohort's end point; each expression reads a treated patient's response assessment."""
+    assessed = "code.coding.exists(code = 'response')"
+    excluded = "value.coding.exists(code = 'not-evaluable')"
     responded = "value.coding.exists(code = 'complete-response' or code = 'response')"
-    populations = (
-        ("initial-population", "Initial Population", "code.coding.exists(code = 'response')"),
-        ("denominator", "Denominator", "code.coding.exists(code = 'response')"),
-        (
-            "denominator-exclusion",
-            "Denominator Exclusion",
-            "value.coding.exists(code = 'not-evaluable')",
-        ),
-        ("numerator", "Numerator", responded),
-    )
     description = (
         "The share of evaluable patients with a hematologic response in at least one affected "
         "blood count, the primary end point of the NIH daclizumab pilot trial. Each expression is "
@@ -44,9 +46,51 @@ def end_point_measure() -> Json:
         f"treatment. {AID}"
     )
     measure = defined("Measure", MEASURE_ID, "Hematologic response", description, "1.0.0")
+    stratifiers: list[Json] = [
+        {
+            **linked("Measure.group.stratifier", f"by-{code}"),
+            "code": coded(STRATIFIER_SYSTEM, code, title),
+            "criteria": {"language": FHIRPATH, "expression": _stratum(code)},
+        }
+        for code, title, _ in STRATIFIERS
+    ]
     return measure | {
         "subjectCodeableConcept": _PATIENT,
         "relatedArtifact": [cited(PUBLISHED[0].citation), _read("response")],
+        **_responders(FHIRPATH, (assessed, assessed, excluded, responded), stratifiers),
+    }
+
+
+def response_measures() -> Iterator[Json]:
+    """The end point of each definition of response, by its CQL from the patients' raw data."""
+    for paper in RESPONSES:
+        description = (
+            f"{paper.title}: the share of evaluable patients who responded. The expressions are "
+            "those of the definition's CQL, which reads the patients' own results; who is not in "
+            "the numerator and has no verdict, the stratum tells. The treatment starts with the "
+            f"first daclizumab given, or as the parameter 'Treatment start' says. {AID}"
+        )
+        title = f"Response from raw data: {paper.title}"
+        measure = defined("Measure", response_id(paper), title, description, paper.version)
+        if not paper.verified:
+            measure |= {"status": "draft", "experimental": True}
+        by_verdict = {
+            **linked("Measure.group.stratifier", "by-verdict"),
+            "code": {"text": "Verdict"},
+            "criteria": {"language": "text/cql", "expression": "Verdict"},
+        }
+        names = ("Initial population", "Denominator", "Denominator exclusion", "Numerator")
+        yield measure | {
+            "subjectCodeableConcept": _PATIENT,
+            "relatedArtifact": [cited(paper.citation)],
+            "library": [f"{BASE}/Library/{library_name(response_id(paper))}|{paper.version}"],
+            **_responders("text/cql", names, [by_verdict]),
+        }
+
+
+def _responders(language: str, expressions: Sequence[str], stratifiers: Sequence[Json]) -> Json:
+    """A proportion of responders: its populations, in their order, as expressions of a language."""
+    return {
         "scoring": coded(SCORING_SYSTEM, "proportion", "Proportion"),
         "type": [coded("http://terminology.hl7.org/CodeSystem/measure-type", "outcome", "Outcome")],
         "rateAggregation": "Clopper-Pearson exact 95% interval",
@@ -58,18 +102,11 @@ def end_point_measure() -> Json:
                     {
                         **linked("Measure.group.population", code),
                         "code": coded(POPULATION_SYSTEM, code, title),
-                        "criteria": {"language": FHIRPATH, "expression": expression},
+                        "criteria": {"language": language, "expression": expression},
                     }
-                    for code, title, expression in populations
+                    for (code, title), expression in zip(_POPULATIONS, expressions, strict=True)
                 ],
-                "stratifier": [
-                    {
-                        **linked("Measure.group.stratifier", f"by-{code}"),
-                        "code": coded(STRATIFIER_SYSTEM, code, title),
-                        "criteria": {"language": FHIRPATH, "expression": _stratum(code)},
-                    }
-                    for code, title, _ in STRATIFIERS
-                ],
+                "stratifier": list(stratifiers),
             }
         ],
     }
