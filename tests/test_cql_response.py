@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from decimal import Decimal
 from itertools import count as count_from
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from app.asking import ASSESS_RESPONSE
 from app.domain.response import ResponseAssessment
@@ -92,7 +95,10 @@ class Asked:
         self.parameters["Window days"] = days
 
 
-def theirs(asked: list[Asked]) -> dict[tuple[str, str], Json]:
+Said = dict[tuple[str, str], Json]
+
+
+def theirs(asked: list[Asked]) -> Said:
     elm = {library.name: json.loads(library.elm) for library in libraries()}
     main = [elm[library_name(response_id(paper))] for paper in RESPONSES]
     given = [{"id": one.id, "bundle": one.bundle, "parameters": one.parameters} for one in asked]
@@ -134,9 +140,9 @@ def in_their_words(found: ResponseAssessment) -> Json:
     return told
 
 
-def compared(asked: list[Asked]) -> tuple[Counter[str], Json]:
+def compared(asked: list[Asked], said: Said | None = None) -> tuple[Counter[str], Json]:
     """How many courses the libraries are silent on, and why; where they say another thing, both."""
-    said = theirs(asked)
+    said = said or theirs(asked)
     silent: Counter[str] = Counter()
     other: Json = {}
     for one in asked:
@@ -474,17 +480,69 @@ def generated(seed: int) -> Asked:
 ODD = 0.12
 
 
-# Of the cases those whose counts have a comparator, which the libraries do not read.
-SILENT_CASES = 1
+# More by hand, as this module's docstring says.
+COURSES = 40
 
 
-def test_the_library_comes_to_our_verdict_on_every_case_of_a_clinician() -> None:
-    silent, other = compared(cases())
+@pytest.fixture(scope="session")
+def trial() -> list[Asked]:
+    return fixtures()
+
+
+@pytest.fixture(scope="session")
+def said_of_the_trial(trial: list[Asked]) -> Said:
+    return theirs(trial)
+
+
+def test_the_libraries_come_to_our_verdicts_on_cases_of_clinicians() -> None:
+    """On every third; by every definition, whichever the case was written for."""
+    silent, other = compared(cases()[::3])
     assert other == {}
-    assert silent["all"] == SILENT_CASES
+    assert silent["all"] <= 1
 
 
-def test_the_library_comes_to_our_verdict_on_every_patient_of_the_trial() -> None:
-    silent, other = compared(fixtures())
+def test_the_libraries_come_to_our_verdicts_on_generated_courses() -> None:
+    silent, other = compared([generated(seed) for seed in range(COURSES)])
+    assert other == {}
+    assert silent["all"] <= COURSES * 0.2
+
+
+def test_the_measure_counts_the_trial_from_raw_data(
+    trial: list[Asked], said_of_the_trial: Said
+) -> None:
+    """17 treated, 16 evaluable, 6 responded: the trial's own figures."""
+    names = ("Initial population", "Denominator", "Denominator exclusion", "Numerator")
+    library = "NihDaclizumab2003Response"
+    assert [
+        sum(bool(said_of_the_trial[one.id, library][name]) for one in trial) for name in names
+    ] == [17, 17, 1, 6]
+
+
+def test_the_libraries_come_to_our_verdicts_on_every_patient_of_the_trial(
+    trial: list[Asked], said_of_the_trial: Said
+) -> None:
+    silent, other = compared(trial, said_of_the_trial)
     assert other == {}
     assert not silent
+
+
+def compare_by_hand(number: int) -> int:
+    """Compares in runs of a hundred; the number of courses that differ."""
+    silent: Counter[str] = Counter()
+    differ: Json = {}
+    for first in range(0, number, 100):
+        some = range(first, min(first + 100, number))
+        reasons, other = compared([generated(seed) for seed in some])
+        silent += reasons
+        differ |= other
+    told = [
+        f"{number} courses by {len(RESPONSES)} definitions: {len(differ)} differ",
+        f"no verdict on {silent.pop('all', 0)}: {dict(silent.most_common())}",
+        *(f"{name} {words}" for name, words in differ.items()),
+    ]
+    sys.stdout.write("\n".join(told) + "\n")
+    return len(differ)
+
+
+if __name__ == "__main__":
+    sys.exit(bool(compare_by_hand(int(sys.argv[1]))))
