@@ -12,7 +12,35 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _OURS = re.compile(r"^(\s*)from app(?=[. ])", re.MULTILINE)
-_ALSO = "import sys\n\nimport app\n\nsys.modules[__name__] = app\n"
+_ALSO = '''import sys
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.util import spec_from_loader
+
+import app
+
+NAME = __name__
+
+
+class Same(MetaPathFinder, Loader):
+    """Whoever imports a part of the package by the wheel's name gets the checkout's own module."""
+
+    def find_spec(self, name, path=None, target=None):
+        return spec_from_loader(name, self) if name.startswith(NAME + ".") else None
+
+    def create_module(self, spec):
+        module = import_module("app" + spec.name.removeprefix(NAME))
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module):
+        # What stands in it has run already, under its own name, which it keeps.
+        module.__spec__ = module.__spec__.loader_state
+
+
+sys.meta_path.insert(0, Same())
+sys.modules[NAME] = app
+'''
 
 
 class Renamed(BuildHookInterface[Any]):

@@ -15,7 +15,7 @@ from app.domain.counts import When
 from app.fhir.bodies import Entries, Entry
 from app.fhir.maps import CodeMap
 from app.fhir.resources import Reference
-from app.papers import PUBLISHED, RESPONSES
+from app.papers import EVERY, PUBLISHED
 from app.parameters import ASSESS_ELIGIBILITY as ASSESS_ELIGIBILITY
 from app.parameters import ASSESS_RESPONSE as ASSESS_RESPONSE
 from app.parameters import DEFINITIONS as DEFINITIONS
@@ -37,7 +37,7 @@ from app.reading.parameters import (
 from app.writing.sheet import DEFAULT_WIDTH, WIDTHS
 
 RED_CELL_POLICIES = tuple(
-    dict.fromkeys(name for paper in (*PUBLISHED, *RESPONSES) for name in paper.red_cell_policies)
+    dict.fromkeys(name for paper in EVERY for name in paper.red_cell_policies)
 )
 WINDOW_DAYS = 30
 PLOTTED = MappingProxyType(

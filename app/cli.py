@@ -42,6 +42,7 @@ from app.options import (
     positive,
     query_of,
 )
+from app.papers import FAULTS
 from app.publishing.views import VIEWS
 from app.terminal import harmless, print_cohort, print_eligibility, print_responses
 
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `screen` and `response --out` return 3 when they were stopped and can be run again to go on.
     """
     options = _parser().parse_args(arguments)
+    if FAULTS:
+        return _bad_usage(*FAULTS)
     try:
         command: int = options.run(options)
         sys.stdout.flush()

@@ -44,6 +44,7 @@ from app.fhir.map_files import read_code_maps
 from app.fhir.maps import CodeMap, CodeMapError
 from app.fhir.outcome import RequestError
 from app.logs import configure_logs, silence_the_talkative, tell
+from app.papers import FAULTS
 from app.publishing.terminology import concept_maps
 from app.settings import Settings, SettingsError, read_settings
 from app.web import routes as web
@@ -181,6 +182,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _application(settings: Settings) -> FastAPI:
+    if FAULTS:
+        raise SettingsError(*FAULTS)
     app: FastAPI = FastAPIOffline(
         title="maa-assess",
         version=__version__,

@@ -20,7 +20,7 @@ from app.domain.rules import criteria_of
 from app.fhir.canonicals import BASE
 from app.fhir.codes import ANALYTE_LOINC, REJECTED_LOINC
 from app.fhir.outcome import ISSUES
-from app.papers import PUBLISHED, RESPONSES
+from app.papers import EVERY, PUBLISHED
 from app.publishing.definitions import DEFINITION_TYPES, definitions
 from tests.conformance import faults
 
@@ -52,7 +52,7 @@ def test_every_type_of_definition_is_there() -> None:
 
 
 def test_a_paper_we_have_not_seen_is_a_draft() -> None:
-    unseen = {paper.id for paper in (*PUBLISHED, *RESPONSES) if not paper.verified}
+    unseen = {paper.id for paper in EVERY if not paper.verified}
     assert unseen == {"camitta-2000-non-severe", "nih-eltrombopag-2012"}
     for plan in of_type("PlanDefinition"):
         draft = plan["id"] in unseen
@@ -61,7 +61,7 @@ def test_a_paper_we_have_not_seen_is_a_draft() -> None:
 
 def test_a_plan_cites_its_paper_and_names_each_criterion_in_the_papers_words() -> None:
     plans = {plan["id"]: plan for plan in of_type("PlanDefinition")}
-    assert set(plans) == {paper.id for paper in (*PUBLISHED, *RESPONSES)}
+    assert set(plans) == {paper.id for paper in EVERY}
     for paper in PUBLISHED:
         plan = plans[paper.id]
         assert plan["relatedArtifact"][0]["url"] == paper.citation.url

@@ -15,7 +15,7 @@ APP = ROOT / "app"
 MODULES = sorted(APP.rglob("*.py"))
 PURE = [path for path in MODULES if path.parent.name in {"domain", "papers"}]
 LINES = 400
-PAPERS = [path for path in PURE if path.parent.name == "papers"]
+PAPERS = [path for path in PURE if path.parent.name == "papers" and path.stem != "plugged"]
 BRANCHES = (ast.If, ast.IfExp, ast.Match, ast.While, ast.Try)
 
 

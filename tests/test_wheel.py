@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +21,7 @@ from tests.conftest import FHIR_JSON, OPERATION, SECONDS_TO_START, environment, 
 from tests.tools import require
 
 ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "examples" / "iwg-2018"
 STORY = ROOT / "fixtures" / "three-patients"
 FOREIGN = "raise ImportError('the app of somebody else')\n"
 FOREIGN_PROJECT = """
@@ -133,6 +136,94 @@ def test_it_serves(installed: Installed, tmp_path: Path, command: list[str]) -> 
     assert len(files) > 4
     assert {file.status_code for file in files} == {httpx.codes.OK}
     assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def plug_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the example's distribution is installed, and nothing else."""
+    folder = tmp_path_factory.mktemp("plug-in")
+    source = shutil.copytree(EXAMPLE, folder / "source")
+    to = folder / "packages"
+    pip("install", "--no-deps", "--no-build-isolation", "--target", str(to), str(source))
+    return to
+
+
+def test_the_plug_ins_own_cases_hold_beside_the_installed_service(
+    installed: Installed, plug_in: Path
+) -> None:
+    tests = [str(EXAMPLE / "tests"), "-q", "-p", "no:cacheprovider"]
+    told = installed.run("python", "-m", "pytest", *tests, PYTHONPATH=str(plug_in))
+    cases = (EXAMPLE / "tests" / "cases.toml").read_text("utf-8").count("[[case]]")
+    assert told.split()[0] == "." * cases, told
+
+
+def test_a_definition_of_another_distribution_is_served(
+    installed: Installed, plug_in: Path, tmp_path: Path
+) -> None:
+    """A woman whose platelets rose from 50 to 80 and stayed: HI-P, and no other."""
+    days = {"2024-01-01": "50", "2024-03-01": "80", "2024-04-26": "80"}
+    entries = [
+        count_of(code, value, unit, day)
+        for day, platelets in days.items()
+        for code, value, unit in (
+            ("751-8", "2.5", "10*9/L"),
+            ("777-3", platelets, "10*9/L"),
+            ("718-7", "12.5", "g/dL"),
+        )
+    ]
+    body = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    query = {"criteria": "iwg-2018", "treatmentStart": "2024-01-01"}
+    query["transfusionHistory"] = "complete"
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [str(installed.programs / "maa-assess"), "serve", "--port", str(port)]
+    found = {"PYTHONPATH": str(plug_in)}
+    log = tmp_path / "log"
+    with (
+        running(command, log, f"{url}/health/live", SECONDS_TO_START, found, installed.folder),
+        httpx.Client(base_url=url) as http,
+    ):
+        answer = http.post("/fhir/$assess-response", params=query, json=body).json()
+        plan = http.get("/fhir/PlanDefinition/iwg-2018").json()
+        document, page = http.get("/openapi.json").text, http.get("/").text
+        explained = http.get("/explain/iwg-2018")
+        libraries = http.get("/fhir/Library").text
+        unknown = http.post("/fhir/$assess-response", params={"criteria": "no-such"}, json=body)
+    observation = answer["entry"][0]["resource"]
+    assert observation["valueCodeableConcept"]["coding"][0]["code"] == "response"
+    parts = {
+        part["code"]["coding"][0]["code"]: part["valueCodeableConcept"]["coding"][0]["code"]
+        for part in observation["component"]
+        if "valueCodeableConcept" in part
+    }
+    assert parts["platelet-response"] == "met"
+    assert parts["red-cell-response"] == "not-met"
+    assert parts["neutrophil-response"] == "not-applicable"
+    assert plan["status"] == "draft"
+    assert "simplified" in plan["title"]
+    assert "library" not in plan
+    assert "japan-childhood, iwg-2018" in " ".join(document.split())
+    assert '"iwg-2018"' in page
+    assert explained.status_code == httpx.codes.OK
+    assert "HI-P" in explained.text
+    assert "Iwg2018" not in libraries
+    assert unknown.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    assert "iwg-2018" in unknown.text
+
+
+def count_of(code: str, value: str, unit: str, day: str) -> dict[str, Any]:
+    """One result, as an entry."""
+    quantity = {"value": float(value), "code": unit, "system": "http://unitsofmeasure.org"}
+    return {
+        "resource": {
+            "resourceType": "Observation",
+            "id": f"{code}-{day}",
+            "status": "final",
+            "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
+            "subject": {"reference": "Patient/one"},
+            "effectiveDateTime": day,
+            "valueQuantity": quantity,
+        }
+    }
 
 
 def test_several_workers_and_spark_executors_come_to_the_same_files(

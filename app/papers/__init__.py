@@ -15,8 +15,9 @@ from app.papers import (
     nih_prca_2003,
     nih_severe,
 )
+from app.papers.plugged import AnyPaper, plugged
 
-PUBLISHED = (
+SHIPPED = (
     nih_daclizumab_2003.PAPER,
     camitta_severe.SEVERE,
     camitta_severe.VERY_SEVERE,
@@ -29,7 +30,7 @@ PUBLISHED = (
     nih_prca_2003.PAPER,
 )
 
-RESPONSES = (
+SHIPPED_RESPONSES = (
     nih_daclizumab_2003.RESPONSE,
     camitta_2000.RESPONSE,
     nih_eltrombopag_2012.RESPONSE,
@@ -38,3 +39,11 @@ RESPONSES = (
 )
 
 STUDIES = (nct00001962.STUDY,)
+
+_PLUGGED = plugged((*SHIPPED, *SHIPPED_RESPONSES))
+PUBLISHED = (*SHIPPED, *_PLUGGED.papers)
+"""What ships with the service, and what is installed beside it; the same of `RESPONSES`."""
+RESPONSES = (*SHIPPED_RESPONSES, *_PLUGGED.responses)
+EVERY: tuple[AnyPaper, ...] = (*PUBLISHED, *RESPONSES)
+FAULTS = _PLUGGED.faults
+"""Why the service does not start: a line for each plug-in that cannot be used."""

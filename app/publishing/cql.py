@@ -19,7 +19,7 @@ from app.domain.paper import Paper, ResponsePaper, interpretation
 from app.domain.rules import AtBaseline, AtLeastOf, Criterion, Not, OfOneProduct, Rule, criteria_of
 from app.domain.sustained import Sustained, time_of
 from app.domain.transfusions import TransfusionDependent, TransfusionsNeeded
-from app.papers import PUBLISHED, RESPONSES
+from app.papers import SHIPPED, SHIPPED_RESPONSES
 from app.publishing.cql_tables import decimal, quoted, tables
 
 COUNTS = "maa-counts"
@@ -56,8 +56,8 @@ def response_id(paper: ResponsePaper) -> str:
 @cache
 def libraries() -> tuple[LibraryText, ...]:
     """The libraries on file: each paper's, of eligibility and response, then what all include."""
-    of_papers = ((paper.id, paper.version, paper.title) for paper in PUBLISHED)
-    of_response = ((response_id(paper), paper.version, paper.title) for paper in RESPONSES)
+    of_papers = ((paper.id, paper.version, paper.title) for paper in SHIPPED)
+    of_response = ((response_id(paper), paper.version, paper.title) for paper in SHIPPED_RESPONSES)
     shared = (
         (COUNTS, VERSION, "Which results of a patient count, and what they say"),
         (TABLES, VERSION, "Codes, units and limits of time"),
@@ -84,7 +84,7 @@ def criterion_define(criterion: Criterion) -> str:
 
 def generated() -> dict[str, str]:
     """The CQL of eligibility that tables write, by the library's name; the tables too."""
-    papers = {library_name(paper.id): _paper(paper) for paper in PUBLISHED}
+    papers = {library_name(paper.id): _paper(paper) for paper in SHIPPED}
     return {**papers, library_name(TABLES): tables(library_name(TABLES), VERSION)}
 
 

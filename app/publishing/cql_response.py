@@ -23,7 +23,7 @@ from app.domain.window import ADULT_DAYS
 from app.fhir.cause_words import TRANSPLANT_WORDS
 from app.fhir.causes import CAUSE_ROWS
 from app.fhir.treatments import MAY_BE_TRANSFUSIONS
-from app.papers import RESPONSES
+from app.papers import SHIPPED_RESPONSES
 from app.publishing.cql import (
     COUNTS,
     RESPONSE,
@@ -45,7 +45,7 @@ _PREFIX = {Product.RED_CELLS: "redCell", Product.PLATELETS: "platelet"}
 
 def generated_responses() -> dict[str, str]:
     """The CQL of response written from tables, by the library's name."""
-    papers = {library_name(response_id(paper)): _paper(paper) for paper in RESPONSES}
+    papers = {library_name(response_id(paper)): _paper(paper) for paper in SHIPPED_RESPONSES}
     return {**papers, library_name(RESPONSE_TABLES): _tables()}
 
 

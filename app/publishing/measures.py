@@ -17,7 +17,7 @@ from app.fhir.canonicals import (
     STRATIFIER_SYSTEM,
 )
 from app.fhir.json import Json, coded, linked
-from app.papers import PUBLISHED, RESPONSES
+from app.papers import SHIPPED, SHIPPED_RESPONSES
 from app.publishing.cql import library_name, response_id
 from app.publishing.plans import FHIRPATH, cited, library_canonical
 from app.publishing.profiles import profile_of
@@ -56,14 +56,14 @@ def end_point_measure() -> Json:
     ]
     return measure | {
         "subjectCodeableConcept": _PATIENT,
-        "relatedArtifact": [cited(PUBLISHED[0].citation), _read("response")],
+        "relatedArtifact": [cited(SHIPPED[0].citation), _read("response")],
         **_responders(FHIRPATH, (assessed, assessed, excluded, responded), stratifiers),
     }
 
 
 def response_measures() -> Iterator[Json]:
     """The end point of each definition of response, by its CQL from the patients' raw data."""
-    for paper in RESPONSES:
+    for paper in SHIPPED_RESPONSES:
         description = (
             f"{paper.title}: the share of evaluable patients who responded. The expressions are "
             "those of the definition's CQL, which reads the patients' own results; who is not in "
@@ -114,7 +114,7 @@ def _responders(language: str, expressions: Sequence[str], stratifiers: Sequence
 
 def eligibility_measures() -> Iterator[Json]:
     """For each paper how many patients come to each verdict, by its CQL from their raw data."""
-    for paper in PUBLISHED:
+    for paper in SHIPPED:
         description = (
             f"{paper.title}: how many patients were screened, and how many of them came to each "
             "verdict by their newest counts. The expressions are those of the definition's CQL, "

@@ -10,7 +10,7 @@ from app.domain.paper import Citation, Paper, ResponsePaper
 from app.domain.rules import Criterion, criteria_of
 from app.fhir.canonicals import BASE
 from app.fhir.json import Json, coded
-from app.papers import PUBLISHED, RESPONSES
+from app.papers import PUBLISHED, RESPONSES, SHIPPED
 from app.publishing.causes import CAUSE_SYSTEM, OTHER_CAUSES, value_set_of
 from app.publishing.cql import criterion_define, libraries, library_name, response_id
 from app.publishing.elm import needs_of
@@ -35,7 +35,7 @@ def _plan(papers: Sequence[Paper | ResponsePaper]) -> Json:
     plan = defined("PlanDefinition", paper.id, paper.title, description, paper.version)
     if not all(one.verified for one in papers):
         plan |= {"status": "draft", "experimental": True}
-    if isinstance(paper, Paper):
+    if isinstance(paper, Paper) and paper in SHIPPED:
         plan["library"] = [library_canonical(paper)]
     also = dict.fromkeys(text for one in papers for text in one.also_requires)
     return plan | {
