@@ -18,7 +18,7 @@ from fhir.resources.R4B import get_fhir_model_class
 from app.api.guard import is_open
 from app.fhir.canonicals import BASE
 from app.fhir.codes import ANALYTE_LOINC
-from app.papers import PUBLISHED, RESPONSES
+from app.papers import EVERY, PUBLISHED
 from app.publishing.crmi import CANONICAL_TYPES
 from app.publishing.definitions import definitions
 from tests.conformance import faults
@@ -182,7 +182,7 @@ def test_the_data_required_hold_every_result_whose_code_the_cql_knows_and_no_oth
 
 
 def test_every_library_of_a_paper_cites_it_and_is_a_draft_where_it_was_not_seen() -> None:
-    urls = {paper.citation.url for paper in (*PUBLISHED, *RESPONSES)}
+    urls = {paper.citation.url for paper in EVERY}
     cited = {
         one["url"]
         for library in of_type("Library").values()

@@ -19,7 +19,7 @@ from app.cli import main
 from app.domain.counts import Analyte
 from app.fhir.codes import ANALYTE_LOINC, BY_LOINC, LoincRow
 from app.fhir.ucum import UNITS, UnitRow
-from app.papers import PUBLISHED, RESPONSES
+from app.papers import EVERY
 from app.publishing.views import VIEWS
 from app.writing.observation import canonical
 from benchmarks.exports import export
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.filterwarnings("ignore")
 Row = dict[str, Any]
 Run = Callable[[str, Path], list[Row]]
-BY_CANONICAL = {canonical(paper): paper.id for paper in (*PUBLISHED, *RESPONSES)}
+BY_CANONICAL = {canonical(paper): paper.id for paper in EVERY}
 CRITERIA = ("nih-daclizumab-2003", "howard-2004-pediatric", "nih-prca-2003")
 
 
