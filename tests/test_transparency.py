@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.papers import PUBLISHED, RESPONSES
+from app.papers import EVERY, RESPONSES
 from app.web.blocks import Block, Heading, Points, Table, html, markdown
 from app.web.transparency import FIGURES, sheet
 from tests.transparency import DOCUMENT, counted, document
@@ -24,7 +24,7 @@ REQUESTS = sorted(FIXTURES.glob("*/request.json"))
 TRIAL = FIXTURES / "daclizumab-2003" / "bundle.json"
 CORE = "http://hl7.org/fhir/us/core/StructureDefinition"
 OMB = "urn:oid:2.16.840.1.113883.6.238"
-IDS = list(dict.fromkeys(paper.id for paper in (*PUBLISHED, *RESPONSES)))
+IDS = list(dict.fromkeys(paper.id for paper in EVERY))
 
 
 def us_core(name: str, code: str, text: str) -> Json:

@@ -15,7 +15,7 @@ from app.domain.counts import Analyte, Sex
 from app.domain.paper import Paper, ResponsePaper
 from app.domain.recovery import NORMAL_HEMOGLOBIN, Normal, Recovered
 from app.domain.rules import Criterion, Rule, criteria_of
-from app.papers import PUBLISHED, RESPONSES
+from app.papers import EVERY, PUBLISHED, RESPONSES
 from app.publishing.terminology import AID, DATE
 from app.web.blocks import Block, Heading, Paragraph, Points, Table
 from app.writing.words import readable
@@ -53,7 +53,7 @@ def sheet() -> tuple[Block, ...]:
         Heading(2, "The definitions"),
         *(
             block
-            for id_ in dict.fromkeys(paper.id for paper in (*PUBLISHED, *RESPONSES))
+            for id_ in dict.fromkeys(paper.id for paper in EVERY)
             for block in _definition(id_, figures["cases"].get(id_, {}))
         ),
         *_fda(),
