@@ -6,7 +6,7 @@ HAPI_PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check exports bench lint hapi cql openapi lock clean
+.PHONY: run test check exports bench lint hapi cql openapi package lock clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/maa-assess serve --host $(HOST) --port $(PORT)
@@ -31,10 +31,11 @@ lint: $(VENV)/test.stamp
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks.run
 
-# A real FHIR server on loopback, to try the service against; needs a JDK 17 or newer, and Maven.
-hapi: build/hapi.classpath
+# A real FHIR server on loopback, to try the service against, with our FHIR package; needs a JDK 17
+# or newer, and Maven.
+hapi: build/hapi.classpath package
 	exec java -Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$$(cat $<)" \
-		tests/hapi/HapiServer.java $(HAPI_PORT)
+		tests/hapi/HapiServer.java $(HAPI_PORT) build/package.tgz
 
 build/hapi.classpath: tests/hapi/pom.xml
 	mvn --quiet --batch-mode --strict-checksums --file $< -Dmaven.repo.local=$(CURDIR)/build/m2 \
@@ -48,6 +49,11 @@ openapi: $(VENV)/run.stamp
 	mkdir -p openapi
 	$(BIN)/maa-assess openapi > $(VENV)/openapi.json
 	mv $(VENV)/openapi.json openapi/openapi.json # only whole: a failure leaves the old one
+
+# What FHIR servers, validators and registries load.
+package: $(VENV)/run.stamp
+	mkdir -p build
+	$(BIN)/maa-assess package --out build/package.tgz
 
 $(VENV)/python.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -42,6 +42,7 @@ from app.options import (
     positive,
     query_of,
 )
+from app.package import FILE_NAME, package
 from app.papers import FAULTS
 from app.publishing.views import VIEWS
 from app.terminal import harmless, print_cohort, print_eligibility, print_responses
@@ -172,6 +173,15 @@ def _add_service_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     tables = f"which table's: {', '.join(VIEWS)}"
     views.add_argument("name", nargs="?", choices=tuple(VIEWS), help=tables)
     views.set_defaults(run=_views)
+    packed = add(
+        "package",
+        "write the FHIR package: the definitions, their CQL, Measures and profiles, and examples",
+        "exit codes: 0 written; 2 bad usage, or a file that cannot be written",
+    )
+    packed.add_argument(
+        "--out", default=FILE_NAME, metavar="FILE", help=f"where to write it ({FILE_NAME})"
+    )
+    packed.set_defaults(run=_package)
     completion = add(
         "completion", "print what makes a shell complete our commands and options", printed
     )
@@ -360,6 +370,14 @@ def _views(options: argparse.Namespace) -> int:
     sys.stdout.write(
         (json.dumps(VIEWS[options.name](), indent=2) if options.name else names) + "\n"
     )
+    return ANSWERED
+
+
+def _package(options: argparse.Namespace) -> int:
+    try:
+        Path(options.out).write_bytes(package())
+    except OSError as error:
+        return _bad_usage(f"{options.out} cannot be written: {error.strerror}")
     return ANSWERED
 
 

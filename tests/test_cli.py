@@ -322,7 +322,7 @@ def test_an_export_without_the_extra_for_exports_says_what_to_install(tmp_path: 
 
 COMMANDS = (
     *("eligibility", "response", "cohort", "screen"),
-    *("serve", "check", "openapi", "views", "completion"),
+    *("serve", "check", "openapi", "views", "package", "completion"),
 )
 
 

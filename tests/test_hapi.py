@@ -1,4 +1,7 @@
-"""The patient-level operations against a real FHIR server: HAPI FHIR, loaded with the fixtures."""
+"""A real FHIR server, HAPI FHIR: our operations on its patients, and its own on our package.
+
+It has our FHIR package from its start, and is loaded with the fixtures.
+"""
 
 from __future__ import annotations
 
@@ -230,6 +233,56 @@ def test_three_a_page_makes_more_than_three_pages(method: str, hapi: str, stored
     assert pages > 3
     assert len(dates) > 9
     assert dates == sorted(dates, reverse=True)
+
+
+def reported(hapi: str, story: str, definition: str, patients: list[str]) -> tuple[int, Json]:
+    """What HAPI counts by our Measure: how many were screened, and how many by each verdict."""
+    members = [{"entity": {"reference": patient}} for patient in patients]
+    group = {"resourceType": "Group", "id": story, "type": "person", "actual": True}
+    with httpx.Client(base_url=hapi, timeout=300, headers=FHIR_JSON) as client:
+        client.put(f"/Group/{story}", json={**group, "member": members}).raise_for_status()
+        url = f"https://w3id.org/maa-assess/Measure/eligibility-{definition}"
+        (entry,) = client.get("/Measure", params={"url": url}).json()["entry"]
+        asked = {"reportType": "population", "subject": f"Group/{story}"}
+        # What FHIR requires; the Measure looks at the newest counts, whenever they are of.
+        period = {"periodStart": "1990-01-01", "periodEnd": "2030-12-31"}
+        address = f"/Measure/{entry['resource']['id']}/$evaluate-measure"
+        report = client.get(address, params=asked | period).json()
+    assert report["status"] == "complete", report
+    (found,) = report["group"]
+    return found["population"][0]["count"], {
+        one["value"]["text"]: one["population"][0]["count"]
+        for one in found["stratifier"][0]["stratum"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("story", "definition", "expected"),
+    [
+        (COHORT, "nih-daclizumab-2003", {"eligible": 13, "not-eligible": 4}),
+        (
+            "three-patients",
+            "nih-daclizumab-2003",
+            {"eligible": 1, "not-eligible": 1, "indeterminate": 1},
+        ),
+        ("three-patients", "nih-severe", {"not-eligible": 2, "indeterminate": 1}),
+    ],
+)
+def test_a_server_with_our_package_alone_counts_as_we_do(
+    story: str, definition: str, expected: Json, hapi: str, stored: Patients
+) -> None:
+    """From raw data, by the CQL in the package: our service is not asked."""
+    data = {"resource": story_of(story).data}
+    with calling(Settings()) as service:
+        answer = service.post(
+            f"/fhir/$assess-eligibility?criteria={definition}",
+            content=encoded(data["resource"]),
+            headers=FHIR_JSON,
+        )
+    ours = Counter(row["verdict"] for row in told(answer.json()))
+    patients = list(stored[story].values())
+    assert reported(hapi, story, definition, patients) == (len(patients), dict(ours))
+    assert ours == expected
 
 
 def test_a_real_server_keeps_every_digit(hapi: str, clients: dict[str, Client]) -> None:
