@@ -31,6 +31,10 @@ _LINKED = (
     "MeasureReport.group.stratifier.stratum.population",
 )
 _HL7 = "http://hl7.org/fhir/StructureDefinition"
+_MUST_SUPPORT = (
+    "mustSupport here: whoever writes the assessment fills the element wherever the data judged "
+    "hold what it tells, and whoever reads it may rely on that, and does not pass it over."
+)
 
 
 def profile_of(assessment: str) -> str:
@@ -142,36 +146,49 @@ def _structure(name: str, title: str, description: str, type_: str) -> Json:
 def _assessment(name: str, title: str) -> Json:
     description = (
         f"{title}: the verdict, each criterion, each count used, the sources and the citation. "
-        "A decision aid from published criteria, not a diagnosis."
+        f"A decision aid from published criteria, not a diagnosis. {_MUST_SUPPORT}"
     )
     pattern = {"coding": [{"system": ASSESSMENT_SYSTEM, "code": name}]}
     elements: list[Json] = [
         {"id": "Observation", "path": "Observation"},
-        _element("text", min=1, short="What a clinician can read alone"),
-        _element("status", fixedCode="final"),
-        _element("code", patternCodeableConcept=pattern),
-        _element("subject", min=1),
-        _element(
+        _told("text", "What a clinician can read alone", min=1),
+        _told(
+            "extension",
+            "Transfusions and drugs that decided (workflow-supportingInfo); over a life, the "
+            "periods of one verdict",
+        ),
+        _told("status", "The assessment is whole", fixedCode="final"),
+        _told("code", "Which assessment", patternCodeableConcept=pattern),
+        _told("subject", "The patient, as the data name him", min=1),
+        _told("effective[x]", "The day judged", type=[{"code": "dateTime"}]),
+        _told(
             "value[x]",
+            "The verdict",
             min=1,
             type=[{"code": "CodeableConcept"}],
-            short="The verdict",
             binding={
                 "strength": "required",
                 "valueSet": f"{BASE}/ValueSet/{name}-verdict",
             },
         ),
-        _element("note", min=1, short="What the definition also requires and counts cannot tell"),
-        _element("method", min=1, short="The definition's canonical, and its citation as text"),
-        _element("component", min=1, short="Each criterion, then each count used"),
+        _told("note", "What the definition also requires and counts cannot tell", min=1),
+        _told("method", "The definition's canonical, and its citation as text", min=1),
+        _told("derivedFrom", "Each result judged: of a derived count, all it was worked out from"),
+        _told("component", "Each criterion, then each count used", min=1),
+        _told("component.extension", "The sources that decided it, or gave the count"),
+        _told("component.code", "The criterion's code, or the count's LOINC"),
+        _told("component.value[x]", "Met, not met or unknown; or the count in UCUM", min=1),
+        _told("component.referenceRange", "The definition's limit, in its own words"),
     ]
     return _structure(f"{name}-assessment", title, description, "Observation") | {
         "differential": {"element": elements}
     }
 
 
-def _element(name: str, **constraints: object) -> Json:
-    return {"id": f"Observation.{name}", "path": f"Observation.{name}", **constraints}
+def _told(name: str, short: str, **constraints: object) -> Json:
+    """An element that a reader may rely on; `constraints` in the order FHIR has them."""
+    place = f"Observation.{name}"
+    return {"id": place, "path": place, "short": short, **constraints, "mustSupport": True}
 
 
 def _extension(url: str, title: str, description: str, context: str, type_: str) -> Json:
