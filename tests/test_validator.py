@@ -1,6 +1,7 @@
 """HL7's official validator over all that we publish, answer and show as a request.
 
-It runs without a terminology server, with the R4 definitions that Maven Central has.
+What it validates against is our FHIR package, as anybody has it. It runs without a terminology
+server, with the R4 definitions that Maven Central has.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import tarfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ import httpx
 import pytest
 
 from app.fhir.json import encode
+from app.package import FILE_NAME, package
 from app.publishing.definitions import definitions
 from app.publishing.profiles import profile_of
 from tests.tools import require
@@ -48,14 +51,23 @@ def assessments(answer: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield entry["resource"]["code"]["coding"][0]["code"], entry["resource"]
 
 
-def definitions_in(folder: Path) -> Path:
-    """The folder with our definitions, and HL7's extensions that they carry."""
-    for (kind, name), resource in definitions().items():
-        (folder / f"{kind}-{name}.json").write_bytes(encode(resource))
+def package_in(folder: Path) -> tuple[Path, Path]:
+    """Our FHIR package, and a folder with HL7's extensions that its definitions carry."""
+    file = folder / FILE_NAME
+    file.write_bytes(package())
+    extensions = folder / "extensions"
+    extensions.mkdir()
     hl7 = tomllib.loads((HERE / "extensions.toml").read_text())
     for one in (*map(extension, hl7["extension"]), *map(code_system, hl7["system"])):
-        (folder / f"hl7-{one['id']}.json").write_text(json.dumps(one))
-    return folder
+        (extensions / f"{one['id']}.json").write_text(json.dumps(one))
+    return file, extensions
+
+
+def unpacked(file: Path, folder: Path) -> list[Path]:
+    """The resources of a FHIR package, the examples too."""
+    with tarfile.open(file) as tar:
+        tar.extractall(folder, filter="data")
+    return list(folder.rglob("*-*.json"))
 
 
 def code_system(row: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +121,8 @@ def messages(
 ) -> dict[str, list[tuple[str, str, str]]]:
     """What the validator says of each file: severity, place, text."""
     built()
-    own = definitions_in(tmp_path_factory.mktemp("definitions"))
+    loaded = package_in(tmp_path_factory.mktemp("package"))
+    own = unpacked(loaded[0], tmp_path_factory.mktemp("unpacked"))
     more = tmp_path_factory.mktemp("answers")
     asked = {"content-type": "application/fhir+json"}
     trial = (FIXTURES / "daclizumab-2003" / "bundle.json").read_bytes()
@@ -143,15 +156,18 @@ def messages(
         "error": http.post("/fhir/$assess-response", content=b"{", headers=asked),
     }.items():
         (more / f"{name}.json").write_bytes(response.content)
-    files = [str(path) for path in (*own.iterdir(), *more.iterdir(), *ANSWERS, *REQUESTS)]
+    files = [
+        str(path) for path in (*own, *loaded[1].iterdir(), *more.iterdir(), *ANSWERS, *REQUESTS)
+    ]
     for source in (*ANSWERS, more / "responses.json"):
         for index, (kind, found) in enumerate(assessments(json.loads(source.read_bytes()))):
             path = more / f"{source.parent.name}-{source.stem}-{index}.assessment"
             path.write_text(json.dumps(found))
             files.append(f"{path}={profile_of(kind)}")
     # The validator keeps R4's definitions in the home folder of its user.
-    java = ["java", f"-Duser.home={BUILD / 'home'}", "-cp", CLASSES, "Validate", str(own)]
-    run = subprocess.run([*java, *files], capture_output=True, text=True, timeout=600, check=False)
+    java = ["java", f"-Duser.home={BUILD / 'home'}", "-cp", CLASSES, "Validate"]
+    asked_of = [*java, *map(str, loaded), *files]
+    run = subprocess.run(asked_of, capture_output=True, text=True, timeout=600, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
     told: dict[str, list[tuple[str, str, str]]] = {}
     for line in run.stdout.splitlines():
@@ -187,20 +203,22 @@ def test_every_warning_has_its_reason(messages: dict[str, list[tuple[str, str, s
 
 
 def test_the_validator_would_find_a_fault(tmp_path: Path) -> None:
-    """A broken assessment fails against our profile: the validator does look."""
+    """A broken assessment fails against our profile, and a Measure against its CQL."""
     built()
-    folder = tmp_path / "definitions"
-    folder.mkdir()
-    own = definitions_in(folder)
     answer = json.loads((FIXTURES / "anc-1200" / "response.json").read_bytes())
     _, found = next(assessments(answer))
     del found["method"]
     found["valueCodeableConcept"]["coding"][0]["code"] = "perhaps"
     broken = tmp_path / "broken.json"
     broken.write_text(json.dumps(found))
+    measure = json.loads(encode(definitions()["Measure", "nih-daclizumab-2003-response"]))
+    measure["group"][0]["stratifier"][0]["criteria"]["expression"] = "No such name"
+    (tmp_path / "measure.json").write_text(json.dumps(measure))
     java = ["java", f"-Duser.home={BUILD / 'home'}", "-cp", CLASSES, "Validate"]
-    asked = [*java, str(own), f"{broken}={profile_of('eligibility')}"]
+    asked = [*java, *map(str, package_in(tmp_path)), f"{broken}={profile_of('eligibility')}"]
+    asked.append(str(tmp_path / "measure.json"))
     said = subprocess.run(asked, capture_output=True, text=True, timeout=300, check=True).stdout
     errors = [line for line in said.splitlines() if "\terror\t" in line]
     assert any("method" in line for line in errors)
     assert any("perhaps" in line for line in errors)
+    assert any("No such name" in line for line in errors)
