@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import duckdb
 
 WORK = ".maa-assess-parts"
-_PROCESS_BYTES = 240 * 1024 * 1024
+_PROCESS_BYTES = 290 * 1024 * 1024
 """What a process needs, however much there is to read."""
 _LEAST_BYTES = 128 * 1024 * 1024
 _LINES_A_BUCKET = 50_000
