@@ -1,4 +1,7 @@
-"""An export on one machine: the command on one and on two processes, decoding alone, DuckDB."""
+"""Exports on one machine: the command on one and on two processes, decoding alone, DuckDB.
+
+python -m benchmarks.bulk measures only this.
+"""
 
 from __future__ import annotations
 
@@ -39,20 +42,36 @@ SELECT count(*) FILTER (neutrophils::INT + platelets::INT + red_cells::INT >= 2)
 
 def contenders() -> Iterator[tuple[str, Callable[[], None]]]:
     """What is to be timed, by name. Raises AbsentError where there is no bulk engine."""
-    if not find_spec("app.bulk") or not find_spec("benchmarks.exports"):
+    if not find_spec("app.bulk"):
         raise AbsentError("this tree has no app.bulk")
+    of_a_ward, hospital = ward(), _export("hospital", hospital=True)
+    files = sorted(of_a_ward.glob("Observation*.ndjson"))
+    yield "decode only", lambda: _decode(files)
+    yield "screen, 1", lambda: _run("screen", of_a_ward, "--workers", "1")
+    yield "screen, 2", lambda: _run("screen", of_a_ward, "--workers", "2")
+    two = ("--workers", "2")
+    yield "hospital: open ones, 2", lambda: _run("screen", hospital, *two, "--assessments", "open")
+    yield "hospital: screen, 2", lambda: _run("screen", hospital, *two)
+    yield "hospital: response, 2", lambda: _run("response", hospital, *two)
+    if find_spec("duckdb"):
+        of_hospital = sorted(hospital.glob("Observation*.ndjson"))
+        yield "DuckDB", lambda: _duckdb(files)
+        yield "hospital: DuckDB", lambda: _duckdb(of_hospital)
+
+
+def ward() -> Path:
+    """The export of a ward of hematology."""
+    return _export("export")
+
+
+def _export(name: str, hospital: bool = False) -> Path:
     from benchmarks.exports import export  # noqa: PLC0415 may be absent
 
-    source = FOLDER / f"export-{OBSERVATIONS}"
+    source = FOLDER / f"{name}-{OBSERVATIONS}"
     if not source.exists():
-        export(source.with_suffix(".part"), OBSERVATIONS)
+        export(source.with_suffix(".part"), OBSERVATIONS, hospital=hospital)
         source.with_suffix(".part").rename(source)
-    files = sorted(source.glob("Observation*.ndjson"))
-    yield "decode only", lambda: _decode(files)
-    for workers in (1, 2):
-        yield f"screen, {workers}", lambda workers=workers: _screen(source, workers)  # type: ignore[misc]
-    if find_spec("duckdb"):
-        yield "DuckDB", lambda: _duckdb(files)
+    return source
 
 
 def _decode(files: list[Path]) -> None:
@@ -62,13 +81,11 @@ def _decode(files: list[Path]) -> None:
                 floor.decode_line(line)
 
 
-def _screen(source: Path, workers: int) -> None:
+def _run(operation: str, source: Path, *options: str) -> None:
     out = FOLDER / "out"
     shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "app.cli", "screen", str(source), "--out", str(out)]
-    subprocess.run(
-        [*command, "--workers", str(workers)], cwd=servers.ROOT, check=True, capture_output=True
-    )
+    command = [sys.executable, "-m", "app.cli", operation, str(source), "--out", str(out), *options]
+    subprocess.run(command, cwd=servers.ROOT, check=True, capture_output=True)
 
 
 def _duckdb(files: list[Path]) -> None:
@@ -89,3 +106,8 @@ def seconds_in_turn(rounds: int) -> dict[str, list[float]]:
             call()
             found.setdefault(name, []).append(time.perf_counter() - start)
     return found
+
+
+if __name__ == "__main__":
+    for contender, seconds in seconds_in_turn(3).items():
+        print(f"{contender}: " + " ".join(f"{one:.2f}" for one in seconds))  # noqa: T201 the answer

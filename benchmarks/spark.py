@@ -17,7 +17,6 @@ from typing import Any
 
 from benchmarks import bulk
 from benchmarks.cql_engines import AbsentError
-from benchmarks.exports import export
 
 _SCHEMA = (
     "status string, subject struct<reference string>, effectiveDateTime string, "
@@ -70,14 +69,6 @@ def session() -> Iterator[Any]:
         spark.stop()
 
 
-def _export(observations: int) -> Path:
-    source = bulk.FOLDER / f"export-{observations}"
-    if not source.exists():
-        export(source.with_suffix(".part"), observations)
-        source.with_suffix(".part").rename(source)
-    return source
-
-
 def _ours(spark: Any, source: Path, out: Path) -> None:
     from app.asking import ASSESS_ELIGIBILITY  # noqa: PLC0415
     from app.bulk.judging import Order  # noqa: PLC0415 may be absent
@@ -93,19 +84,19 @@ def _spark_sql(spark: Any, source: Path, out: Path) -> None:
 
 
 CONTENDERS: dict[str, Callable[[Any, Path, Path], None]] = {
-    "Spark mapInArrow": _ours,
+    "Spark": _ours,
     "Spark SQL": _spark_sql,
 }
 
 
-def seconds_in_turn(rounds: int, observations: int = bulk.OBSERVATIONS) -> dict[str, list[float]]:
+def seconds_in_turn(rounds: int) -> dict[str, list[float]]:
     """The seconds of each contender in each round, in one session that is warm.
 
     Ours writes its complete results, Spark SQL its table of verdicts. Raises AbsentError where
     there is no Spark.
     """
     found: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    source = _export(observations)
+    source = bulk.ward()
     with session() as spark:
         for turn in range(rounds + 1):
             for name, call in CONTENDERS.items():
