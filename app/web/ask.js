@@ -35,6 +35,7 @@ async function call(path, body, signal, accept = HEADERS.Accept) {
 export async function asked(path, body, signal) {
   const answer = await call(path, body, signal, body ? HEADERS.Accept : "application/json");
   const json = await answer.text().then(parse).catch(() => null);
+  signal?.throwIfAborted(); // what nobody waits for any more is no problem
   if (answer.ok && json) return json;
   const problem = new Problem((json?.issue ?? []).map(one => one.diagnostics).filter(Boolean).join(" ") || `The service answers ${answer.status}.`);
   problem.places = (json?.issue ?? []).flatMap(one => one.expression ?? []);
