@@ -1158,6 +1158,41 @@ def test_each_change_of_a_life_is_a_line(tmp_path: Path) -> None:
     ] == [("2022-03-01", "eligible"), ("2023-03-01", "not-eligible"), ("2024-03-05", "eligible")]
 
 
+def test_a_share_older_than_the_window_is_read_where_its_total_is_dated_later(
+    tmp_path: Path,
+) -> None:
+    def one(name: str, code: str, value: float, unit: str, **more: Any) -> dict[str, Any]:
+        quantity = {"value": value, "system": "http://unitsofmeasure.org", "code": unit}
+        return {
+            "resourceType": "Observation",
+            "id": name,
+            "status": "final",
+            "code": {"coding": [{"system": "http://loinc.org", "code": code}]},
+            "subject": {"reference": "Patient/p"},
+            "valueQuantity": quantity | {"unit": unit},
+            **more,
+        }
+
+    drawn = {"specimen": {"reference": "Specimen/s"}}
+    some = [
+        one("direct", "751-8", 1.5, "10*9/L", effectiveDateTime="2020-12-01"),
+        one("share", "770-8", 20, "%", effectiveDateTime="2020-05-12", **drawn),
+        one("newer", "770-8", 30, "%", effectiveDateTime="2020-11-01"),
+        one("total", "6690-2", 6.0, "10*9/L", **drawn),
+        {
+            "resourceType": "DiagnosticReport",
+            "id": "r",
+            "status": "final",
+            "effectiveDateTime": "2022-02-02",
+            "result": [{"reference": "Observation/total"}],
+        },
+    ]
+    folder = written(tmp_path / "in", some)
+    out = screened(folder, tmp_path / "out")
+    (found,) = lines(out / "assessments.ndjson")
+    assert {"reference": "Observation/share"} in found["derivedFrom"]
+
+
 def test_a_needless_result_is_not_told_of(tmp_path: Path) -> None:
     folder = written(tmp_path / "in", [*week("p", 1), *week("p", 9)])
     out = screened(folder, tmp_path / "out")

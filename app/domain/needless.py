@@ -41,8 +41,11 @@ def settled(found: Assessment, passed: Mapping[Analyte, int], window_days: int) 
     if asked.sustained:
         return not passed
     newest = max([count.when.last.toordinal() for count in found.counts], default=0)
+    # A share belongs to its specimen's total however late this is dated: then no bound is left.
+    bounds = {count.analyte for count in found.counts if count.kind is Kind.BOUND}
     return all(
-        last < newest - window_days - APART_DAYS or _judged_after(found, analyte, last)
+        (last < newest - window_days - APART_DAYS and analyte not in bounds)
+        or _judged_after(found, analyte, last)
         for analyte, last in passed.items()
         if analyte in asked.analytes
     )
