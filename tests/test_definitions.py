@@ -19,6 +19,7 @@ from app.domain.paper import Paper
 from app.domain.rules import criteria_of
 from app.fhir.canonicals import BASE
 from app.fhir.codes import ANALYTE_LOINC, REJECTED_LOINC
+from app.fhir.json import objects_in
 from app.fhir.outcome import ISSUES
 from app.papers import EVERY, PUBLISHED
 from app.publishing.definitions import DEFINITION_TYPES, definitions
@@ -123,14 +124,7 @@ def test_the_other_causes_hold_every_code_but_those_of_treatments_of_aplastic_an
 
 
 def codings(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        if "system" in value and "code" in value:
-            yield value
-        for part in value.values():
-            yield from codings(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from codings(part)
+    return (one for one in objects_in(value) if "system" in one and "code" in one)
 
 
 @pytest.mark.parametrize("path", ANSWERS, ids=lambda p: p.parent.name)

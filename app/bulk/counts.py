@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from app.domain.counts import Analyte, Count, Course, Interval, Remark, Severity
 from app.fhir.codes import LOINC
+from app.fhir.json import as_sent
 from app.fhir.maps import CodeMap
 from app.fhir.resources import DECODE_CONCEPT, DECODE_QUANTITY, Observation, Quantity, Valued
 from app.fhir.times import effective
@@ -85,11 +86,14 @@ class _Found(NamedTuple):
     """The Observation, or the one of its components."""
 
 
-def packed_counts(course: Course, lines: Sequence[Line], code_map: CodeMap | None) -> bytes:
+def packed_counts(
+    name: str, course: Course, lines: Sequence[Line], code_map: CodeMap | None
+) -> bytes:
     """A patient's results that mean a count as rows of `SCHEMA`, used or not, packed.
 
-    `lines` are those the course was read from: entry n of its Bundle is line n. What was worked
-    out from other results is not among them, nor a second copy or an older version of one.
+    `name` is the patient's in every table. `lines` are those the course was read from: entry n of
+    its Bundle is line n. What was worked out from other results is not among them, nor a second
+    copy or an older version of one.
     """
     remarks: dict[str, list[Remark]] = {}
     for remark in course.remarks:
@@ -97,7 +101,6 @@ def packed_counts(course: Course, lines: Sequence[Line], code_map: CodeMap | Non
             remarks.setdefault(place, []).append(remark)
     counts = {count.sources[0].place: count for count in course.counts}
     places = sorted({*counts, *remarks} - {""}, key=_in_order)
-    name = course.patient.reference or f"{course.patient.system}|{course.patient.value}"
     row = partial(_row, name, lines, code_map)
     rows = [row(place, counts.get(place), remarks.get(place, ())) for place in places]
     return msgspec.msgpack.encode([row for row in rows if row])
@@ -188,17 +191,11 @@ def _meant(
 
 def _numbers(interval: Interval) -> tuple[str | None, str | None]:
     """The value and the comparator, as FHIR would write them; none of a range."""
-    low, high, low_included, high_included = interval
-    comparator = None
-    if low is None:
-        comparator = "<=" if high_included else "<"
-    elif high is None:
-        comparator = ">=" if low_included else ">"
-    elif low != high:
+    sent = as_sent(interval)
+    value = _rounded(sent[0], ROUND_FLOOR) if sent else None
+    if sent is None or value is None or Decimal(value) != sent[0]:
         return None, None
-    told = high if low is None else low
-    value = _rounded(told, ROUND_FLOOR)
-    return (value, comparator) if value and Decimal(value) == told else (None, None)
+    return value, sent[1] or None
 
 
 def _ends(interval: Interval) -> tuple[str | None, str | None]:

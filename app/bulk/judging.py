@@ -275,14 +275,14 @@ class Judge:
             b"".join([told.line for told in some]),
             encode(_set_aside(problems, self._files)) + b"\n" if problems else b"",
             table_lines(({"patient": name, **told.cells} for told in some), self._columns),
-            self._counts(course, rows) if self._order.counts else b"",
+            self._counts(name, course, rows) if self._order.counts else b"",
         )
 
-    def _counts(self, course: Course, rows: Sequence[Row]) -> bytes:
+    def _counts(self, name: str, course: Course, rows: Sequence[Row]) -> bytes:
         lines = [
             Line(self._files[r.file].name, r.line, r.name, partial(self._resource, r)) for r in rows
         ]
-        return packed_counts(course, lines, self._order.code_map)
+        return packed_counts(name, course, lines, self._order.code_map)
 
     def _line(self, written: Answer, rows: Sequence[Row]) -> bytes:
         """The assessment as a line; a result without an id is named by the line it stands on.

@@ -158,10 +158,10 @@ def write_reports(
 
 
 def _cohorts(treated: Sequence[ResponseAssessment]) -> Iterator[tuple[str, Json]]:
+    asked = operations.Reported(operations.today())
     for definition in dict.fromkeys(one.paper.id for one in treated):
         cohort = [one for one in treated if one.paper.id == definition]
         cohort.sort(key=lambda one: (one.patient.reference, one.patient.value))
-        asked = operations.Reported(operations.today())
         yield definition, operations.cohort_report(cohort, (), asked)
 
 

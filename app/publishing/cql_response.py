@@ -36,7 +36,7 @@ from app.publishing.cql import (
     response_id,
     several,
 )
-from app.publishing.cql_tables import decimal, quoted, tuple_of
+from app.publishing.cql_tables import decimal, defined, quoted, tuple_of
 
 _BASELINE = 'Response."Baseline"'
 _DAY = "D"
@@ -379,10 +379,5 @@ def _tables() -> str:
         f"library {library_name(RESPONSE_TABLES)} version '{VERSION}'\n\n"
         "// Written from the tables the service runs (app/domain, app/fhir); `make cql` writes it\n"
         "// anew. Words are regular expressions over text in lower case; a code of a transplant\n"
-        "// stands for all that begin with it.\n"
-        + "".join(
-            f'\ndefine "{name}":\n  {{\n    ' + ",\n    ".join(rows) + "\n  }\n"
-            for name, rows in lists.items()
-        )
-        + "".join(f'\ndefine "{name}":\n  {value}\n' for name, value in single.items())
+        "// stands for all that begin with it.\n" + defined(lists, single)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 
 from app.domain.confounding import CONFOUNDED_BY, CONFOUNDED_DAYS
@@ -57,11 +57,6 @@ def decimal(value: str | Decimal) -> str:
 
 def tables(name: str, version: str) -> str:
     """The library of this name, as CQL."""
-    lists = (
-        f'\ndefine "{title}":\n  {{\n    ' + ",\n    ".join(rows) + "\n  }\n"
-        for title, rows in _lists().items()
-    )
-    single = (f'\ndefine "{title}":\n  {value}\n' for title, value in _constants().items())
     return (
         f"library {name} version '{version}'\n\n"
         "// Written from the tables the service runs (app/fhir, app/reading, app/domain); `make\n"
@@ -70,8 +65,17 @@ def tables(name: str, version: str) -> str:
         "// below `floor`, as it was sent, it is not used. Every laboratory's own range of normal\n"
         "// overlaps that from `normalLeast` to `normalMost`. `lasting`: so many days after the\n"
         "// support a count may still be confounded by it. What begins with `Says` is a regular\n"
-        "// expression to search words in lower case for.\n" + "".join(lists) + "".join(single)
+        "// expression to search words in lower case for.\n" + defined(_lists(), _constants())
     )
+
+
+def defined(lists: Mapping[str, Iterable[str]], constants: Mapping[str, str]) -> str:
+    """Expressions that define lists, and single values, of what is CQL already."""
+    values = {
+        **{name: "{\n    " + ",\n    ".join(rows) + "\n  }" for name, rows in lists.items()},
+        **constants,
+    }
+    return "".join(f'\ndefine "{name}":\n  {value}\n' for name, value in values.items())
 
 
 def _lists() -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from functools import cache
 from app.domain.counts import Analyte
 from app.fhir.canonicals import BASE
 from app.fhir.codes import ANALYTE_LOINC, LOINC, PANEL_LOINC
-from app.fhir.json import Json
+from app.fhir.json import Json, objects_in
 from app.publishing.cql import LibraryText, libraries
 from app.publishing.terminology import code_slug
 
@@ -82,16 +82,16 @@ def _results(library: LibraryText, elm: Json) -> Iterator[Json]:
     """The expressions of a plain type, as what it gives out; of a library for others, none."""
     if any(library in _included(_read(one.elm)) for one in libraries()):
         return
-    used = set(_used_as_boolean(elm, elm))
+    used = set(_used_as_boolean(elm))
     for one in _definitions(elm, "statements"):
         type_ = _type_of(one["expression"], elm) or ("boolean" if one["name"] in used else None)
         if type_ and "type" not in one:
             yield {"name": one["name"], "use": "out", "min": 0, "max": "1", "type": type_}
 
 
-def _used_as_boolean(part: object, elm: Json) -> Iterator[str]:
+def _used_as_boolean(elm: Json) -> Iterator[str]:
     """The names of expressions that logic or a function takes for truths."""
-    if isinstance(part, dict):
+    for part in objects_in(elm):
         operands = part.get("operand", [])
         operands = operands if isinstance(operands, list) else [operands]
         if part.get("type") in _LOGIC:
@@ -102,11 +102,6 @@ def _used_as_boolean(part: object, elm: Json) -> Iterator[str]:
                     yield from _names([operand])
                 elif taken.get("elementType", {}).get("name") == _TRUTH:
                     yield from _names(operand.get("element", []))
-        for inner in part.values():
-            yield from _used_as_boolean(inner, elm)
-    elif isinstance(part, list):
-        for inner in part:
-            yield from _used_as_boolean(inner, elm)
 
 
 def _names(operands: Iterable[Json]) -> Iterator[str]:
@@ -186,15 +181,8 @@ def _with_included(library: LibraryText) -> list[LibraryText]:
     return found
 
 
-def _retrieves(part: object) -> Iterator[Json]:
-    if isinstance(part, dict):
-        if part.get("type") == "Retrieve":
-            yield part
-        for inner in part.values():
-            yield from _retrieves(inner)
-    elif isinstance(part, list):
-        for inner in part:
-            yield from _retrieves(inner)
+def _retrieves(elm: Json) -> Iterator[Json]:
+    return (one for one in objects_in(elm) if one.get("type") == "Retrieve")
 
 
 def _codes(library: LibraryText) -> frozenset[str]:

@@ -25,9 +25,8 @@ from app.fhir.canonicals import (
     CRITERION_SYSTEM,
 )
 from app.fhir.codes import ANALYTE_LOINC, LOINC, PREFERRED_LOINC
-from app.fhir.json import Json, coded
+from app.fhir.json import Json, coded, quantity
 from app.fhir.treatments import TRANSFUSIONS
-from app.fhir.ucum import UCUM
 from app.papers import PUBLISHED
 from app.publishing.terminology import AID, ANALYTE_SYSTEM, code_slug
 
@@ -90,7 +89,7 @@ class _Inner:
         if isinstance(rule, Criterion):
             return self._criterion(rule, name)
         if isinstance(rule, Sustained):
-            days = _quantity(">=", Decimal(rule.days), "d")
+            days = quantity(Decimal(rule.days), "d", ">=")
             found = self._within(self.combined(rule.rule, name), rule.describe(), name)
             return {"extension": [{"url": CHARACTERISTIC_DURATION, "valueDuration": days}], **found}
         if isinstance(rule, Limit) and rule.manual is not None:
@@ -167,7 +166,7 @@ def _leaf(rule: Rule) -> Json:
             ],
             "text": rule.analyte.title,
         }
-        limit = _quantity(_COMPARATORS[type(rule)], rule.number, rule.analyte.unit)
+        limit = quantity(rule.number, rule.analyte.unit, _COMPARATORS[type(rule)])
         return {"code": code, "valueQuantity": limit, "exclude": False}
     code = {"text": rule.describe()}
     if isinstance(rule, TransfusionsNeeded):
@@ -185,13 +184,3 @@ def _counted_by_hand(limit: Limit, by_hand: bool) -> Json:
     ]
     code = {"coding": coding, "text": f"{limit.analyte.title}, counted by hand"}
     return {"code": code, "valueBoolean": True, "exclude": not by_hand}
-
-
-def _quantity(comparator: str, value: Decimal, unit: str) -> Json:
-    return {
-        "value": value,
-        "comparator": comparator,
-        "unit": unit,
-        "system": UCUM,
-        "code": unit,
-    }

@@ -161,7 +161,7 @@ def _with_dependencies(key: tuple[str, str]) -> tuple[Json, ...]:
 def _referred_to(resource: Json) -> Iterator[Json]:
     """The definitions of ours that it names anywhere by their canonical."""
     ours = _by_canonical()
-    for _, text in _texts(resource):
+    for text in _texts(resource):
         if (one := ours.get(text)) is not None and one is not resource:
             yield one
 
@@ -174,16 +174,16 @@ def _by_canonical() -> Mapping[str, Json]:
     }
 
 
-def _texts(part: object, name: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a resource, with the name of its element."""
+def _texts(part: object) -> Iterator[str]:
+    """Every text in a resource."""
     if isinstance(part, str):
-        yield name, part
+        yield part
     elif isinstance(part, dict):
-        for inner_name, inner in part.items():
-            yield from _texts(inner, inner_name)
+        for inner in part.values():
+            yield from _texts(inner)
     elif isinstance(part, list):
         for inner in part:
-            yield from _texts(inner, name)
+            yield from _texts(inner)
 
 
 # What it needs of data

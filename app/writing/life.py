@@ -13,8 +13,7 @@ from app.domain.rules import Truth
 from app.domain.sustained import time_of
 from app.fhir.canonicals import ABSENCE_SYSTEM, CRITERION_SYSTEM, PERIOD
 from app.fhir.components import ABSENCES, LIFE_COMPONENTS
-from app.fhir.json import Json, coded
-from app.fhir.ucum import UCUM
+from app.fhir.json import Json, coded, quantity
 from app.fhir.verdicts import VERDICTS, verdict_coded
 from app.writing.narrative import BETWEEN, xhtml_text
 from app.writing.observation import reference_of
@@ -76,9 +75,7 @@ def life_components(life: Life) -> Iterator[Json]:
     yield _component("episodes") | (_absent(life) if maybe else {"valueInteger": number})
     longest = life.longest_met_days
     yield _component("longest-time-met") | (
-        _absent(life)
-        if longest is None
-        else {"valueQuantity": {"value": longest, "unit": "d", "system": UCUM, "code": "d"}}
+        _absent(life) if longest is None else {"valueQuantity": quantity(longest, "d")}
     )
 
 

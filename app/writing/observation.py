@@ -14,8 +14,7 @@ from app.domain.response import ResponseAssessment
 from app.fhir import codes
 from app.fhir.canonicals import BASE, DECIDED_BY, SUPPORTING_INFO
 from app.fhir.codes import LOINC
-from app.fhir.json import Json
-from app.fhir.ucum import UCUM
+from app.fhir.json import Json, as_sent, quantity
 
 
 def canonical(paper: Paper | ResponsePaper) -> str:
@@ -173,14 +172,9 @@ def _count_component(count: Count) -> Json:
 
 
 def _value(interval: Interval, analyte: Analyte) -> Json:
-    low, high, low_included, high_included = interval
-    unit = {"unit": analyte.unit, "system": UCUM, "code": analyte.unit}
-    if low == high:
-        return {"valueQuantity": {"value": low, **unit}}
-    if low is None:
-        comparator = "<=" if high_included else "<"
-        return {"valueQuantity": {"value": high, "comparator": comparator, **unit}}
-    if high is None:
-        comparator = ">=" if low_included else ">"
-        return {"valueQuantity": {"value": low, "comparator": comparator, **unit}}
-    return {"valueRange": {"low": {"value": low, **unit}, "high": {"value": high, **unit}}}
+    if sent := as_sent(interval):
+        number, comparator = sent
+        return {"valueQuantity": quantity(number, analyte.unit, comparator)}
+    ends = (("low", interval.low), ("high", interval.high))
+    told = {name: quantity(end, analyte.unit) for name, end in ends if end is not None}
+    return {"valueRange": told}

@@ -14,8 +14,7 @@ from app.domain.response import LineageReport, ResponseAssessment
 from app.domain.rules import Criterion, Truth, criteria_of
 from app.fhir.canonicals import ASSESSMENT_SYSTEM, CRITERION_SYSTEM
 from app.fhir.components import RESPONSE_COMPONENTS, RESPONSE_COURSE, RESPONSE_MOMENTS
-from app.fhir.json import Json, coded
-from app.fhir.ucum import UCUM
+from app.fhir.json import Json, coded, quantity
 from app.fhir.verdicts import TRUTHS, VERDICTS, truth_coded, verdict_coded
 from app.writing.answers import Answer, data_requirements
 from app.writing.chart import cause_component
@@ -252,7 +251,7 @@ def _course(found: ResponseAssessment) -> Iterator[Json]:
             "code": coded(
                 CRITERION_SYSTEM, "time-to-response", RESPONSE_COURSE["time-to-response"]
             ),
-            "valueQuantity": {"value": days, "unit": "d", "system": UCUM, "code": "d"},
+            "valueQuantity": quantity(days, "d"),
         }
     if found.first_loss:
         yield _dated("first-loss-date", found.first_loss)
