@@ -165,11 +165,10 @@ def _fhir_type(name: str) -> str:
 
 def _data(library: LibraryText) -> Iterator[Json]:
     """What it and what it includes retrieve; of Observations, those whose codes they know."""
-    read = [_read(one.elm) for one in _with_included(library)]
-    retrieved = (one["dataType"].rpartition("}")[2] for elm in read for one in _retrieves(elm))
-    for kind in dict.fromkeys(retrieved):
+    whole = [one.elm for one in _with_included(library)]
+    for kind in dict.fromkeys(kind for elm in whole for kind in _retrieved(elm)):
         if kind == "Observation":
-            yield from _observations(_codes(library))
+            yield from _observations(frozenset().union(*map(_codes, whole)))
         else:
             yield {"type": kind}
 
@@ -181,16 +180,17 @@ def _with_included(library: LibraryText) -> list[LibraryText]:
     return found
 
 
-def _retrieves(elm: Json) -> Iterator[Json]:
-    return (one for one in objects_in(elm) if one.get("type") == "Retrieve")
+@cache
+def _retrieved(elm: str) -> tuple[str, ...]:
+    """The types of what a library itself retrieves: many include the same."""
+    retrieves = (one for one in objects_in(_read(elm)) if one.get("type") == "Retrieve")
+    return tuple(dict.fromkeys(one["dataType"].rpartition("}")[2] for one in retrieves))
 
 
-def _codes(library: LibraryText) -> frozenset[str]:
-    """The LOINC that stands in it or in what it includes."""
-    texts = [one.elm for one in _with_included(library)]
-    return frozenset(
-        row.code for row in ANALYTE_LOINC if any(f'"{row.code}"' in text for text in texts)
-    )
+@cache
+def _codes(elm: str) -> frozenset[str]:
+    """The LOINC that stands in a library itself."""
+    return frozenset(row.code for row in ANALYTE_LOINC if f'"{row.code}"' in elm)
 
 
 def _observations(codes: frozenset[str]) -> Iterator[Json]:
