@@ -38,7 +38,7 @@ def us_core(name: str, code: str, text: str) -> Json:
     }
 
 
-def patient(race: tuple[str, str], ethnicity: tuple[str, str], language: str, place: Json) -> Json:
+def patient(race: tuple[str, str], ethnicity: tuple[str, str], language: str, **said: str) -> Json:
     """What a Patient may say of itself beside sex and date of birth."""
     return {
         "language": language,
@@ -47,22 +47,18 @@ def patient(race: tuple[str, str], ethnicity: tuple[str, str], language: str, pl
             us_core("ethnicity", *ethnicity),
             {
                 "url": f"{CORE}/us-core-genderIdentity",
-                "valueCodeableConcept": {"text": place["gender"]},
+                "valueCodeableConcept": {"text": said["gender"]},
             },
             {
                 "url": "http://hl7.org/fhir/StructureDefinition/patient-religion",
-                "valueCodeableConcept": {"text": place["religion"]},
+                "valueCodeableConcept": {"text": said["religion"]},
             },
         ],
-        "name": [{"family": place["family"], "given": [place["given"]]}],
-        "address": [{"country": place["country"], "city": place["city"], "postalCode": "1"}],
+        "name": [{"family": said["family"], "given": [said["given"]]}],
+        "address": [{"country": said["country"], "city": said["city"], "postalCode": "1"}],
         "communication": [{"language": {"coding": [{"code": language}]}, "preferred": True}],
-        "maritalStatus": {"text": place["marital"]},
+        "maritalStatus": {"text": said["marital"]},
     }
-
-
-def person(**said: str) -> Json:
-    return said
 
 
 PEOPLE = [
@@ -70,43 +66,37 @@ PEOPLE = [
         ("2054-5", "Black or African American"),
         ("2186-5", "Not Hispanic or Latino"),
         "yo",
-        person(
-            gender="non-binary",
-            religion="Islam",
-            family="Adéyẹmí",
-            given="Olú",
-            country="NG",
-            city="Lagos",
-            marital="married",
-        ),
+        gender="non-binary",
+        religion="Islam",
+        family="Adéyẹmí",
+        given="Olú",
+        country="NG",
+        city="Lagos",
+        marital="married",
     ),
     patient(
         ("2106-3", "White"),
         ("2135-2", "Hispanic or Latino"),
         "es",
-        person(
-            gender="male",
-            religion="none",
-            family="Severe",
-            given="Platelets 20",
-            country="US",
-            city="Anemia, Wyoming",
-            marital="widowed",
-        ),
+        gender="male",
+        religion="none",
+        family="Severe",
+        given="Platelets 20",
+        country="US",
+        city="Anemia, Wyoming",
+        marital="widowed",
     ),
     patient(
         ("2028-9", "Asian"),
         ("2186-5", "Not Hispanic or Latino"),
         "ja",
-        person(
-            gender="female",
-            religion="Shinto",
-            family="山田",
-            given="花子",
-            country="JP",
-            city="東京",
-            marital="never married",
-        ),
+        gender="female",
+        religion="Shinto",
+        family="山田",
+        given="花子",
+        country="JP",
+        city="東京",
+        marital="never married",
     ),
 ]
 
