@@ -20,7 +20,7 @@ from app.fhir.canonicals import BASE
 from app.fhir.codes import ANALYTE_LOINC
 from app.papers import EVERY, PUBLISHED
 from app.publishing.crmi import CANONICAL_TYPES
-from app.publishing.definitions import definitions
+from app.publishing.definitions import DEFINITION_TYPES, definitions
 from tests.conformance import faults
 
 EXTENSION = "http://hl7.org/fhir/StructureDefinition"
@@ -249,6 +249,19 @@ def test_a_study_and_a_group_are_found_by_their_identifier(http: httpx.Client) -
     assert ids(http, "ResearchStudy", ("identifier", "https://clinicaltrials.gov|")) != []
     assert ids(http, "ResearchStudy", ("identifier", "|NCT00001962")) == []
     assert ids(http, "Group", ("identifier", f"{BASE}/Group/emaa")) == ["emaa"]
+
+
+@pytest.mark.parametrize("kind", DEFINITION_TYPES)
+def test_every_type_is_searched_by_id_url_and_name(http: httpx.Client, kind: str) -> None:
+    """By what a resource has: a study of R4 has neither url nor name, so nothing is found."""
+    for one in http.get(f"/fhir/{kind}").json()["entry"][:3]:
+        resource = one["resource"]
+        assert ids(http, kind, ("_id", resource["id"])) == [resource["id"]]
+        for name in ("url", "name"):
+            wanted = [resource["id"]] if name in resource else []
+            found = ids(http, kind, (name, resource.get(name, "http://example.org")))
+            assert set(wanted) <= set(found)
+            assert ids(http, kind, (name, "http://example.org/none")) == []
 
 
 def test_a_repository_is_searched_for_types_of_which_it_has_none(http: httpx.Client) -> None:

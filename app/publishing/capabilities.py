@@ -14,7 +14,7 @@ from app.publishing.crmi import (
     profiles_of,
 )
 from app.publishing.definitions import DEFINITION_TYPES, EMPTY_TYPES
-from app.publishing.searching import parameters_of
+from app.publishing.searching import is_of_r4, parameters_of
 from app.publishing.terminology import AID, DATE, PUBLISHER
 
 # https://hl7.org/fhir/smart-app-launch/conformance.html
@@ -91,6 +91,8 @@ def _of_type(kind: str) -> Json:
 
 
 def _searched(kind: str, name: str) -> Json:
+    if not is_of_r4(kind, name):
+        return {}
     owner = "Resource-id" if name == "_id" else f"{kind}-{name}"
     return {"definition": f"http://hl7.org/fhir/SearchParameter/{owner}"}
 

@@ -33,14 +33,22 @@ class SearchParameter(NamedTuple):
     values: Callable[[Json], Iterable[Value]]
 
 
+BEYOND_R4 = ("name", "url")
+"""What every type here is searched by, though R4 has it for canonical resources alone."""
+_NOT_CANONICAL = frozenset({"Group", "ResearchStudy"})
+
+
+def is_of_r4(kind: str, name: str) -> bool:
+    """Whether R4 has the search parameter for the type."""
+    return kind not in _NOT_CANONICAL or name not in BEYOND_R4
+
+
 def parameters_of(kind: str) -> Mapping[str, SearchParameter]:
-    """The search parameters of a type, by name: those R4 has for it."""
-    if kind == "Group":
-        return {"_id": _ID, "identifier": _IDENTIFIER}
-    if kind == "ResearchStudy":
-        status = SearchParameter("token", _of("status", _STUDY_STATUS_SYSTEM))
-        title = SearchParameter("string", _of("title"))
-        return {"_id": _ID, "identifier": _IDENTIFIER, "status": status, "title": title}
+    """The search parameters of a type, by name: those R4 has for it, and `name` and `url`."""
+    if kind in _NOT_CANONICAL:
+        study = {"status": _STUDY_STATUS, "title": _CANONICAL["title"]}
+        found = {name: _CANONICAL[name] for name in ("_id", "identifier", *BEYOND_R4)}
+        return dict(sorted((found | (study if kind == "ResearchStudy" else {})).items()))
     if kind == "OperationDefinition":
         return {name: one for name, one in _CANONICAL.items() if name != "identifier"}
     return _CANONICAL
@@ -164,13 +172,12 @@ def _urls(resource: Json) -> Iterator[Value]:
         yield resource.get("version", ""), resource["url"]
 
 
-_ID = SearchParameter("token", _of("id"))
-_IDENTIFIER = SearchParameter("token", _identifiers)
+_STUDY_STATUS = SearchParameter("token", _of("status", _STUDY_STATUS_SYSTEM))
 _CANONICAL: Mapping[str, SearchParameter] = MappingProxyType(
     {
-        "_id": _ID,
+        "_id": SearchParameter("token", _of("id")),
         "description": SearchParameter("string", _of("description")),
-        "identifier": _IDENTIFIER,
+        "identifier": SearchParameter("token", _identifiers),
         "name": SearchParameter("string", _of("name")),
         "status": SearchParameter("token", _of("status", _STATUS_SYSTEM)),
         "title": SearchParameter("string", _of("title")),
